@@ -1,0 +1,42 @@
+"""Errors that say where, which rule, and how to mend it; the class is the decision.
+
+No error ever carries a row's value: the data are health records. Configuration values may be shown, secrets never.
+"""
+
+from __future__ import annotations
+
+
+class CdcError(Exception):
+    """A stop with a reason.
+
+    `code` is a closed, lower-case word list (a metric label and the `code` of the JSON error); `place` names the file, key,
+    table, column or position; `rule` says what does not hold; `hint` says what to do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, code: str, place: str, rule: str, hint: str = "") -> None:
+        self.code, self.place, self.rule, self.hint = code, place, rule, hint
+        super().__init__(f"{place}: {rule}" + (f" ({hint})" if hint else ""))
+
+    def document(self) -> dict[str, dict[str, str]]:
+        """The JSON form that every command prints with `--json`."""
+        return {"error": {"code": self.code, "place": self.place, "rule": self.rule, "hint": self.hint}}
+
+
+class Refused(CdcError):
+    """Mended by editing configuration, credentials, privileges or server settings; found before anything was written."""
+
+    exit_code = 2
+
+
+class Halt(CdcError):
+    """The process stops: going on could lose or invent a row. A restart alone does not help."""
+
+
+class Retry(CdcError):
+    """A server is away or busy: the work is undone and tried again, visibly, for as long as it takes."""
+
+
+class Malformed(Halt):
+    """Bytes of the log or of a record that do not obey their format."""

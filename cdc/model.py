@@ -1,0 +1,64 @@
+"""The nouns every stage shares: tables, columns, and the numbered record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One source column, as the log's table map (binlog_row_metadata=FULL) and information_schema both can describe it.
+
+    The two descriptions of the same column must be equal values: a test holds that. So nothing is kept here that only
+    one of them knows (defaults, comments, display widths).
+    """
+
+    name: str
+    type: str
+    """Base type, lower case, without width: tinyint smallint mediumint int bigint decimal float double bit year date
+    datetime timestamp time char varchar binary varbinary tinytext text mediumtext longtext tinyblob blob mediumblob
+    longblob enum set json geometry vector uuid inet4 inet6."""
+    unsigned: bool = False
+    nullable: bool = True
+    length: int = 0
+    """char/varchar: characters; binary/varbinary: bytes; bit: bits; decimal: precision; others 0."""
+    scale: int = 0
+    """decimal: scale; datetime/timestamp/time: fractional digits (0..6); others 0."""
+    charset: str = ""
+    """MySQL character set name for text, enum and set ("utf8mb4", "latin1"); "" for everything else ("binary" is never used)."""
+    labels: tuple[str, ...] = ()
+    """enum and set members in definition order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A source table: `key` holds the column indexes of the primary key in key order, empty when there is none."""
+
+    db: str
+    name: str
+    columns: tuple[Column, ...]
+    key: tuple[int, ...] = ()
+
+    @property
+    def qualified(self) -> str:
+        return f"{self.db}.{self.name}"
+
+
+class Record(NamedTuple):
+    """One record on its way into a topic; `value is None` is a tombstone. Headers are rare (key changes)."""
+
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]] | None = None
+
+
+class Message(NamedTuple):
+    """One record read back from a topic."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None

@@ -1,0 +1,1 @@
+"""Initial copy, verification and its report."""
