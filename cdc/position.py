@@ -1,0 +1,279 @@
+"""A position in the source's log, as a value: what is included, and how two of them compare.
+
+`covers` answers "is every transaction of the other one included here?":
+
+1. Both read on the same server (`server` equal) and both with a file of the same series: by file number, then offset. The log
+   of one server is a total order, so this is exact, and it holds for positions read on the writing side, whose GTIDs are only
+   an upper bound (MySQL: executed and owned transactions, see `Catalog.written_position`).
+2. Else by GTID containment, when the other one has GTIDs, or has nothing at all.
+3. Else (no GTIDs, another server or series, or no file): not covered. Unknown is never "yes".
+
+A position without GTIDs but with a file is followed by file and offset, on its own server only; one with neither is the
+beginning of a log that holds GTIDs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from cdc.errors import Halt, Malformed
+
+Flavour = Literal["mysql", "mariadb"]
+Intervals = tuple[tuple[int, int], ...]
+"""Closed ranges of transaction numbers, ascending, never touching one another."""
+
+_FIELDS: Mapping[str, type] = {"flavour": str, "server": str, "gtids": str, "file": str, "offset": int, "file_created": int}
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The end of the last transaction that is included; see the module for how two compare."""
+
+    flavour: Flavour
+    server: str
+    """Server UUID (MySQL), server_uid or else server_id as text (MariaDB)."""
+    gtids: str = ""
+    """Canonical text: MySQL "uuid:1-5:7,uuid:tag:1-3", sorted; MariaDB "0-1-5,1-2-7", one per domain; "" without GTIDs."""
+    file: str = ""
+    offset: int = 0
+    """Byte offset in `file`, counted in 64 bits (the log's own field wraps at 4 GiB)."""
+    file_created: int = 0
+    """Time in the header of `file`, seconds since the epoch; 0 when unknown."""
+
+    def to_json(self) -> dict[str, object]:
+        """The document that `from_json` turns back into an equal position."""
+        return {name: getattr(self, name) for name in _FIELDS}
+
+    @classmethod
+    def from_json(cls, document: object) -> Position:
+        """The position that `to_json` wrote; anything else is malformed."""
+        if not isinstance(document, dict) or set(document) - set(_FIELDS):
+            raise Malformed("position", "stored position", "is not a position document")
+        for name, kind in _FIELDS.items():
+            if name in document and type(document[name]) is not kind:
+                raise Malformed("position", f"stored position, {name}", f"is not {kind.__name__}")
+        if document.get("flavour") not in ("mysql", "mariadb") or "server" not in document:
+            raise Malformed("position", "stored position", "has no flavour or no server")
+        return cls(**document)
+
+    @property
+    def by_file(self) -> bool:
+        """Whether the log is followed by file and offset from here, because no GTID says where this is."""
+        return not self.gtids and bool(self.file)
+
+    def covers(self, other: Position) -> bool:
+        """Whether every transaction of `other` is included here, by the rule of the module."""
+        if self.flavour != other.flavour:
+            return False
+        by_file = self._covers_by_file(other)
+        if by_file is not None:
+            return by_file
+        return not other.by_file and _subset(other.flavour, other.gtids, self.gtids)
+
+    def _covers_by_file(self, other: Position) -> bool | None:
+        if self.server != other.server or not self.file or not other.file:
+            return None
+        (series, number), (other_series, other_number) = log_number(self.file), log_number(other.file)
+        if series != other_series:
+            return None
+        if number == other_number and 0 not in (self.file_created, other.file_created) and self.file_created != other.file_created:
+            return None
+        return (number, self.offset) >= (other_number, other.offset)
+
+    def contains(self, transaction: str) -> bool:
+        """Whether one transaction, by its id in a record, is included here."""
+        if transaction.startswith("file="):
+            return self._contains_end(transaction)
+        if self.flavour == "mariadb":
+            domain, _, number = mariadb_gtid(transaction)
+            mine = mariadb_gtids(self.gtids).get(domain)
+            return mine is not None and number <= mine[1]
+        source, last = mysql_gtid(transaction)
+        return _inside(mysql_gtids(self.gtids).get(source, ()), last, last)
+
+    def _contains_end(self, transaction: str) -> bool:
+        file, _, end = transaction.removeprefix("file=").partition(",pos=")
+        if not end.isdecimal():
+            raise Malformed("position", "transaction id", "is neither a GTID nor file=NAME,pos=NUMBER")
+        return self._covers_by_file(Position(self.flavour, self.server, "", file, int(end))) is True
+
+
+def least(a: Position, b: Position) -> Position:
+    """The one of two positions that the other covers; stops when neither does."""
+    if b.covers(a):
+        return a
+    if a.covers(b):
+        return b
+    raise Halt("positions_diverge", a.server, "two positions of one pipeline hold transactions that the other lacks",
+               "the source was restored or replaced: copy the tables again")
+
+
+def file_transaction(file: str, end: int) -> str:
+    """The id of a transaction that has no GTID: where it ends."""
+    return f"file={file},pos={end}"
+
+
+def log_number(file: str) -> tuple[str, int]:
+    """A log file's series and number: "binlog.000012" is ("binlog", 12)."""
+    series, _, number = file.rpartition(".")
+    if not number.isdecimal():
+        raise Malformed("position", "log file name", "does not end in a number")
+    return series, int(number)
+
+
+# GTIDs of MySQL: sets of numbers per source (a server UUID, or "uuid:tag").
+
+
+def mysql_gtid(text: str) -> tuple[str, int]:
+    """One transaction, "uuid:5" or "uuid:tag:5", as its source and number."""
+    source, _, number = text.rpartition(":")
+    if not source or not number.isdecimal():
+        raise Malformed("gtid", "GTID", "is not uuid:number or uuid:tag:number")
+    return source.lower(), int(number)
+
+
+@lru_cache(maxsize=64)
+def mysql_gtids(text: str) -> Mapping[str, Intervals]:
+    """The set that a text of MySQL stands for, in any spelling the server accepts; the result is shared, do not change it."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    for item in "".join(text.split()).lower().split(","):
+        if item:
+            _read_source(item, found)
+    return {source: _merged(ranges) for source, ranges in sorted(found.items())}
+
+
+def _read_source(item: str, found: dict[str, list[tuple[int, int]]]) -> None:
+    uuid, *parts = item.split(":")
+    source = uuid
+    for part in parts:
+        first, _, last = part.partition("-")
+        if first.isdecimal() and (last or first).isdecimal():
+            found.setdefault(source, []).append((int(first), int(last or first)))
+        elif part.replace("_", "a").isalnum() and not first.isdecimal():
+            source = f"{uuid}:{part}"
+        else:
+            raise Malformed("gtid", "GTID set", "is not uuid[:tag]:interval[:interval]...")
+    if not parts:
+        raise Malformed("gtid", "GTID set", "names a source without an interval")
+
+
+def _merged(ranges: list[tuple[int, int]]) -> Intervals:
+    merged: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        else:
+            merged.append((first, last))
+    return tuple(merged)
+
+
+def _inside(ranges: Intervals, first: int, last: int) -> bool:
+    return any(low <= first and last <= high for low, high in ranges)
+
+
+def _source_text(source: str, ranges: Intervals) -> str:
+    return ":".join([source, *(str(first) if first == last else f"{first}-{last}" for first, last in ranges)])
+
+
+def mysql_text(gtids: Mapping[str, Intervals]) -> str:
+    """The canonical text of a MySQL GTID set."""
+    return ",".join(_source_text(source, ranges) for source, ranges in sorted(gtids.items()) if ranges)
+
+
+# GTIDs of MariaDB: the last transaction of each domain.
+
+
+def mariadb_gtid(text: str) -> tuple[int, int, int]:
+    """One transaction, "0-1-5", as domain, server id and sequence number."""
+    parts = text.strip().split("-")
+    if len(parts) != 3 or not all(part.isdecimal() for part in parts):
+        raise Malformed("gtid", "GTID", "is not domain-server-sequence")
+    return int(parts[0]), int(parts[1]), int(parts[2])
+
+
+@lru_cache(maxsize=64)
+def mariadb_gtids(text: str) -> Mapping[int, tuple[int, int]]:
+    """Server id and sequence number of each domain, in domain order; the result is shared, do not change it."""
+    found: dict[int, tuple[int, int]] = {}
+    for item in text.split(","):
+        if item.strip():
+            domain, server, number = mariadb_gtid(item)
+            if domain in found:
+                raise Malformed("gtid", f"domain {domain}", "appears twice in one position")
+            found[domain] = (server, number)
+    return dict(sorted(found.items()))
+
+
+def mariadb_text(gtids: Mapping[int, tuple[int, int]]) -> str:
+    """The canonical text of a MariaDB position."""
+    return ",".join(f"{domain}-{server}-{number}" for domain, (server, number) in sorted(gtids.items()))
+
+
+def canonical_gtids(flavour: Flavour, text: str) -> str:
+    """The one spelling that `Position.gtids` holds, from any that the server writes."""
+    return mysql_text(mysql_gtids(text)) if flavour == "mysql" else mariadb_text(mariadb_gtids(text))
+
+
+def _subset(flavour: Flavour, inner: str, outer: str) -> bool:
+    if flavour == "mariadb":
+        held = mariadb_gtids(outer)
+        return all(domain in held and number <= held[domain][1] for domain, (_, number) in mariadb_gtids(inner).items())
+    sets = mysql_gtids(outer)
+    return all(_inside(sets.get(source, ()), *pair) for source, ranges in mysql_gtids(inner).items() for pair in ranges)
+
+
+class Tracker:
+    """The position of a reader as it moves from one transaction's end to the next."""
+
+    def __init__(self, start: Position) -> None:
+        self._at = start
+        self._by_file = start.by_file
+        self._file_created = start.file_created
+        self._sources = dict(mysql_gtids(start.gtids)) if start.flavour == "mysql" else {}
+        self._domains = dict(mariadb_gtids(start.gtids)) if start.flavour == "mariadb" else {}
+        self._texts = {source: _source_text(source, ranges) for source, ranges in self._sources.items()}
+
+    def open_file(self, created: int) -> None:
+        """Note the creation time of the log file that following transactions stand in."""
+        self._file_created = created
+
+    def add(self, gtid: str, file: str, end_offset: int) -> None:
+        """Include one transaction; its GTID is "" where positions go by file. A number seen before stops."""
+        gtids = self._at.gtids
+        if gtid and not self._by_file:
+            gtids = self._with_mysql(gtid) if self._at.flavour == "mysql" else self._with_mariadb(gtid)
+        self._at = Position(self._at.flavour, self._at.server, gtids, file, end_offset, self._file_created)
+
+    def position(self) -> Position:
+        """The end of the last transaction added."""
+        return self._at
+
+    def _with_mysql(self, gtid: str) -> str:
+        source, number = mysql_gtid(gtid)
+        ranges = self._sources.get(source, ())
+        if ranges and number == ranges[-1][1] + 1:
+            ranges = (*ranges[:-1], (ranges[-1][0], number))
+        elif _inside(ranges, number, number):
+            raise Halt("transaction_repeated", gtid, "the log sends a transaction that the position already holds",
+                       "the source was restored or reset: copy the tables again")
+        else:
+            ranges = _merged([*ranges, (number, number)])
+        self._sources[source] = ranges
+        new_source = source not in self._texts
+        self._texts[source] = _source_text(source, ranges)
+        if new_source:
+            self._texts = dict(sorted(self._texts.items()))
+        return ",".join(self._texts.values())
+
+    def _with_mariadb(self, gtid: str) -> str:
+        domain, server, number = mariadb_gtid(gtid)
+        if domain in self._domains and number <= self._domains[domain][1]:
+            raise Halt("sequence_not_growing", gtid, "the sequence number of a replication domain does not grow",
+                       "the source was restored, reset or written at two places: copy the tables again")
+        self._domains[domain] = (server, number)
+        return mariadb_text(self._domains)
+
+
