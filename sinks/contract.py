@@ -1,0 +1,70 @@
+"""What a target must be given: plans, batches and positions, as plain values without any driver."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cdc.progress import Chunk, Partition, Progress, State, Stored, TableState
+
+__all__ = ["Chunk", "Partition", "Plan", "Progress", "Row", "State", "Stored", "TableBatch", "TableState", "TargetColumn"]
+
+Row = tuple[bytes, int]
+"""A record's value and the offset of the row's Avro form within it."""
+
+
+class TargetColumn(Protocol):
+    """One column of the target, as `cdc.codec.ValuePlan` describes it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def postgres_type(self) -> str: ...
+    @property
+    def collation(self) -> str: ...
+    @property
+    def nullable(self) -> bool: ...
+    @property
+    def key(self) -> bool: ...
+
+
+class Plan(Protocol):
+    """How a table's records become COPY tuples; `cdc.codec.ValuePlan` is one. Compared and hashed by identity."""
+
+    @property
+    def db(self) -> str: ...
+    @property
+    def table(self) -> str: ...
+    @property
+    def columns(self) -> Sequence[TargetColumn]: ...
+    @property
+    def key(self) -> Sequence[int]:
+        """Column indexes in key order; empty for a table without a key."""
+    def copy_rows(self, rows: Sequence[Row], out: bytearray) -> None: ...
+    def copy_keys(self, keys: Sequence[bytes], out: bytearray) -> None: ...
+
+
+@dataclass(slots=True)
+class TableBatch:
+    """The changes of one table, folded: no key occurs twice, so their order no longer matters.
+
+    A table with a key has `upserts` (with `keys` and `new` beside them) and `deletes`; one without has `adds` and `removes`.
+    """
+
+    plan: Plan
+    db: str
+    table: str
+    upserts: list[Row] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
+    """Framed key of each upsert."""
+    new: list[bool] = field(default_factory=list)
+    """Whether the batch saw the row being created, so that it probably does not exist yet."""
+    deletes: list[bytes] = field(default_factory=list)
+    """Framed keys; a key that is absent is no error."""
+    adds: list[Row] = field(default_factory=list)
+    removes: list[tuple[Row, int]] = field(default_factory=list)
+    """A row and how many equal ones must go; fewer is an error."""
+
+    def __len__(self) -> int:
+        return len(self.upserts) + len(self.deletes) + len(self.adds) + len(self.removes)
