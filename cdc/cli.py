@@ -1,0 +1,289 @@
+"""The `cdc` command: parse, call one function, print, exit 0, 1, 2 or 3. What a command does is elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Literal, NoReturn
+
+import typer
+
+import cdc
+from cdc import logs
+from cdc.cli_output import Outcome, Output, copy_progress
+from cdc.config import Config, load
+from cdc.errors import CdcError, Refused
+from cdc.stopping import Stop
+
+DIFFERENCES = 3
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+_ANY_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
+_RESERVED = {
+    "copy": "Copy a table (again) while streaming.",
+    "quarantine": "list | show | replay | discard: keys whose changes the target refused.",
+    "dashboard": "The lag page, in the browser.",
+    "top": "The lag page, in the terminal.",
+    "schema": "Reserved.",
+    "schedule": "Reserved.",
+    "jobs": "Reserved.",
+    "compare": "Reserved.",
+}
+
+cli = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Source = Annotated[Literal["mariadb", "mysql"], typer.Option(help="Which server to replicate from.")]
+Directory = Annotated[Path, typer.Option("--dir", help="Where the servers' data, pipeline.toml and env are kept.")]
+
+
+@dataclass(slots=True)
+class Call:
+    """What holds for the whole call, whichever command it is."""
+
+    as_json: bool = False
+    version: bool = False
+    path: Path = Path("pipeline.toml")
+    stop: Stop = field(default_factory=Stop)
+
+    def config(self) -> Config:
+        return load(self.path)
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """The entry point of the `cdc` command."""
+    sys.exit(execute(list(sys.argv[1:] if argv is None else argv)))
+
+
+def execute(argv: list[str]) -> int:
+    """Run one command; its exit code. A defect leaves through sys.excepthook, as one line without its message."""
+    call, rest = _common(argv)
+    call.stop.listen()
+    output = Output(call.as_json)
+    logs.configure()
+    sys.excepthook = output.defect
+    try:
+        outcome = Outcome("version", _version()) if call.version else _dispatch(call, rest)
+        return output.outcome(outcome) if isinstance(outcome, Outcome) else int(outcome or 0)
+    except CdcError as error:
+        return output.error(error)
+    except _UsageError as error:
+        return output.error(_usage(error))
+
+
+def _common(argv: list[str]) -> tuple[Call, list[str]]:
+    """Take out what is understood before and after the command alike, so that even a wrong command is answered as asked."""
+    call, rest, words = Call(), list[str](), iter(argv)
+    for word in words:
+        if word == "--json":
+            call.as_json = True
+        elif word == "--version":
+            call.version = True
+        elif word == "--config" or word.startswith("--config="):
+            value = word.partition("=")[2] if "=" in word else next(words, None)
+            call.path = Path(value) if value else call.path
+            rest += [] if value else [word]  # without its value: the parser says so
+        else:
+            rest.append(word)
+    return call, rest
+
+
+def _dispatch(call: Call, rest: list[str]) -> Any:
+    command = typer.main.get_command(cli)
+    if not (call.as_json and "--help" in rest):
+        return command.main(args=rest, prog_name="cdc", standalone_mode=False, obj=call)
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        command.main(args=rest, prog_name="cdc", standalone_mode=False, obj=call)
+    return Outcome("help", {"help": text.getvalue()})
+
+
+def _usage(error: Exception) -> Refused:
+    message = getattr(error, "format_message", lambda: str(error))()
+    return Refused(
+        "usage", "command line", " ".join(str(message).split()) or "a command is missing", "cdc --help lists commands and options"
+    )
+
+
+def _version() -> dict[str, Any]:
+    codec = _late("cdc.codec")
+    return {
+        "version": cdc.__version__,
+        "codec": str(codec.KIND),
+        "python": platform.python_version(),
+    }
+
+
+def _late(name: str) -> ModuleType:
+    """Import on use: drivers and the codec are slow to load, and `cdc --help` needs none of them."""
+    return importlib.import_module(name)
+
+
+def _app() -> ModuleType:
+    return _late("cdc.app")
+
+
+@cli.callback()
+def common(
+    config: Annotated[Path, typer.Option(help="The pipeline's file; also understood after the command.")] = Path("pipeline.toml"),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON document on stdout, errors too; also understood after the command.")
+    ] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """MySQL and MariaDB to PostgreSQL, continuously and provably.
+
+    Exit codes: 0 done, 1 failed or timed out, 2 to be mended in configuration, arguments or privileges, 3 differences or errors found.
+    """
+
+
+@cli.command()
+def up(
+    ctx: typer.Context,
+    source: Source = "mariadb",
+    kafka: Annotated[bool, typer.Option("--kafka", help="Start a broker too.")] = False,
+    directory: Directory = Path(".cdc"),
+) -> Outcome:
+    """Start local servers to try a pipeline on; writes DIR/pipeline.toml and DIR/env."""
+    _call(ctx).stop.breaks_off()
+    return Outcome("up", _late("cdc.stack").up(directory, source=source, kafka=kafka))
+
+
+@cli.command()
+def down(
+    ctx: typer.Context,
+    purge: Annotated[bool, typer.Option("--purge", help="Delete their data too.")] = False,
+    directory: Directory = Path(".cdc"),
+) -> Outcome:
+    """Stop the servers that `up` started."""
+    _call(ctx).stop.breaks_off()
+    return Outcome("down", _late("cdc.stack").down(directory, purge=purge))
+
+
+@cli.command()
+def demo(
+    ctx: typer.Context,
+    source: Source = "mariadb",
+    transport: Annotated[Literal["direct", "kafka"], typer.Option(help="How changes travel.")] = "direct",
+    seconds: Annotated[float, typer.Option(min=1, help="How long the practice works.")] = 30.0,
+    size: Annotated[float, typer.Option(min=0.001, help="Size of the practice; 1 is a small one.")] = 1.0,
+) -> Outcome:
+    """Everything at work on this machine: servers, a practice at work, snapshot, stream, lag, reconcile."""
+    call = _call(ctx)
+    with copy_progress(call.as_json) as progress:
+        return _judged(
+            "demo", _app().demo(source=source, transport=transport, seconds=seconds, size=size, stop=call.stop.event, progress=progress)
+        )
+
+
+@cli.command()
+def doctor(ctx: typer.Context) -> Outcome:
+    """Check settings, privileges and data of both sides; shows the SQL that mends each finding."""
+    return _asked(ctx, "doctor")
+
+
+@cli.command()
+def run(ctx: typer.Context) -> Outcome:
+    """Copy what is missing, then stream until stopped: capture and apply in one process."""
+    return _streamed(ctx, "run")
+
+
+@cli.command()
+def snapshot(ctx: typer.Context) -> Outcome:
+    """Copy the tables once; started again, it goes on where it was."""
+    call = _call(ctx)
+    config = call.config()
+    with copy_progress(call.as_json) as progress:
+        return Outcome("snapshot", _app().snapshot(config, call.stop.event, progress))
+
+
+@cli.command()
+def capture(ctx: typer.Context) -> Outcome:
+    """Read the source's log into the topics until stopped."""
+    return _streamed(ctx, "capture")
+
+
+@cli.command()
+def apply(ctx: typer.Context) -> Outcome:
+    """Apply the topics to the target until stopped."""
+    return _streamed(ctx, "apply")
+
+
+@cli.command()
+def status(ctx: typer.Context) -> Outcome:
+    """Positions, lag and the state of every table."""
+    return _asked(ctx, "status")
+
+
+@cli.command()
+def wait(ctx: typer.Context, timeout: Annotated[float, typer.Option(min=0, help="Seconds.")] = 60.0) -> Outcome:
+    """Wait until the target holds everything that the source has committed by now; 1 when the time is up."""
+    return _asked(ctx, "wait", timeout)
+
+
+@cli.command()
+def reconcile(
+    ctx: typer.Context,
+    tables: Annotated[list[str] | None, typer.Option(help="Only these (db.table, * and ?); may be repeated or parted by commas.")] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Have capture read differing keys again.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Directory for the report, as HTML and JSON.")] = None,
+) -> Outcome:
+    """Prove that both sides agree; 3 when they do not."""
+    chosen = tuple(name.strip() for group in tables or () for name in group.split(",") if name.strip())
+    return _asked(ctx, "reconcile", chosen, repair, report)
+
+
+def _call(ctx: typer.Context) -> Call:
+    call = ctx.obj
+    assert isinstance(call, Call)
+    return call
+
+
+def _streamed(ctx: typer.Context, kind: str) -> Outcome:
+    """Work that goes on until it is asked to stop."""
+    call = _call(ctx)
+    config = call.config()
+    return Outcome(kind, getattr(_app(), kind)(config, call.stop.event))
+
+
+def _asked(ctx: typer.Context, kind: str, *arguments: object) -> Outcome:
+    """A question: a signal breaks it off, and the document decides the exit code."""
+    call = _call(ctx)
+    config = call.config()
+    call.stop.breaks_off()
+    return _judged(kind, getattr(_app(), kind)(config, *arguments))
+
+
+def _judged(kind: str, document: dict[str, Any]) -> Outcome:
+    verdict = _VERDICTS.get(kind)
+    return Outcome(kind, document, verdict(document) if verdict else 0)
+
+
+_VERDICTS: dict[str, Callable[[dict[str, Any]], int]] = {
+    "wait": lambda found: 0 if found["reached"] else 1,
+    "doctor": lambda found: DIFFERENCES if found["errors"] else 0,
+    "reconcile": lambda found: 0 if found["equal"] else DIFFERENCES,
+    "demo": lambda found: 0 if found["equal"] else DIFFERENCES,
+}
+
+
+def _reserve(name: str, purpose: str) -> None:
+    def answer() -> NoReturn:
+        raise Refused("not_yet", f"cdc {name}", "this version does not have the command yet", "cdc --help lists the commands that work")
+
+    cli.command(name, help=purpose + " Not in this version yet.", context_settings=_ANY_ARGUMENTS)(answer)
+
+
+for _name, _purpose in _RESERVED.items():
+    _reserve(_name, _purpose)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""SIGTERM and SIGINT as a wish, once: the first asks the work to end, the second ends the process at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+
+from cdc.errors import CdcError
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interrupted(CdcError):
+    """A question was broken off before its answer was known."""
+
+    def __init__(self) -> None:
+        super().__init__("interrupted", "cdc", "a signal ended the command before it had an answer", "start it again")
+
+
+class Stop:
+    """One process's wish to end. Work that streams watches `event`; a question, which has no half answer, is broken off."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self._breaks = False
+
+    def listen(self) -> Stop:
+        """Take over the signals; only the main thread may."""
+        for number in _SIGNALS:
+            signal.signal(number, self._heard)
+        return self
+
+    def breaks_off(self) -> None:
+        """From here on a signal raises Interrupted in the main thread; so does one that came already."""
+        self._breaks = True
+        if self.event.is_set():
+            raise Interrupted
+
+    def _heard(self, _number: int, _frame: FrameType | None) -> None:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        self.event.set()
+        if self._breaks:
+            raise Interrupted
