@@ -1,0 +1,7 @@
+"""A dental practice to replicate: OpenDental-shaped tables, invented rows, and a workload that changes them."""
+
+from __future__ import annotations
+
+from .build import create, load
+
+__all__ = ["create", "load"]
