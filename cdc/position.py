@@ -107,8 +107,12 @@ def least(a: Position, b: Position) -> Position:
         return a
     if a.covers(b):
         return b
-    raise Halt("positions_diverge", a.server, "two positions of one pipeline hold transactions that the other lacks",
-               "the source was restored or replaced: copy the tables again")
+    raise Halt(
+        "positions_diverge",
+        a.server,
+        "two positions of one pipeline hold transactions that the other lacks",
+        "the source was restored or replaced: copy the tables again",
+    )
 
 
 def file_transaction(file: str, end: int) -> str:
@@ -257,8 +261,12 @@ class Tracker:
         if ranges and number == ranges[-1][1] + 1:
             ranges = (*ranges[:-1], (ranges[-1][0], number))
         elif _inside(ranges, number, number):
-            raise Halt("transaction_repeated", gtid, "the log sends a transaction that the position already holds",
-                       "the source was restored or reset: copy the tables again")
+            raise Halt(
+                "transaction_repeated",
+                gtid,
+                "the log sends a transaction that the position already holds",
+                "the source was restored or reset: copy the tables again",
+            )
         else:
             ranges = _merged([*ranges, (number, number)])
         self._sources[source] = ranges
@@ -271,9 +279,11 @@ class Tracker:
     def _with_mariadb(self, gtid: str) -> str:
         domain, server, number = mariadb_gtid(gtid)
         if domain in self._domains and number <= self._domains[domain][1]:
-            raise Halt("sequence_not_growing", gtid, "the sequence number of a replication domain does not grow",
-                       "the source was restored, reset or written at two places: copy the tables again")
+            raise Halt(
+                "sequence_not_growing",
+                gtid,
+                "the sequence number of a replication domain does not grow",
+                "the source was restored, reset or written at two places: copy the tables again",
+            )
         self._domains[domain] = (server, number)
         return mariadb_text(self._domains)
-
-

@@ -1,0 +1,295 @@
+"""What the source says about itself: its identity, its tables, and positions of its log that are safe to start from or to wait for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from pymysql import err
+
+from cdc import preflight
+from cdc.columns import COLUMNS_SQL, KEYS_SQL, Selection, tables_of
+from cdc.config import SourceConfig
+from cdc.errors import Halt, Refused, Retry
+from cdc.model import Table
+from cdc.mysql import connect, deciding, decision, errno
+from cdc.position import Flavour, Position, canonical_gtids
+from cdc.preflight import Finding, Settings
+
+_NO_PRIVILEGE = (1044, 1142, 1143, 1227, 1401)
+_TABLES_SQL = """
+SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE, TABLE_ROWS, TABLE_TYPE FROM information_schema.TABLES
+WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND
+  TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')"""
+_CASCADES_SQL = """
+SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS
+WHERE DELETE_RULE IN ('CASCADE', 'SET NULL') OR UPDATE_RULE IN ('CASCADE', 'SET NULL')"""
+_ANOTHER_SOURCE = "the source was restored, reset or replaced: copy the tables again"
+
+
+class Catalog:
+    """One connection that asks the source; give it up with `close` or `with`. Not for use by several threads."""
+
+    def __init__(self, source: SourceConfig) -> None:
+        self._source = source
+        self.place = f"{source.url.host}:{source.url.port}"
+        self._connection = connect(source, read_timeout=600)
+        self.version = str(self._one("SELECT VERSION()"))
+        self.flavour: Flavour = "mariadb" if "mariadb" in self.version.lower() else "mysql"
+        self._settings = self._variables()
+        self.server_id = int(self._settings["server_id"])
+        self.server = self._settings.get("server_uuid" if self.flavour == "mysql" else "server_uid") or str(self.server_id)
+        self.fold_case = self._settings["lower_case_table_names"] != "0"
+        self._found: dict[tuple[str, str], tuple[str, int, str]] = {}
+        if self.flavour == "mysql":
+            self._execute("SET SESSION information_schema_stats_expiry = 0")
+
+    def __enter__(self) -> Catalog:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection; a second time does nothing."""
+        if self._connection.open:
+            self._connection.close()
+
+    # Tables
+
+    def selection(self, patterns: Sequence[str], exclude: Sequence[str] = ()) -> Selection:
+        """Which names the patterns select, with the server's own rule for upper and lower case."""
+        return Selection(patterns, exclude, fold_case=self.fold_case)
+
+    def tables(self, patterns: Sequence[str], exclude: Sequence[str] = ()) -> list[Table]:
+        """The existing tables that are selected, ordered by name; views, sequences and system schemas never."""
+        selected = self.selection(patterns, exclude)
+        self._found = {(db, name): (engine or "", int(rows or 0), kind) for db, name, engine, rows, kind in self._all(_TABLES_SQL)}
+        wanted = frozenset(name for name in self._found if selected.wants(*name))
+        schemas = sorted({db for db, _ in wanted})
+        columns = [row for schema in schemas for row in self._all(COLUMNS_SQL, schema)]
+        return tables_of(columns, [row for schema in schemas for row in self._all(KEYS_SQL, schema)], wanted)
+
+    def engine(self, table: Table) -> str:
+        """The storage engine's name as the server writes it ("InnoDB", "MyISAM")."""
+        return self._listed(table)[0]
+
+    def row_estimate(self, table: Table) -> int:
+        """The server's guess of the number of rows."""
+        return self._listed(table)[1]
+
+    def _listed(self, table: Table) -> tuple[str, int, str]:
+        if (table.db, table.name) not in self._found:
+            rows = self._all(_TABLES_SQL + " AND TABLE_SCHEMA = %s AND TABLE_NAME = %s", table.db, table.name)
+            if not rows:
+                raise Halt("table_missing", table.qualified, "the table does not exist any more")
+            self._found[table.db, table.name] = (rows[0][2] or "", int(rows[0][3] or 0), rows[0][4])
+        return self._found[table.db, table.name]
+
+    # Positions
+
+    def visible_position(self) -> Position:
+        """A position whose every transaction a SELECT that starts now sees.
+
+        The log holds a transaction before the engine shows it, so the status of the log would promise too much.
+        """
+        self._no_prepared_xa()
+        if self.flavour == "mariadb":
+            return self._snapshot_position()
+        if self.gtid_mode:
+            return self._at(str(self._one("SELECT @@GLOBAL.gtid_executed")))  # updated after the engine's commit
+        return self._locked_position()
+
+    def written_position(self) -> Position:
+        """A position that holds everything visible to anyone when this was called; nothing newer needs to be waited for.
+
+        Its file and offset are exact. Its GTIDs may hold a little more, never less: on MySQL `gtid_executed` lags behind the
+        log, so the transactions that still own their GTID are added (asked first: a GTID goes from owned to executed).
+        """
+        file, offset = self._log_end()
+        if self.flavour == "mariadb":
+            return self._at(str(self._one("SELECT @@GLOBAL.gtid_binlog_pos")), file, offset)
+        if not self.gtid_mode:
+            return self._at("", file, offset)
+        owned = _owned(str(self._one("SELECT @@GLOBAL.gtid_owned")))
+        gtids = ",".join(filter(None, [str(self._one("SELECT @@GLOBAL.gtid_executed")), owned]))
+        return self._at(gtids, file, offset) if gtids else self._at("")
+
+    @property
+    def gtid_mode(self) -> bool:
+        """Whether every transaction has a GTID."""
+        return self.flavour == "mariadb" or self._settings.get("gtid_mode") == "ON"
+
+    def _at(self, gtids: str, file: str = "", offset: int = 0) -> Position:
+        return Position(self.flavour, self.server, canonical_gtids(self.flavour, gtids), file, offset)
+
+    def _snapshot_position(self) -> Position:
+        self._execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+        try:
+            status = {name.lower(): value for name, value in self._all("SHOW STATUS LIKE 'binlog_snapshot_%'")}
+        finally:
+            self._execute("ROLLBACK")
+        file, offset = str(status.get("binlog_snapshot_file", "")), int(status.get("binlog_snapshot_position") or 0)
+        if not file:
+            raise Refused("log_off", self.place, "the server writes no binary log", "start it with log_bin")
+        gtids = status.get("binlog_snapshot_gtid_pos")
+        return self._at(self._gtids_at(file, offset) if gtids is None else str(gtids), file, offset)
+
+    def _locked_position(self) -> Position:
+        """MySQL without GTIDs: commits are held for the moment of reading the status."""
+        try:
+            where = json.loads(self._one("SELECT LOCAL FROM performance_schema.log_status"))
+            return self._at("", str(where["binary_log_file"]), int(where["binary_log_position"]))
+        except Refused:
+            self._execute("FLUSH TABLES WITH READ LOCK")
+            try:
+                return self._at("", *self._log_end())
+            finally:
+                self._execute("UNLOCK TABLES")
+
+    def _no_prepared_xa(self) -> None:
+        try:
+            prepared = self._all("XA RECOVER")
+        except Refused:
+            return  # without the privilege to see them, the XA COMMIT in the log stops capture
+        if prepared:
+            raise Retry(
+                "xa_prepared",
+                self.place,
+                f"{len(prepared)} XA transactions are prepared and not decided",
+                "commit or roll them back: XA RECOVER lists them",
+            )
+
+    def _log_end(self) -> tuple[str, int]:
+        rows = self._log_status()
+        if not rows:
+            raise Refused("log_off", self.place, "the server writes no binary log", "start it with log_bin")
+        return str(rows[0][0]), int(rows[0][1])
+
+    def _log_status(self) -> list[tuple[Any, ...]]:
+        renamed = self.flavour == "mysql" and preflight.version_of(self.version) >= (8, 2, 0)
+        return self._all("SHOW BINARY LOG STATUS" if renamed else "SHOW MASTER STATUS")
+
+    def _gtids_at(self, file: str, offset: int) -> str:
+        found = self._one("SELECT BINLOG_GTID_POS(%s, %s)", file, offset)
+        if found is None:
+            raise Halt("log_purged", f"{file}:{offset}", "the server has no such place in its log", _ANOTHER_SOURCE)
+        return str(found)
+
+    # A stored position, against this server
+
+    def check(self, position: Position) -> None:
+        """Stops unless the log of this server continues the stored position exactly."""
+        if position.flavour != self.flavour:
+            raise Halt("other_server", self.place, "the position was read on another kind of server", _ANOTHER_SOURCE)
+        if position.server != self.server and position.by_file:
+            raise Halt("other_server", self.place, "a position without GTIDs is followed on its own server only", _ANOTHER_SOURCE)
+        if self.purged(position):
+            raise Halt(
+                "log_purged",
+                self.place,
+                "the server deleted log files that are still needed",
+                "copy the tables again, and let the server keep its log longer (binlog_expire_logs_seconds)",
+            )
+        if position.server == self.server and position.file:
+            self._check_file(position)
+        if self.flavour == "mysql":
+            self._check_executed(position)
+        elif position.server != self.server or not position.file:
+            self._check_domains(position)
+
+    def purged(self, position: Position) -> bool:
+        """Whether the server no longer has everything after the position."""
+        if position.by_file or (self.flavour == "mariadb" and position.server == self.server and position.file):
+            return position.file not in self._log_files()
+        if self.flavour == "mysql":
+            return not position.covers(self._at(str(self._one("SELECT @@GLOBAL.gtid_purged"))))
+        oldest = next(iter(self._log_files()), "")
+        return not oldest or not position.covers(self._at(self._gtids_at(oldest, 4)))
+
+    def _log_files(self) -> dict[str, int]:
+        return {str(row[0]): int(row[1]) for row in self._all("SHOW BINARY LOGS")}
+
+    def _check_file(self, position: Position) -> None:
+        """A crash without sync_binlog=1 shortens the log and hands out the same numbers again: the place must still be there."""
+        size = self._log_files().get(position.file)
+        if size is not None and position.offset > size:
+            raise Halt("log_shortened", f"{position.file}:{position.offset}", f"the file ends at {size}", _ANOTHER_SOURCE)
+        if self.flavour != "mariadb" or position.offset >= 1 << 32:  # BINLOG_GTID_POS takes 32 bits
+            return
+        if canonical_gtids("mariadb", self._gtids_at(position.file, position.offset)) != position.gtids:
+            raise Halt("log_rewritten", f"{position.file}:{position.offset}", "the server has other GTIDs at this place", _ANOTHER_SOURCE)
+
+    def _check_executed(self, position: Position) -> None:
+        if position.gtids and not self.gtid_mode:
+            raise Halt("gtid_off", self.place, "the position goes by GTIDs and gtid_mode is not ON", "SET GLOBAL gtid_mode = ON")
+        if not self._at(str(self._one("SELECT @@GLOBAL.gtid_executed"))).covers(self._at(position.gtids)):
+            raise Halt("source_diverged", self.place, "the position holds transactions that this server never had", _ANOTHER_SOURCE)
+
+    def _check_domains(self, position: Position) -> None:
+        theirs = self._at(str(self._one("SELECT @@GLOBAL.gtid_binlog_pos")))
+        if not theirs.covers(self._at(position.gtids)):
+            raise Halt("source_diverged", self.place, "the position holds transactions that this server never had", _ANOTHER_SOURCE)
+        unknown = {gtid.split("-")[0] for gtid in theirs.gtids.split(",")} - {gtid.split("-")[0] for gtid in position.gtids.split(",")}
+        if position.gtids and unknown - {""}:
+            raise Halt(
+                "unknown_domain",
+                self.place,
+                f"another server with replication domains that the position lacks: {sorted(unknown)}",
+                _ANOTHER_SOURCE,
+            )
+
+    # Fitness
+
+    def preflight(self) -> list[Finding]:
+        """What of the server's settings and the account's privileges stands in the way, with the SQL that mends it."""
+        status = self._log_status_or_nothing()
+        tables = self.tables(self._source.tables, self._source.exclude)
+        selected = {(table.db, table.name) for table in tables}
+        findings = preflight.settings(Settings(self.flavour, self.version, self._settings), self.place)
+        findings += preflight.filters(status[0][2:4] if status else (), self.place)
+        findings += preflight.privileges(self.flavour, self._grants(), tables)
+        findings += [preflight.system_versioned(name) for name in sorted(selected) if self._found[name][2] == "SYSTEM VERSIONED"]
+        if self.flavour == "mysql" and preflight.version_of(self.version) >= (9, 6, 0):
+            return findings  # cascades are logged
+        return findings + [preflight.cascade(*row) for row in self._all(_CASCADES_SQL) if (row[0], row[1]) in selected]
+
+    def _log_status_or_nothing(self) -> list[tuple[Any, ...]]:
+        try:
+            return self._log_status()
+        except Refused:
+            return []  # the missing privilege is a finding of its own
+
+    def _grants(self) -> list[str]:
+        role = str(self._one("SELECT CURRENT_ROLE()") or "NONE")
+        using = f" FOR CURRENT_USER() USING {role}" if self.flavour == "mysql" and role != "NONE" else ""
+        return [str(row[0]) for row in self._all("SHOW GRANTS" + using)]
+
+    def _variables(self) -> dict[str, str]:
+        return {str(name).lower(): str(value) for name, value in self._all("SHOW GLOBAL VARIABLES")}
+
+    # Statements
+
+    def _execute(self, sql: str) -> None:
+        with deciding(self.place), self._connection.cursor() as cursor:
+            cursor.execute(sql)
+
+    def _all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute(sql, values or None)
+                return list(cursor.fetchall())
+        except (err.MySQLError, OSError) as error:
+            if errno(error) in _NO_PRIVILEGE:
+                raise Refused("source_privilege", self.place, f"the account may not run {sql.split()[0]} {sql.split()[1]}") from None
+            raise decision(error, self.place) from None
+
+    def _one(self, sql: str, *values: object) -> Any:
+        return self._all(sql, *values)[0][0]
+
+
+def _owned(text: str) -> str:
+    """@@GLOBAL.gtid_owned ("uuid:7#12:9#13,uuid2:1#5") as a GTID set: the thread numbers left out."""
+    return ",".join(":".join(part.split("#")[0] for part in item.split(":")) for item in text.split(",") if item)

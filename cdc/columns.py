@@ -1,0 +1,145 @@
+"""Tables as information_schema describes them, as the values that the log's table maps also give; and patterns that name tables.
+
+Pure: rows in, `Table` out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cdc.errors import Halt
+from cdc.model import Column, Table
+
+SYSTEM_SCHEMAS = frozenset({"mysql", "information_schema", "performance_schema", "sys"})
+
+GEOMETRIES = frozenset(
+    {"geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon", "geomcollection", "geometrycollection"}
+)
+PLAIN = frozenset(
+    {
+        "tinyint",
+        "smallint",
+        "mediumint",
+        "int",
+        "bigint",
+        "float",
+        "double",
+        "date",
+        "year",
+        "json",
+        "tinyblob",
+        "blob",
+        "mediumblob",
+        "longblob",
+        "uuid",
+        "inet4",
+        "inet6",
+    }
+)
+"""Types of which name, sign and nullability say everything."""
+NUMBERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double"})
+TEXTS = frozenset({"tinytext", "text", "mediumtext", "longtext"})
+FRACTIONAL = frozenset({"datetime", "timestamp", "time"})
+
+COLUMNS_SQL = """
+SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, LOWER(DATA_TYPE), COLUMN_TYPE, IS_NULLABLE = 'YES', CHARACTER_MAXIMUM_LENGTH,
+       NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, CHARACTER_SET_NAME, COLUMN_KEY = 'PRI'
+FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = %s ORDER BY TABLE_NAME, ORDINAL_POSITION"""
+KEYS_SQL = """
+SELECT TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, COLUMN_NAME
+FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = %s AND NON_UNIQUE = 0 ORDER BY TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX"""
+
+_LABEL = re.compile(r"'((?:[^']|'')*)'")
+
+Row = Sequence[Any]
+
+
+def column_of(row: Row) -> Column:
+    """One row of COLUMNS_SQL as a column."""
+    schema, table, name, kind, full, nullable, characters, precision, scale, fraction, charset, _ = row
+    unsigned = kind in NUMBERS and "unsigned" in full.lower()
+    column = Column(name, kind, unsigned=unsigned, nullable=bool(nullable))
+    if kind in PLAIN:
+        return column
+    return _detailed(column, characters, precision, scale, fraction, charset, full, f"{schema}.{table}.{name}")
+
+
+def _detailed(column: Column, characters: Any, precision: Any, scale: Any, fraction: Any, charset: Any, full: str, place: str) -> Column:
+    name, kind, unsigned, nullable = column.name, column.type, column.unsigned, column.nullable
+    if kind in ("char", "varchar", "binary", "varbinary"):
+        return Column(name, kind, nullable=nullable, length=int(characters), charset=charset or "")
+    if kind in TEXTS:
+        return Column(name, kind, nullable=nullable, charset=charset or "")
+    if kind in ("enum", "set"):
+        return Column(name, kind, nullable=nullable, charset=charset or "", labels=labels_of(full))
+    if kind == "decimal":
+        return Column(name, kind, unsigned, nullable, length=int(precision), scale=int(scale))
+    if kind == "bit":
+        return Column(name, kind, nullable=nullable, length=int(precision))
+    if kind in FRACTIONAL:
+        return Column(name, kind, nullable=nullable, scale=int(fraction or 0))
+    if kind in GEOMETRIES:
+        return Column(name, "geometry", nullable=nullable)
+    if kind == "vector":
+        return Column(name, kind, nullable=nullable)
+    raise Halt("unknown_type", place, f"the type {kind} is not known", "leave the table out with source.exclude, or upgrade cdc")
+
+
+def labels_of(column_type: str) -> tuple[str, ...]:
+    """The members of "enum('a','it''s')" in order."""
+    return tuple(label.replace("''", "'") for label in _LABEL.findall(column_type))
+
+
+def tables_of(columns: Iterable[Row], keys: Iterable[Row], wanted: frozenset[tuple[str, str]]) -> list[Table]:
+    """The wanted tables, ordered by name, from all rows of COLUMNS_SQL and KEYS_SQL of their databases."""
+    shapes: dict[tuple[str, str], list[Row]] = {}
+    for row in columns:
+        if (row[0], row[1]) in wanted:
+            shapes.setdefault((row[0], row[1]), []).append(row)
+    indexes: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for schema, table, index, column in keys:
+        indexes.setdefault((schema, table), {}).setdefault(index, []).append(column)
+    return [
+        Table(db, name, tuple(map(column_of, rows)), _key(rows, indexes.get((db, name), {}))) for (db, name), rows in sorted(shapes.items())
+    ]
+
+
+def _key(rows: list[Row], indexes: Mapping[str, list[str]]) -> tuple[int, ...]:
+    """The primary key; without one, the unique NOT NULL key that the server takes in its place, because the log names that one."""
+    places = {row[2]: at for at, row in enumerate(rows)}
+    if "PRIMARY" in indexes:
+        return tuple(places[name] for name in indexes["PRIMARY"])
+    promoted = {row[2] for row in rows if row[11]}
+    found = next((names for names in indexes.values() if promoted and set(names) == promoted), [])
+    return tuple(places[name] for name in found)
+
+
+class Selection:
+    """Which tables a pipeline follows: "db.table" patterns with * and ?, less the excluded ones; system schemas never.
+
+    `fold_case` for servers that compare names without case (lower_case_table_names 1 and 2).
+    """
+
+    def __init__(self, patterns: Sequence[str], exclude: Sequence[str] = (), *, fold_case: bool = False) -> None:
+        flags = re.IGNORECASE if fold_case else re.NOFLAG
+        self._patterns = [re.compile(_expression(pattern), flags) for pattern in patterns]
+        self._exclude = [re.compile(_expression(pattern), flags) for pattern in exclude]
+        self._known: dict[tuple[str, str], bool] = {}
+
+    def wants(self, db: str, table: str) -> bool:
+        """Whether the table is selected; answers are remembered."""
+        known = self._known.get((db, table))
+        if known is None:
+            known = self._known[db, table] = db.lower() not in SYSTEM_SCHEMAS and self._matches(f"{db}.{table}")
+        return known
+
+    def _matches(self, name: str) -> bool:
+        return any(one.fullmatch(name) for one in self._patterns) and not any(one.fullmatch(name) for one in self._exclude)
+
+
+def _expression(pattern: str) -> str:
+    """A pattern as a regular expression: * is any characters within the database or the table name, ? is one."""
+    db, _, table = pattern.partition(".")
+    return r"\.".join("".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in part) for part in (db, table or "*"))

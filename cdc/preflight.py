@@ -1,0 +1,273 @@
+"""Whether a source is fit for capture: settings, filters, privileges in, findings out, each with the SQL that mends it. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from cdc.model import Table
+from cdc.position import Flavour
+
+OLDEST: Mapping[Flavour, tuple[int, int, int]] = {"mysql": (8, 0, 14), "mariadb": (10, 5, 0)}
+"""Older servers cannot put column names into the log (MySQL: all of them only from 8.0.14 on)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One obstacle ("error": capture will not start or would lose something) or risk ("warning"), and the SQL that mends it."""
+
+    level: Literal["error", "warning"]
+    code: str
+    place: str
+    rule: str
+    hint_sql: str = ""
+
+
+class Settings(NamedTuple):
+    """A server's flavour, version and global variables (names in lower case, values as text)."""
+
+    flavour: Flavour
+    version: str
+    values: Mapping[str, str]
+
+
+class _Demand(NamedTuple):
+    flavours: str
+    level: Literal["error", "warning"]
+    code: str
+    variable: str
+    wanted: str
+    rule: str
+    sql: str
+
+
+_DEMANDS = (
+    _Demand("both", "error", "log_off", "log_bin", "ON", "the server writes no binary log", "-- server option log_bin, then restart"),
+    _Demand(
+        "both",
+        "error",
+        "binlog_format",
+        "binlog_format",
+        "ROW",
+        "statements in the log cannot be replayed elsewhere",
+        "SET GLOBAL binlog_format = ROW",
+    ),
+    _Demand(
+        "both",
+        "error",
+        "row_image",
+        "binlog_row_image",
+        "FULL",
+        "every row event must hold all columns",
+        "SET GLOBAL binlog_row_image = FULL",
+    ),
+    _Demand(
+        "both",
+        "error",
+        "row_metadata",
+        "binlog_row_metadata",
+        "FULL",
+        "the log must name columns and keys",
+        "SET GLOBAL binlog_row_metadata = FULL",
+    ),
+    _Demand(
+        "mysql",
+        "error",
+        "row_value_options",
+        "binlog_row_value_options",
+        "",
+        "partial JSON updates are not full row images",
+        "SET GLOBAL binlog_row_value_options = ''",
+    ),
+    _Demand(
+        "mysql",
+        "warning",
+        "gtid_mode",
+        "gtid_mode",
+        "ON",
+        "without GTIDs capture cannot move to another server",
+        "SET GLOBAL enforce_gtid_consistency = ON; SET GLOBAL gtid_mode = OFF_PERMISSIVE; SET GLOBAL gtid_mode = ON_PERMISSIVE; "
+        "SET GLOBAL gtid_mode = ON",
+    ),
+    _Demand(
+        "mariadb",
+        "warning",
+        "gtid_strict_mode",
+        "gtid_strict_mode",
+        "ON",
+        "sequence numbers may go backwards",
+        "SET GLOBAL gtid_strict_mode = ON",
+    ),
+    _Demand(
+        "both",
+        "warning",
+        "sync_binlog",
+        "sync_binlog",
+        "1",
+        "a power loss can take back logged transactions and use their numbers again",
+        "SET GLOBAL sync_binlog = 1",
+    ),
+)
+_SYNONYMS = {"1": "ON", "0": "OFF"}
+
+
+def settings(server: Settings, place: str) -> list[Finding]:
+    """Findings about the version and the global variables."""
+    found = [] if version_of(server.version) >= OLDEST[server.flavour] else [_too_old(server, place)]
+    found += [
+        Finding(demand.level, demand.code, f"{place} {demand.variable}", demand.rule, demand.sql)
+        for demand in _DEMANDS
+        if demand.flavours in ("both", server.flavour) and not _meets(server.values.get(demand.variable), demand.wanted)
+    ]
+    if server.values.get("server_id") == "0":
+        found.append(
+            Finding("error", "server_id", f"{place} server_id", "with server_id 0 the log cannot be read", "SET GLOBAL server_id = 1")
+        )
+    return found + _expiry(server.values, place)
+
+
+def _meets(value: str | None, wanted: str) -> bool:
+    """A variable that this version does not have (any more) has its only value."""
+    return value is None or value == wanted or _SYNONYMS.get(value, value) == wanted
+
+
+def _too_old(server: Settings, place: str) -> Finding:
+    oldest = ".".join(map(str, OLDEST[server.flavour]))
+    return Finding("error", "server_version", place, f"{server.flavour} {server.version} is older than {oldest}", "-- upgrade the server")
+
+
+def _expiry(values: Mapping[str, str], place: str) -> list[Finding]:
+    seconds = float(values.get("binlog_expire_logs_seconds") or 0) or float(values.get("expire_logs_days") or 0) * 86_400
+    if not 0 < seconds < 86_400:
+        return []
+    return [
+        Finding(
+            "warning",
+            "log_expiry",
+            f"{place} binlog_expire_logs_seconds",
+            "a pause of a day means a new copy",
+            "SET GLOBAL binlog_expire_logs_seconds = 604800",
+        )
+    ]
+
+
+def filters(do_and_ignore: Iterable[object], place: str) -> list[Finding]:
+    """A finding when the server keeps databases out of its log; the two columns of the log's status."""
+    if not any(do_and_ignore):
+        return []
+    return [
+        Finding(
+            "error",
+            "log_filter",
+            place,
+            "the server logs only some databases (binlog_do_db or binlog_ignore_db)",
+            "-- remove these options and restart the server",
+        )
+    ]
+
+
+def system_versioned(name: tuple[str, str]) -> Finding:
+    """The finding for a MariaDB table WITH SYSTEM VERSIONING: its history rows look like further inserts in the log."""
+    return Finding(
+        "error",
+        "system_versioned",
+        ".".join(name),
+        "history rows cannot be told from current ones in the log",
+        f"-- exclude it, or: ALTER TABLE {quoted(name)} DROP SYSTEM VERSIONING",
+    )
+
+
+def cascade(db: str, table: str, constraint: str) -> Finding:
+    """The finding for a foreign key whose cascades the server does not log: child rows change unseen."""
+    return Finding(
+        "warning",
+        "unlogged_cascade",
+        f"{db}.{table}",
+        f"changes by foreign key {constraint} are not logged; reconcile finds them",
+        f"ALTER TABLE {quoted((db, table))} DROP FOREIGN KEY `{constraint}`",
+    )
+
+
+def version_of(text: str) -> tuple[int, int, int]:
+    """The numbers of "10.11.19-MariaDB-log" or "8.4.2"; a leading "5.5.5-" that old replication protocols need is skipped."""
+    numbers = re.match(r"(?:5\.5\.5-(?=1\d\.))?(\d+)\.(\d+)\.(\d+)", text)
+    return (int(numbers[1]), int(numbers[2]), int(numbers[3])) if numbers else (0, 0, 0)
+
+
+def quoted(name: Sequence[str]) -> str:
+    """A database's table, or any dotted name, in backquotes."""
+    return ".".join("`" + part.replace("`", "``") + "`" for part in name)
+
+
+# Privileges
+
+_NAME = r"\*|`(?:[^`]|``)+`"
+_GRANT = re.compile(rf"GRANT (?P<what>.+?) ON (?:TABLE )?(?P<db>{_NAME}|\S+?)\.(?P<table>{_NAME}|\S+) TO ", re.IGNORECASE)
+_NEEDED: Mapping[Flavour, tuple[tuple[str, ...], ...]] = {
+    "mysql": (("REPLICATION SLAVE",), ("REPLICATION CLIENT",)),
+    "mariadb": (("REPLICATION SLAVE", "REPLICATION REPLICA"), ("BINLOG MONITOR", "REPLICATION CLIENT")),
+}
+
+
+class _Grants:
+    """SHOW GRANTS, taken apart."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.everywhere: set[str] = set()
+        self.selected: list[tuple[str, str]] = []
+        self.account = "CURRENT_USER()"
+        for line in lines:
+            self._read(line)
+
+    def _read(self, line: str) -> None:
+        grant = _GRANT.match(line)
+        if not grant:
+            return
+        privileges = {one.strip().upper() for one in re.sub(r"\([^)]*\)", "(COLUMNS)", grant["what"]).split(",")}
+        db, table = _unquoted(grant["db"]), _unquoted(grant["table"])
+        if (db, table) == ("*", "*"):
+            self.everywhere |= privileges
+            self.account = re.split(r" (?:IDENTIFIED|REQUIRE|WITH)\b", line[grant.end() :])[0].rstrip(";")
+        if privileges & {"SELECT", "ALL PRIVILEGES"}:
+            self.selected.append((db, table))
+
+    def may(self, *names: str) -> bool:
+        return "ALL PRIVILEGES" in self.everywhere or bool(self.everywhere.intersection(names))
+
+    def may_read(self, table: Table) -> bool:
+        return any(one in ("*", table.name) and _like(db, table.db) for db, one in self.selected)
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace("``", "`") if name.startswith("`") else name
+
+
+def _like(pattern: str, db: str) -> bool:
+    """Whether a grant's database, a LIKE pattern with backslash as escape, names this one."""
+    if pattern == "*":
+        return True
+    parts = re.findall(r"\\.|.", pattern, re.DOTALL)
+    return re.fullmatch("".join({"%": ".*", "_": "."}.get(part, re.escape(part[-1])) for part in parts), db, re.DOTALL) is not None
+
+
+def privileges(flavour: Flavour, lines: Iterable[str], tables: Iterable[Table]) -> list[Finding]:
+    """Findings for what the account lacks: reading the log, asking for its end, reading each selected table."""
+    grants = _Grants(lines)
+    found = [
+        Finding("error", "privilege", names[0], f"the account lacks {names[0]}", f"GRANT {names[0]} ON *.* TO {grants.account}")
+        for names in _NEEDED[flavour]
+        if not grants.may(*names)
+    ]
+    return found + [
+        Finding(
+            "error",
+            "privilege",
+            table.qualified,
+            "the account may not read the table",
+            f"GRANT SELECT ON {quoted((table.db, table.name))} TO {grants.account}",
+        )
+        for table in tables
+        if not grants.may_read(table)
+    ]
