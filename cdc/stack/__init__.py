@@ -1,0 +1,17 @@
+"""MariaDB or MySQL, PostgreSQL and Kafka as real local servers: for `cdc up`, for the demo and for the tests, by one code.
+
+    with stack.lent(folder, source="mysql", kafka=True) as servers: ...     ends with its block, and with its owner
+    stack.up(folder)  /  stack.down(folder, purge=True)                      outlives the caller
+
+Where a Docker engine runs, it is used; else what is on this machine; else packages are installed.
+"""
+
+from __future__ import annotations
+
+from cdc.stack.kafka import Kafka
+from cdc.stack.life import SOURCES, Stack, down, lent, up
+from cdc.stack.mysqls import MariaDb, MySql, Source
+from cdc.stack.postgres import Postgres
+from cdc.stack.server import Server, Settings, Tls
+
+__all__ = ["SOURCES", "Kafka", "MariaDb", "MySql", "Postgres", "Server", "Settings", "Source", "Stack", "Tls", "down", "lent", "up"]
