@@ -1,0 +1,290 @@
+"""The preflight: is everything there that a start needs, and which SQL mends what is not. Nothing is written anywhere.
+
+A server that cannot be asked is a finding too, so one call reports on all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from typing import Any, Protocol, TypeVar
+
+from cdc import state
+from cdc.config import Config
+from cdc.errors import CdcError
+from cdc.model import Table
+from cdc.preflight import Finding, quoted
+
+OLDEST_TARGET = 140000
+_LOCAL = ("127.0.0.1", "::1", "localhost")
+_LONGEST_NAME = 63
+
+Query = Callable[..., Sequence[Sequence[Any]]]
+"""SQL and its parameters in, rows out; raises CdcError."""
+
+_SERVER_SQL = """
+SELECT current_setting('server_version_num')::int, current_setting('server_version'), current_setting('server_encoding'),
+       pg_is_in_recovery(), has_database_privilege(current_database(), 'CREATE'),
+       coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false), current_user, current_database()"""
+_SCHEMAS_SQL = "SELECT nspname, has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = ANY(%s)"
+_TABLES_SQL = """
+SELECT n.nspname, c.relname, format('%%I.%%I', n.nspname, c.relname), c.relkind IN ('r', 'p'), pg_has_role(c.relowner, 'USAGE')
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = ANY(%s) AND c.relname = ANY(%s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')"""
+_OURS_SQL = "SELECT target_schema, target_table FROM cdc.tables WHERE pipeline = %s"
+
+T = TypeVar("T")
+
+
+class Source(Protocol):
+    """What the doctor asks of `cdc.catalog.Catalog`."""
+
+    flavour: Any
+    version: str
+
+    def preflight(self) -> list[Finding]: ...
+    def tables(self, patterns: Sequence[str], exclude: Sequence[str] = ()) -> list[Table]: ...
+    def engine(self, table: Table) -> str: ...
+
+
+def examine(
+    config: Config,
+    source: Callable[[], AbstractContextManager[Source]],
+    *,
+    target: Callable[[Config], AbstractContextManager[Query]] | None = None,
+    broker: Callable[[], object] | None = None,
+    codec: str = "pure",
+) -> dict[str, Any]:
+    """The document of `cdc doctor`. `source` opens a Catalog; `broker` reaches the brokers, and is None where none is needed."""
+    findings: list[Finding] = []
+    nothing: tuple[Any, list[Table]] = (None, [])
+    about, tables = _tried(findings, nothing, lambda: _source(config, source, findings))
+    version = _tried(findings, None, lambda: _target(config, target or querying, tables, findings))
+    if broker is not None:
+        _tried(findings, None, broker)
+    return document(findings, about, version, [table.qualified for table in tables], codec)
+
+
+def document(findings: Iterable[Finding], source: Any, version: str | None, tables: Sequence[str], codec: str) -> dict[str, Any]:
+    """Findings as a document, errors first."""
+    ordered = sorted(findings, key=lambda one: (one.level != "error", one.code, one.place))
+    shown = [{"level": one.level, "code": one.code, "place": one.place, "rule": one.rule, "hint": one.hint_sql} for one in ordered]
+    errors = sum(one.level == "error" for one in ordered)
+    return {
+        "errors": errors,
+        "warnings": len(ordered) - errors,
+        "codec": codec,
+        "source": source,
+        "target": None if version is None else {"version": version},
+        "tables": list(tables),
+        "findings": shown,
+    }
+
+
+def _tried(findings: list[Finding], otherwise: T, ask: Callable[[], T]) -> T:
+    try:
+        return ask()
+    except CdcError as error:
+        findings.append(Finding("error", error.code, error.place, error.rule, error.hint))
+        return otherwise
+
+
+# Source
+
+
+def _source(config: Config, source: Callable[[], AbstractContextManager[Source]], findings: list[Finding]) -> tuple[Any, list[Table]]:
+    with source() as catalog:
+        findings += source_tls(config)
+        about = {"flavour": catalog.flavour, "version": catalog.version}
+        tables = _tried(findings, list[Table](), lambda: _selected(config, catalog, findings))
+        findings += _tried(findings, [], catalog.preflight)
+    return about, tables
+
+
+def _selected(config: Config, catalog: Source, findings: list[Finding]) -> list[Table]:
+    tables = catalog.tables(config.source.tables, config.source.exclude)
+    findings += selection(config, catalog, tables)
+    findings += names(config, tables)
+    return tables
+
+
+def source_tls(config: Config) -> list[Finding]:
+    """A warning where rows of patients would travel readable."""
+    if config.source.url.host in _LOCAL or config.source.ssl_mode not in ("disabled", "preferred"):
+        return []
+    return [
+        Finding(
+            "warning",
+            "source_tls",
+            "source.ssl_mode",
+            "TLS to the source is not demanded",
+            'ssl_mode = "verify_identity" and ssl_ca = "..."',
+        )
+    ]
+
+
+def selection(config: Config, catalog: Source, tables: Sequence[Table]) -> list[Finding]:
+    """Patterns that select nothing, and tables without a key."""
+    found = [
+        Finding(
+            "error",
+            "no_tables",
+            "source.tables",
+            f"{pattern} selects no table that exists",
+            "-- SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES",
+        )
+        for pattern in config.source.tables
+        if not catalog.tables([pattern])
+    ]
+    if not tables and not found:
+        found = [Finding("error", "no_tables", "source.exclude", "everything that source.tables selects is excluded")]
+    return found + [_keyless(table, catalog.engine(table)) for table in tables if not table.key]
+
+
+def _keyless(table: Table, engine: str) -> Finding:
+    held = "under LOCK TABLES .. READ" if engine.lower() in ("myisam", "aria", "memory") else "at one exact position"
+    rule = f"has no primary key: copied by one read of the whole table {held}; equal rows are told apart by their number only"
+    return Finding("warning", "no_key", table.qualified, rule, f"ALTER TABLE {quoted((table.db, table.name))} ADD PRIMARY KEY (...)")
+
+
+def target_of(config: Config, table: Table) -> tuple[str, str]:
+    """Schema and name that the table gets on the target."""
+    return config.target.schema_.replace("{db}", table.db), table.name
+
+
+def names(config: Config, tables: Sequence[Table]) -> list[Finding]:
+    """Names that PostgreSQL would cut off, and two tables that would become one."""
+    found: list[Finding] = []
+    taken: dict[tuple[str, str], Table] = {}
+    for table in tables:
+        place = target_of(config, table)
+        other = taken.setdefault(place, table)
+        if other is not table:
+            rule = f"would be written into the same table as {other.qualified}"
+            found.append(Finding("error", "same_target", table.qualified, rule, 'target.schema = "{db}" keeps databases apart'))
+        found += [
+            Finding(
+                "error",
+                "name_too_long",
+                table.qualified,
+                f"PostgreSQL's names have at most {_LONGEST_NAME} bytes: {name}",
+                "-- rename or exclude it",
+            )
+            for name in (*place, *(column.name for column in table.columns))
+            if len(name.encode()) > _LONGEST_NAME
+        ]
+    return found
+
+
+# Target
+
+
+@contextmanager
+def querying(config: Config) -> Iterator[Query]:
+    """A connection to the target that answers questions."""
+    with closing(state.connect(config.target, "cdc doctor")) as connection:
+        yield state.guarded(str(config.target.url))(lambda sql, *parameters: connection.execute(sql, parameters or None).fetchall())
+
+
+def _target(
+    config: Config, target: Callable[[Config], AbstractContextManager[Query]], tables: Sequence[Table], findings: list[Finding]
+) -> str | None:
+    with target(config) as query:
+        version, text, *facts = query(_SERVER_SQL)[0]
+        findings += target_server(config, version, *facts)
+        findings += target_schemas(config, query, tables, facts[2])
+        findings += target_tables(config, query, tables)
+    return str(text)
+
+
+def target_server(
+    config: Config, version: int, encoding: str, standby: bool, may_create: bool, tls: bool, user: str, database: str
+) -> list[Finding]:
+    """Findings about the server as a whole."""
+    place = str(config.target.url)
+    quoted_names = f'"{database}" TO "{user}"'
+    checks = (
+        (version < OLDEST_TARGET, "error", "target_version", f"PostgreSQL {version // 10000} is older than 14", "-- upgrade the server"),
+        (
+            encoding != "UTF8",
+            "error",
+            "target_encoding",
+            f"the database's encoding is {encoding}",
+            "CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0",
+        ),
+        (standby, "error", "target_standby", "the server is a standby: it takes no writes", "-- name the primary in target.url"),
+        (not may_create, "warning", "target_create", f"{user} may not create schemas", f"GRANT CREATE ON DATABASE {quoted_names}"),
+        (
+            not tls and config.target.url.host not in _LOCAL,
+            "warning",
+            "target_tls",
+            "the connection is not encrypted",
+            "add ?sslmode=verify-full&sslrootcert=... to target.url",
+        ),
+    )
+    return [
+        Finding("error" if level == "error" else "warning", code, place, rule, hint) for wrong, level, code, rule, hint in checks if wrong
+    ]
+
+
+def target_schemas(config: Config, query: Query, tables: Sequence[Table], may_create: bool) -> list[Finding]:
+    """Schemas that are missing and cannot be made, or in which nothing can be made."""
+    wanted = sorted({"cdc"} | {target_of(config, table)[0] for table in tables})
+    there = {str(name): bool(may) for name, may in query(_SCHEMAS_SQL, wanted)}
+    missing = [name for name in wanted if name not in there and not may_create]
+    closed = [name for name in wanted if not there.get(name, True)]
+    return [
+        Finding(
+            "error", "target_schema", name, "the schema does not exist and cannot be created", f'CREATE SCHEMA "{name}" AUTHORIZATION ...'
+        )
+        for name in missing
+    ] + [
+        Finding("error", "target_schema", name, "no privilege to create tables in it", f'GRANT USAGE, CREATE ON SCHEMA "{name}" TO ...')
+        for name in closed
+    ]
+
+
+def target_tables(config: Config, query: Query, tables: Sequence[Table]) -> list[Finding]:
+    """Existing relations in the way: not tables, not ours to change, or with rows that nobody let us replace."""
+    wanted = {target_of(config, table) for table in tables}
+    ours = (
+        {tuple(row) for row in query(_OURS_SQL, config.pipeline.name)}
+        if query("SELECT to_regclass('cdc.tables') IS NOT NULL")[0][0]
+        else set()
+    )
+    rows = query(_TABLES_SQL, sorted({schema for schema, _ in wanted}), sorted({name for _, name in wanted}))
+    found: list[Finding] = []
+    for schema, name, relation, is_table, is_owner in rows:
+        if (schema, name) in wanted and (schema, name) not in ours:
+            found += _existing(config, query, relation, is_table, is_owner)
+    return found
+
+
+def _existing(config: Config, query: Query, relation: str, is_table: bool, is_owner: bool) -> list[Finding]:
+    if not is_table:
+        return [
+            Finding(
+                "error",
+                "target_exists",
+                relation,
+                "exists and is not a table",
+                f"-- rename it, or set target.schema; {relation} is a view or the like",
+            )
+        ]
+    if not is_owner:
+        return [
+            Finding(
+                "error", "target_owner", relation, "exists and belongs to another role", f"ALTER TABLE {relation} OWNER TO CURRENT_USER"
+            )
+        ]
+    if config.target.adopt or not query(f"SELECT EXISTS (SELECT FROM {relation})")[0][0]:
+        return []
+    return [
+        Finding(
+            "error",
+            "target_not_empty",
+            relation,
+            "exists and holds rows of unknown origin",
+            f"TRUNCATE {relation}; -- or target.adopt = true",
+        )
+    ]
