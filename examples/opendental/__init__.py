@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .build import create, load
+from .workload import Report, Workload
 
-__all__ = ["create", "load"]
+__all__ = ["Report", "Workload", "create", "load"]
