@@ -154,7 +154,9 @@ def up(
 ) -> Outcome:
     """Start local servers to try a pipeline on; writes DIR/pipeline.toml and DIR/env."""
     _call(ctx).stop.breaks_off()
-    return Outcome("up", _late("cdc.stack").up(directory, source=source, kafka=kafka))
+    stack = _late("cdc.stack").up(directory, source=source, kafka=kafka)
+    servers = [{"name": server.name, "host": server.host, "port": server.port} for server in stack.servers]
+    return Outcome("up", {"directory": str(stack.folder), "config": str(stack.config), "env": str(stack.env), "servers": servers})
 
 
 @cli.command()
@@ -165,7 +167,8 @@ def down(
 ) -> Outcome:
     """Stop the servers that `up` started."""
     _call(ctx).stop.breaks_off()
-    return Outcome("down", _late("cdc.stack").down(directory, purge=purge))
+    stopped = _late("cdc.stack").down(directory, purge=purge)
+    return Outcome("down", {"directory": str(directory.resolve()), "purged": purge, "stopped": stopped})
 
 
 @cli.command()

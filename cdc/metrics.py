@@ -7,21 +7,20 @@ jmx_exporter writes them, so that dashboards made for it keep working.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, start_http_server
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from cdc.errors import Refused
+from cdc.position import Position
 from cdc.settings import address
 
 STATES = ("starting", "copying", "streaming", "degraded", "stopped")
 STAGES = ("read", "publish", "apply", "total")
-_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
-_OPERATIONS = {"c": "Create", "u": "Update", "d": "Delete"}
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series per counter that nobody reads
 
@@ -60,54 +59,90 @@ class Lag:
         lags["total"] = None if self.applied_us is None else max(source_now - self.applied_us, 0) / 1e6
         return lags
 
+    def cuts(self, now: int | None = None) -> dict[str, float]:
+        """Age of the newest cut that capture wrote and that the sink applied, as far as this process knows."""
+        source_now = (now_us() if now is None else now) + self.offset_us
+        marks = {"capture": self.published_us, "apply": self.applied_us}
+        return {role: max(source_now - mark, 0) / 1e6 for role, mark in marks.items() if mark is not None}
+
+
+class Captured(Protocol):
+    """Capture's running totals, read while capture goes on."""
+
+    position: Position | None
+    source_ts_us: int
+    published_ts_us: int
+    cut_no: int
+    rows: int
+    bytes: int
+    transactions: int
+    cuts: int
+
+
+class Applied(Protocol):
+    """The sink's running totals, read while the sink goes on."""
+
+    source_ts_us: int
+    cut_no: int
+    commits: int
+    rows: dict[tuple[str, str], int]
+    void: Mapping[str, int]
+
 
 class Metrics:
     """The metrics of one process of a pipeline, in a registry of their own."""
 
     def __init__(self, pipeline: str, *, transport: str = "", codec: str = "", version: str = "", prefix: str = "") -> None:
         self.registry = CollectorRegistry()
-        self.lag = Lag()
-        self._pipeline = pipeline
+        self.offset_us = 0
+        """Source clock minus this machine's clock, as the reader measured it."""
+        self.pipeline = pipeline
+        self._captured: list[Captured] = []
+        self._applied: list[Applied] = []
         self._info(transport, codec, version)
-        self.rows_read = self._counter("rows_read", "Row changes read from the log", "table", "op")
-        self.bytes_read = self._counter("log_bytes_read", "Bytes of the log that were read")
-        self.transactions = self._counter("transactions_read", "Transactions read, those without a followed table included")
-        self.records = self._counter("records_published", "Records handed to the transport", "topic")
-        self.published_bytes = self._counter("published_bytes", "Bytes of keys and values handed to the transport")
-        self.cuts = self._counter("cuts", "Cuts written or, on the sink's side, applied", "role", "kind")
-        self.cut_lag = self._histogram("cut_lag_seconds", "Age of a cut in the source's clock when it was written or applied", "role")
         self.rows_copied = self._counter("rows_copied", "Rows loaded by copies", "table")
-        self.rows_applied = self._counter("rows_applied", "Row changes applied, after folding", "table", "op")
-        self.commits = self._counter("commits", "Transactions committed on the target")
         self.anomalies = self._counter("anomalies", "Values the target's type cannot hold, stored as null", "table", "column", "reason")
-        self.void = self._counter("void_records", "Records that do not count: torn tails and zombies", "reason")
         self.retries = self._counter("retries", "Work undone and tried again", "component", "code")
         self.quarantined = self._gauge("quarantined_keys", "Keys whose changes wait in quarantine", "table")
-        self.tables = self._gauge("tables", "Tables in each state", "state")
-        self.queue = self._gauge("queue_bytes", "Bytes waiting between capture and apply")
-        self.log_file = self._gauge("position_file_number", "Number of the log file, per stage", "stage")
-        self.log_offset = self._gauge("position_offset_bytes", "Byte offset in the log file, per stage", "stage")
+        self._tables = self._gauge("tables", "Tables in each state", "state")
         self._state = self._gauge("state", "1 for the state that a component is in", "component", "state")
-        self.registry.register(_LagCollector(self.lag, pipeline))
-        self.registry.register(_DebeziumCollector(self, prefix or pipeline))
+        self.registry.register(_Totals(self, prefix or pipeline))
+
+    def watch_capture(self, totals: Captured) -> None:
+        """Show these totals from now on, on top of those of earlier runs in this process."""
+        self._captured.append(totals)
+
+    def watch_apply(self, totals: Applied) -> None:
+        """Show these totals from now on, on top of those of earlier runs in this process."""
+        self._applied.append(totals)
+
+    @property
+    def captured(self) -> Sequence[Captured]:
+        return self._captured
+
+    @property
+    def applied(self) -> Sequence[Applied]:
+        return self._applied
+
+    @property
+    def lag(self) -> Lag:
+        """The marks as they are now."""
+        captured = self._captured[-1] if self._captured else None
+        applied = self._applied[-1] if self._applied else None
+        published = captured.published_ts_us if captured else 0
+        read = max(captured.source_ts_us, published) if captured else 0
+        return Lag(read or None, published or None, (applied.source_ts_us if applied else 0) or None, self.offset_us)
 
     def state(self, component: str, state: str) -> None:
         """The component is in this state and in no other."""
         for name in STATES:
             self._state.labels(component, name).set(name == state)
 
-    def position(self, stage: str, file: str, offset: int) -> None:
-        """Where a stage stands in the log; positions without a file move nothing."""
-        number = file.rpartition(".")[2]
-        if number.isdigit():
-            self.log_file.labels(stage).set(int(number))
-            self.log_offset.labels(stage).set(offset)
-
     def table_states(self, states: Mapping[str, int]) -> None:
         """How many tables are in each state, all of them at once."""
-        self.tables.clear()
+        self._tables.clear()
         for state, count in states.items():
-            self.tables.labels(state).set(count)
+            self._tables.labels(state).set(count)
 
     def serve(self, listen: str) -> Endpoint | None:
         """Offer the metrics over HTTP; None when `listen` is empty, Refused when the port is not to be had."""
@@ -115,18 +150,13 @@ class Metrics:
 
     def _info(self, transport: str, codec: str, version: str) -> None:
         info = Gauge("cdc_info", "What runs", ["pipeline", "transport", "codec", "version"], registry=self.registry)
-        info.labels(self._pipeline, transport, codec, version).set(1)
+        info.labels(self.pipeline, transport, codec, version).set(1)
 
     def _counter(self, name: str, text: str, *labels: str) -> Any:
-        return _curried(Counter(f"cdc_{name}", text, ["pipeline", *labels], registry=self.registry), self._pipeline, labels)
-
-    def _histogram(self, name: str, text: str, *labels: str) -> Any:
-        return _curried(
-            Histogram(f"cdc_{name}", text, ["pipeline", *labels], registry=self.registry, buckets=_SECONDS), self._pipeline, labels
-        )
+        return _curried(Counter(f"cdc_{name}", text, ["pipeline", *labels], registry=self.registry), self.pipeline, labels)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Any:
-        return _curried(Gauge(f"cdc_{name}", text, ["pipeline", *labels], registry=self.registry), self._pipeline, labels)
+        return _curried(Gauge(f"cdc_{name}", text, ["pipeline", *labels], registry=self.registry), self.pipeline, labels)
 
 
 class Endpoint:
@@ -160,60 +190,80 @@ class _Labelled:
     def clear(self) -> None:
         self._metric.clear()
 
-    def sums(self, label: str) -> dict[str, float]:
-        """Totals by the values of one label."""
-        totals: dict[str, float] = {}
-        for sample in _samples(self._metric):
-            totals[sample.labels[label]] = totals.get(sample.labels[label], 0.0) + sample.value
-        return totals
+
+class _Totals(Collector):
+    """Everything that is worked out at the moment of the scrape: the stages' running totals and the lag."""
+
+    def __init__(self, metrics: Metrics, prefix: str) -> None:
+        self._metrics, self._prefix = metrics, prefix
+
+    def collect(self) -> Iterable[Metric]:
+        lag = self._metrics.lag.seconds()
+        yield self._gauge("lag_seconds", "Seconds behind the source, per stage", "stage", {k: v for k, v in lag.items() if v is not None})
+        yield self._gauge("cut_lag_seconds", "Age of the newest cut, in the source's clock", "role", self._metrics.lag.cuts())
+        yield self._gauge("clock_offset_seconds", "Source clock minus this machine's", "", {"": self._metrics.offset_us / 1e6})
+        captured, applied = self._metrics.captured, self._metrics.applied
+        if captured:
+            yield from self._capture(captured)
+        if applied:
+            yield from self._apply(applied)
+        yield from self._debezium(captured, applied, lag["read"])
+
+    def _capture(self, captured: Sequence[Captured]) -> Iterable[Metric]:
+        yield self._counter("rows_read", "Row changes of followed tables read from the log", "", {"": sum(one.rows for one in captured)})
+        yield self._counter("row_bytes_read", "Bytes of their row images", "", {"": sum(one.bytes for one in captured)})
+        yield self._counter("transactions_read", "Transactions read, others' included", "", {"": sum(one.transactions for one in captured)})
+        yield self._counter("cuts", "Cuts written", "", {"": sum(one.cuts for one in captured)})
+        yield self._gauge("written_cut_number", "Number of the newest cut written", "", {"": captured[-1].cut_no})
+        position = captured[-1].position
+        number = position.file.rpartition(".")[2] if position else ""
+        if position and number.isdigit():
+            yield self._gauge("position_file_number", "Number of the log file read", "", {"": int(number)})
+            yield self._gauge("position_offset_bytes", "Byte offset in it", "", {"": position.offset})
+
+    def _apply(self, applied: Sequence[Applied]) -> Iterable[Metric]:
+        yield self._counter("commits", "Transactions committed on the target", "", {"": sum(one.commits for one in applied)})
+        tables = _added({".".join(name): count for name, count in one.rows.copy().items()} for one in applied)
+        yield self._counter("rows_applied", "Row changes given to the target", "table", tables)
+        void = _added(dict(one.void) for one in applied)
+        yield self._counter("void_records", "Records that do not count: torn tails, late and zombie writes", "reason", void)
+        yield self._gauge("applied_cut_number", "Number of the newest cut applied", "", {"": applied[-1].cut_no})
+
+    def _debezium(self, captured: Sequence[Captured], applied: Sequence[Applied], read: float | None) -> Iterable[Metric]:
+        if captured:
+            yield self._foreign("MilliSecondsBehindSource", "streaming", -1 if read is None else read * 1000)
+            yield self._foreign("TotalNumberOfEventsSeen", "streaming", sum(one.rows for one in captured))
+            yield self._foreign("NumberOfCommittedTransactions", "streaming", sum(one.transactions for one in captured))
+            if captured[-1].position:
+                yield self._foreign("BinlogPosition", "streaming", captured[-1].position.offset)
+        if applied:
+            yield self._foreign("TotalNumberOfWrites", "sink", sum(sum(one.rows.copy().values()) for one in applied))
+
+    def _counter(self, name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+        return self._filled(CounterMetricFamily(f"cdc_{name}", text, labels=["pipeline", *filter(None, [label])]), values)
+
+    def _gauge(self, name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+        return self._filled(GaugeMetricFamily(f"cdc_{name}", text, labels=["pipeline", *filter(None, [label])]), values)
+
+    def _filled(self, family: Any, values: Mapping[str, float]) -> Metric:
+        for label, value in values.items():
+            family.add_metric([self._metrics.pipeline, *filter(None, [label])], value)
+        metric: Metric = family
+        return metric
+
+    def _foreign(self, name: str, context: str, value: float) -> Metric:
+        family = GaugeMetricFamily(f"debezium_metrics_{name}", f"As Debezium's {name}", labels=["plugin", "name", "context"])
+        family.add_metric(["mysql", self._prefix, context], value)
+        return family
 
 
 def _curried(metric: Any, pipeline: str, labels: tuple[str, ...]) -> Any:
     return _Labelled(metric, pipeline) if labels else metric.labels(pipeline)
 
 
-def _samples(metric: Any) -> Iterable[Any]:
-    return (sample for family in metric.collect() for sample in family.samples)
-
-
-class _LagCollector(Collector):
-    """The lag at the moment of the scrape."""
-
-    def __init__(self, lag: Lag, pipeline: str, clock: Callable[[], int] = now_us) -> None:
-        self._lag, self._pipeline, self._clock = lag, pipeline, clock
-
-    def collect(self) -> Iterable[Metric]:
-        family = GaugeMetricFamily("cdc_lag_seconds", "Seconds behind the source, per stage", labels=["pipeline", "stage"])
-        for stage, seconds in self._lag.seconds(self._clock()).items():
-            if seconds is not None:
-                family.add_metric([self._pipeline, stage], seconds)
-        yield family
-        clock = GaugeMetricFamily("cdc_clock_offset_seconds", "Source clock minus this machine's", labels=["pipeline"])
-        clock.add_metric([self._pipeline], self._lag.offset_us / 1e6)
-        yield clock
-
-
-class _DebeziumCollector(Collector):
-    """The same numbers under the names of Debezium's connector and sink."""
-
-    def __init__(self, metrics: Metrics, name: str) -> None:
-        self._metrics, self._name = metrics, name
-
-    def collect(self) -> Iterable[Metric]:
-        reads = self._metrics.rows_read.sums("op")
-        behind = self._metrics.lag.seconds()["read"]
-        values: dict[str, float] = {
-            "MilliSecondsBehindSource": -1 if behind is None else behind * 1000,
-            "TotalNumberOfEventsSeen": sum(reads.values()),
-            "NumberOfCommittedTransactions": sum(sample.value for sample in _samples(self._metrics.transactions)),
-        }
-        values |= {f"TotalNumberOf{word}EventsSeen": reads.get(op, 0.0) for op, word in _OPERATIONS.items()}
-        yield from (self._family(name, "streaming", value) for name, value in values.items())
-        applied = self._metrics.rows_applied.sums("op")
-        yield self._family("TotalNumberOfDeletes", "sink", applied.get("d", 0.0))
-        yield self._family("TotalNumberOfWrites", "sink", sum(applied.values()) - applied.get("d", 0.0))
-
-    def _family(self, name: str, context: str, value: float) -> Metric:
-        family = GaugeMetricFamily(f"debezium_metrics_{name}", f"As Debezium's {name}", labels=["plugin", "name", "context"])
-        family.add_metric(["mysql", self._name, context], value)
-        return family
+def _added(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for part in parts:
+        for name, value in part.items():
+            total[name] = total.get(name, 0) + value
+    return total
