@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
+from cdc.lifecycle import State
 from cdc.position import Position
 
 Partition = tuple[str, int]
 """A topic and a partition of it."""
-
-State = Literal["new", "copying", "catching_up", "consistent", "quarantined", "refused", "stopped"]
-"""The states of a table, as `cdc status` shows them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +35,7 @@ class TableState:
     table: str
     target_schema: str
     target_table: str
-    state: State = "new"
+    state: State = State.NEW
     floor: Position | None = None
     """Changes at or below it are in the copy already."""
     ceiling: Position | None = None

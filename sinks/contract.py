@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from cdc.progress import Chunk, Partition, Progress, State, Stored, TableState
+from cdc.progress import Chunk, Partition, Progress, Stored, TableState
 
-__all__ = ["Chunk", "Partition", "Plan", "Progress", "Row", "State", "Stored", "TableBatch", "TableState", "TargetColumn"]
+__all__ = ["Chunk", "Partition", "Plan", "Progress", "Row", "Stored", "TableBatch", "TableState", "TargetColumn"]
 
 Row = tuple[bytes, int]
 """A record's value and the offset of the row's Avro form within it."""

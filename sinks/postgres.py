@@ -1,0 +1,334 @@
+"""PostgreSQL as the target: rows and positions move in one transaction, under the fence, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+import psycopg
+from psycopg.pq.abc import PGresult
+
+from cdc.config import TargetConfig
+from cdc.errors import CdcError, Halt, Retry
+from cdc.lifecycle import State as Standing
+from cdc.position import Position
+from cdc.progress import Partition, Progress, Stored, TableState
+from cdc.state import Connection, State, compact, decide
+from sinks.contract import Plan, TableBatch
+from sinks.postgres_fence import ONLY, SHARED, check_held, connect_writer, keep_fence, raise_fence
+from sinks.postgres_load import Load, Loader
+from sinks.postgres_merge import Merge
+from sinks.postgres_schema import Place, check_table, ensure_table, found_columns, place_of
+from sinks.postgres_wire import BEGIN, COMMIT, RowName, Statement, Wire, undo
+
+R = TypeVar("R")
+
+_PROGRESS = Statement("""
+INSERT INTO cdc.progress AS p (pipeline, cut_no, epoch, control_next, position, source_ts, applied_at)
+VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp())
+ON CONFLICT (pipeline) DO UPDATE SET cut_no = EXCLUDED.cut_no, epoch = EXCLUDED.epoch, control_next = EXCLUDED.control_next,
+ position = EXCLUDED.position, source_ts = EXCLUDED.source_ts, applied_at = EXCLUDED.applied_at""")
+_PARTITION = Statement("""
+INSERT INTO cdc.partition (pipeline, topic, partition, next_offset, seq) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (pipeline, topic, partition) DO UPDATE SET next_offset = EXCLUDED.next_offset, seq = EXCLUDED.seq""")
+_TABLE = Statement("""
+INSERT INTO cdc.tables (pipeline, db, "table", target_schema, target_table, state, floor, ceiling, rows_loaded, reason, schema)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+ON CONFLICT (pipeline, db, "table") DO UPDATE SET target_schema = EXCLUDED.target_schema, target_table = EXCLUDED.target_table,
+ state = EXCLUDED.state, floor = EXCLUDED.floor, ceiling = EXCLUDED.ceiling, rows_loaded = EXCLUDED.rows_loaded,
+ reason = EXCLUDED.reason, schema = EXCLUDED.schema, changed_at = now()""")
+_ANOMALY = Statement("""
+INSERT INTO cdc.anomaly AS a (pipeline, db, "table", "column", reason, count) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (pipeline, db, "table", "column", reason) DO UPDATE SET count = a.count + EXCLUDED.count, last_at = now()""")
+_START_LOAD = """
+UPDATE cdc.tables SET state = 'copying', floor = %s, ceiling = NULL, reason = '', rows_loaded = 0, load_no = load_no + 1,
+ changed_at = now() WHERE (pipeline, db, "table") = (%s, %s, %s) RETURNING load_no"""
+_LOAD_NO = 'SELECT load_no FROM cdc.tables WHERE (pipeline, db, "table") = (%s, %s, %s)'
+_LOADED = """
+SELECT coalesce(sum(c.rows), 0)::int8 FROM cdc.chunks c JOIN cdc.tables t USING (pipeline, db, "table", load_no)
+ WHERE (c.pipeline, c.db, c."table") = (%s, %s, %s)"""
+
+
+class PostgresTarget:
+    """The one writer of a pipeline's target.
+
+    `open` takes the pipeline over; `write` any number of batches, then `commit` them with the position they lead to.
+    Any error undoes what is not committed. After a Retry, `open` again and go on from the positions that it returns:
+    when the connection was lost during a commit they tell what became of it.
+    """
+
+    def __init__(self, target: TargetConfig, pipeline: str) -> None:
+        self.target, self.pipeline = target, pipeline
+        self.fence = 0
+        """Our number; 0 before the first `open`."""
+        self._wire: Wire | None = None
+        self._begun = False
+        self._known: dict[Partition, tuple[int, int]] = {}
+
+    def open(self) -> Stored:
+        """Become the only writer, wait until every earlier one's transaction is gone, and read what is stored."""
+        self.close()
+        connection = connect_writer(self.target, self.pipeline, "apply")
+        self._wire, self._begun = Wire(connection), False
+        self._merge = Merge(connection, self._wire)
+        state = State(self.target, self.pipeline, connection)
+        state.migrate()
+        if self.fence:
+            keep_fence(connection, self.pipeline, self.fence)
+        else:
+            self.fence = raise_fence(connection, self.pipeline)
+        stored = state.read()
+        self._known = dict(stored.progress.partitions) if stored.progress else {}
+        return stored
+
+    def close(self) -> None:
+        """Give up what is not committed, and the connection."""
+        if self._wire is not None:
+            self._wire.connection.close()
+        self._wire, self._begun = None, False
+
+    @property
+    def wire(self) -> Wire:
+        if self._wire is None:
+            raise Retry("target_lost", f"pipeline {self.pipeline}", "there is no connection to the target", "open it again")
+        return self._wire
+
+    @property
+    def connection(self) -> Connection:
+        return self.wire.connection
+
+    def place(self, db: str, table: str) -> Place:
+        """Where a source table goes; a name that PostgreSQL cannot hold is refused."""
+        return place_of(self.target, db, table)
+
+    # Applying.
+
+    def write(self, batch: TableBatch) -> None:
+        """Apply a batch in the open transaction, which begins with the first one."""
+        place = self.place(batch.db, batch.table)
+
+        def work() -> None:
+            self._begin(ONLY)
+            self._merge.write(batch, place)
+
+        self._do(str(place), work, batch)
+
+    def empty(self, db: str, table: str) -> None:
+        """Empty a table in the open transaction."""
+        place = self.place(db, table)
+
+        def work() -> None:
+            self._begin(ONLY)
+            self.wire.send(Statement(f"TRUNCATE {place.sql}"))
+
+        self._do(str(place), work)
+
+    def count_anomalies(self, db: str, table: str, found: Mapping[tuple[str, str], int]) -> None:
+        """Add to the counts of (column, reason) in the open transaction."""
+
+        def work() -> None:
+            self._begin(ONLY)
+            for (column, reason), count in found.items():
+                self._send(_ANOMALY, db, table, column, reason, count)
+
+        self._do("cdc.anomaly", work)
+
+    def commit(self, progress: Progress | None, tables: Sequence[TableState] = ()) -> None:
+        """Store the position and the tables that changed, and commit; when this returns it is done, all of it."""
+
+        def work() -> None:
+            self._begin(ONLY)
+            self._save(progress, tables)
+            self.wire.flush()
+
+        self._do("cdc.progress", work)
+        self._commit()
+        if progress is not None:
+            self._known |= progress.partitions
+
+    def rollback(self) -> None:
+        """Undo what is not committed; harmless when there is nothing."""
+        if self._wire is not None:
+            undo(self._wire)
+            self._merge.undone()
+        self._begun = False
+
+    # Tables and loads.
+
+    def save(self, tables: Sequence[TableState], progress: Progress | None = None) -> None:
+        """Store states of tables, and a first position, in a transaction of their own that may run beside chunks."""
+
+        def work() -> None:
+            self._begin(SHARED)
+            self._save(progress, tables)
+            self.wire.flush()
+
+        self._idle()
+        self._do("cdc.tables", work)
+        self._commit()
+        if progress is not None:
+            self._known |= progress.partitions
+
+    def create_table(self, plan: Plan, schema: Mapping[str, object] | None = None) -> TableState:
+        """Make the table, or take the fitting one that is there; refuse one with rows in it unless it is ours or adopted."""
+        place = self.place(plan.db, plan.table)
+        return self._transaction(str(place), lambda: self._create(plan, place, schema or {}))
+
+    def begin_load(self, plan: Plan, floor: Position, *, again: bool = False) -> Load:
+        """Start the table's load at `floor`, or find it under way and go on; `again` empties the table and starts anew."""
+        place = self.place(plan.db, plan.table)
+        return self._transaction(str(place), lambda: self._begin_load(plan, place, floor, again))
+
+    def finish_load(self, load: Load, ceiling: Position, *, floor: Position | None = None) -> TableState:
+        """Every chunk is in: the table is consistent from `ceiling` on. A read at an exact position gives both the same."""
+        return self._transaction(str(load.place), lambda: self._finish_load(load, ceiling, floor))
+
+    def loader(self) -> Loader:
+        """A further connection under our fence, for one thread that loads chunks."""
+        return Loader(self.target, self.pipeline, self.fence)
+
+    # How.
+
+    def _begin(self, lock: Statement) -> None:
+        if not self._begun:
+            self._begun = True
+            self.wire.send(BEGIN)
+            self.wire.send(lock, [self.pipeline.encode(), b"%d" % self.fence], lambda result: check_held(self.pipeline, result))
+
+    def _idle(self) -> None:
+        if self._begun:
+            self.rollback()
+            raise Halt("transaction_open", f"pipeline {self.pipeline}", "a batch is not committed yet", "this is a defect: report it")
+
+    def _commit(self) -> None:
+        def work() -> None:
+            self.wire.send(COMMIT, check=_check_committed)
+            self.wire.flush()
+
+        self._do("the commit", work)
+        self._begun = False
+        self._merge.committed()
+
+    def _transaction(self, place: str, work: Callable[[], R]) -> R:
+        def begun() -> R:
+            self._begin(SHARED)
+            self.wire.flush()
+            return work()
+
+        self._idle()
+        result = self._do(place, begun)
+        self._commit()
+        return result
+
+    def _do(self, place: str, work: Callable[[], R], batch: TableBatch | None = None) -> R:
+        """Run a piece of work; an error undoes the transaction and becomes a decision that holds nothing of the driver's."""
+        decision: CdcError
+        failed = ("", b"")
+        try:
+            return work()
+        except psycopg.Error as error:
+            decision = decide(error, place)
+            failed = self._wire.failed if self._wire else failed
+        except CdcError as error:
+            decision = error
+        self.rollback()
+        if decision.code == "target_value":
+            decision = _at_row(decision, failed if failed[0] or batch is None else self._locate(batch))
+        raise decision
+
+    def _locate(self, batch: TableBatch) -> RowName:
+        """Which row of a batch the target refuses, by applying them one by one and undoing that."""
+        try:
+            self._begin(ONLY)
+            self._merge.write_singly(batch, self.place(batch.db, batch.table))
+        except (psycopg.Error, CdcError):
+            return self._wire.failed if self._wire else ("", b"")
+        finally:
+            self.rollback()
+        return "", b""
+
+    def _send(self, statement: Statement, *parameters: object) -> None:
+        self.wire.send(statement, [None if one is None else str(one).encode() for one in (self.pipeline, *parameters)])
+
+    def _save(self, progress: Progress | None, tables: Sequence[TableState]) -> None:
+        for state in tables:
+            self._send(_TABLE, state.db, state.table, state.target_schema, state.target_table, state.state, _json(state.floor),
+                       _json(state.ceiling), state.rows_loaded, state.reason, compact(dict(state.schema)))  # fmt: skip
+        if progress is None:
+            return
+        at = _json(progress.position), _time(progress.source_ts_us)
+        self._send(_PROGRESS, progress.cut_no, progress.epoch, progress.control_next, *at)
+        for (topic, partition), (offset, seq) in progress.partitions.items():
+            if self._known.get((topic, partition)) != (offset, seq):
+                self._send(_PARTITION, topic, partition, offset, seq)
+
+    def _stored(self, plan: Plan) -> TableState | None:
+        return State(self.target, self.pipeline, self.connection).table(plan.db, plan.table)
+
+    def _create(self, plan: Plan, place: Place, schema: Mapping[str, object]) -> TableState:
+        known = self._stored(plan)
+        ours = known is not None and known.state not in (Standing.NEW, Standing.REFUSED)
+        found = found_columns(self.connection, place.sql)
+        if known is not None and ours and not found:
+            raise Halt("target_missing", str(place), "the table was loaded and is not there any more", f"cdc copy {plan.db}.{plan.table}")
+        if known is not None and ours:
+            check_table(self.connection, plan, place, found)
+            return known
+        ensure_table(self.connection, plan, place, adopt=self.target.adopt)
+        state = TableState(plan.db, plan.table, place.schema, place.table, Standing.NEW, schema=schema)
+        self._save(None, [state])
+        self.wire.flush()
+        return state
+
+    def _begin_load(self, plan: Plan, place: Place, floor: Position, again: bool) -> Load:
+        known = self._stored(plan)
+        name = (self.pipeline, plan.db, plan.table)
+        if known is not None and known.state == Standing.COPYING and not again:
+            row = self.connection.execute(_LOAD_NO, name).fetchone()
+            done = State(self.target, self.pipeline, self.connection).chunks(plan.db, plan.table)
+            return Load(known, row[0] if row else 0, tuple(done), plan, place)
+        row = self.connection.execute(_START_LOAD, [compact(floor.to_json()), *name]).fetchone()
+        if known is None or row is None:
+            raise Halt("table_unknown", str(place), "a table is loaded that was not created first")
+        self.connection.execute(f"TRUNCATE {place.sql}".encode())
+        self.connection.execute('DELETE FROM cdc.chunks WHERE (pipeline, db, "table") = (%s, %s, %s)', name)
+        return Load(replace(known, state=Standing.COPYING, floor=floor, ceiling=None, reason="", rows_loaded=0), row[0], (), plan, place)
+
+    def _finish_load(self, load: Load, ceiling: Position, floor: Position | None) -> TableState:
+        name = (self.pipeline, load.state.db, load.state.table)
+        row, number = self.connection.execute(_LOADED, name).fetchone(), self.connection.execute(_LOAD_NO, name).fetchone()
+        if row is None or number is None or number[0] != load.number:
+            raise Halt("load_over", str(load.place), "another load of the table has begun", "start again")
+        state = replace(load.state, state=Standing.CATCHING_UP, floor=floor or load.state.floor, ceiling=ceiling, rows_loaded=row[0])
+        self._save(None, [state])
+        self.wire.flush()
+        return state
+
+
+def _json(position: Position | None) -> str | None:
+    return None if position is None else compact(position.to_json())
+
+
+def _time(at_us: int) -> str:
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at_us)).isoformat()
+
+
+def _check_committed(result: PGresult) -> None:
+    if result.command_status != b"COMMIT":
+        raise Retry("target_conflict", "the commit", "PostgreSQL rolled the transaction back", "tried again")
+
+
+def _at_row(decision: CdcError, row: RowName) -> CdcError:
+    """The same decision, naming the row by the hash of what identifies it."""
+    if not row[0]:
+        return decision
+    place = f"{row[0]}, key {key_hash(row[1])}"
+    return type(decision)(decision.code, place, decision.rule, decision.hint)
+
+
+def key_hash(identity: bytes) -> str:
+    """How a row is named where no value may be shown: from its key's Avro bytes without the frame."""
+    return hashlib.sha256(identity).hexdigest()[:16]

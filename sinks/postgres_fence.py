@@ -1,0 +1,75 @@
+"""One writer per pipeline: a number in the target that only the last opener holds, locked by every transaction that writes.
+
+Every connection that may write holds a shared advisory lock of its pipeline for as long as it lives. So whoever takes over
+finds them all, even stopped ones, ends them, and waits for their row locks before it reads the positions.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from psycopg.pq.abc import PGresult
+
+from cdc.config import TargetConfig
+from cdc.errors import Halt
+from cdc.state import Connection, connect, guarded
+from sinks.postgres_wire import Statement
+
+ONLY = Statement("SELECT fence FROM cdc.pipeline WHERE name = $1 AND fence = $2::int8 FOR UPDATE")
+SHARED = Statement("SELECT fence FROM cdc.pipeline WHERE name = $1 AND fence = $2::int8 FOR SHARE")
+"""For transactions that may run beside one another but never beside a change of the fence: chunks, and states of tables."""
+
+_KEY = "hashtextextended('cdc pipeline ' || %(pipeline)s::text, 0)"
+_WRITERS = f"""
+SELECT pg_terminate_backend(pid) FROM pg_locks
+ WHERE locktype = 'advisory' AND objsubid = 1 AND pid <> pg_backend_pid()
+   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND (classid::int8 << 32 | objid::int8) = {_KEY}
+   AND (%(pid)s::int IS NULL OR pid = %(pid)s)"""
+_RAISE = """
+UPDATE cdc.pipeline SET fence = fence + 1, backend_pid = pg_backend_pid(), owner = %(owner)s, opened_at = now()
+ WHERE name = %(pipeline)s RETURNING fence"""
+_KEEP = """
+UPDATE cdc.pipeline SET backend_pid = pg_backend_pid(), opened_at = now()
+ WHERE name = %(pipeline)s AND fence = %(fence)s RETURNING fence"""
+
+
+@guarded("the target")
+def connect_writer(target: TargetConfig, pipeline: str, purpose: str) -> Connection:
+    """A connection that the next owner of the pipeline will find and end."""
+    connection = connect(target, f"cdc {pipeline} {purpose}")
+    connection.execute(f"SELECT pg_advisory_lock_shared({_KEY})".encode(), {"pipeline": pipeline})
+    return connection
+
+
+@guarded("cdc.pipeline")
+def raise_fence(connection: Connection, pipeline: str) -> int:
+    """Take the pipeline over: end its other writers, wait until their transactions are gone; the number that is now ours."""
+    connection.execute(_WRITERS.encode(), {"pipeline": pipeline, "pid": None})
+    owner = f"{socket.gethostname()}:{os.getpid()}"
+    row = connection.execute(_RAISE, {"pipeline": pipeline, "owner": owner}).fetchone()
+    if row is None:
+        raise fenced(pipeline)
+    return int(row[0])
+
+
+@guarded("cdc.pipeline")
+def keep_fence(connection: Connection, pipeline: str, fence: int) -> None:
+    """Go on as the owner after a lost connection: end the old backend, wait for its commit; stop if another one took over."""
+    held = connection.execute("SELECT backend_pid FROM cdc.pipeline WHERE name = %s AND fence = %s", [pipeline, fence]).fetchone()
+    if held is not None and held[0] is not None:
+        connection.execute(_WRITERS.encode(), {"pipeline": pipeline, "pid": held[0]})
+    if held is None or connection.execute(_KEEP, {"pipeline": pipeline, "fence": fence}).fetchone() is None:
+        raise fenced(pipeline)
+
+
+def fenced(pipeline: str) -> Halt:
+    """What a process hears that is no longer the writer."""
+    return Halt("fenced", f"pipeline {pipeline}", "another process has taken over", "run one process per pipeline and target")
+
+
+def check_held(pipeline: str, result: PGresult) -> None:
+    """The lock statement must have found our number."""
+    if result.ntuples != 1:
+        raise fenced(pipeline)

@@ -1,0 +1,179 @@
+"""The target's tables: made from a plan, or found and proven fit. Names are the source's own, always quoted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cdc.config import TargetConfig
+from cdc.errors import Halt, Refused
+from cdc.state import Connection
+from sinks.contract import Plan, TargetColumn
+
+_NAME_BYTES = 63
+_MAX_COLUMNS = 1600
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a table's rows go."""
+
+    schema: str
+    table: str
+    loaded_at: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.table}"
+
+    @property
+    def sql(self) -> str:
+        return f"{quoted(self.schema)}.{quoted(self.table)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A column as the server describes it."""
+
+    name: str
+    type: str
+    oid: int
+    required: bool
+    """NOT NULL, or not to be left out of an INSERT."""
+
+
+def quoted(name: str) -> str:
+    """An identifier that means exactly this name."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def place_of(target: TargetConfig, db: str, table: str) -> Place:
+    """The target of a source table; a name that PostgreSQL would cut is refused."""
+    schema = target.schema_.replace("{db}", db)
+    for kind, name in (("schema", schema), ("table", table)):
+        _fits(kind, name, f"{db}.{table}")
+    return Place(schema, table, target.loaded_at)
+
+
+def _fits(kind: str, name: str, place: str) -> None:
+    if len(name.encode()) > _NAME_BYTES:
+        raise Refused("name_too_long", place, f"{kind} name {name!r} has more than {_NAME_BYTES} bytes, PostgreSQL would cut it",
+                      "exclude the table, or give it a shorter name at the source")  # fmt: skip
+    if not name or "\0" in name:
+        raise Refused("name_invalid", place, f"{kind} name is empty or holds a NUL")
+
+
+def check_names(plan: Plan, place: Place) -> None:
+    """Refuse what a PostgreSQL table cannot have: long names, too many columns, a load-time column that hides one of the source."""
+    for column in plan.columns:
+        _fits("column", column.name, f"{plan.db}.{plan.table}")
+    if len(plan.columns) + bool(place.loaded_at) > _MAX_COLUMNS:
+        raise Refused("too_many_columns", f"{plan.db}.{plan.table}", f"PostgreSQL holds {_MAX_COLUMNS} columns", "exclude the table")
+    if any(column.name == place.loaded_at for column in plan.columns):
+        raise Refused("loaded_at", f"{plan.db}.{plan.table}.{place.loaded_at}", "the source has a column of that name",
+                      "choose another target.loaded_at")  # fmt: skip
+
+
+def column_sql(column: TargetColumn) -> str:
+    """One column of CREATE TABLE. Nothing is NOT NULL: a temporal value may arrive as null."""
+    collation = f" COLLATE pg_catalog.{quoted(column.collation)}" if column.collation else ""
+    return f"{quoted(column.name)} {column.postgres_type}{collation}"
+
+
+def create_sql(plan: Plan, place: Place) -> str:
+    """CREATE TABLE with the source's columns and primary key, and nothing else but the load time if it is asked for."""
+    parts = [column_sql(column) for column in plan.columns]
+    if place.loaded_at:
+        parts.append(f"{quoted(place.loaded_at)} timestamptz DEFAULT now()")
+    if plan.key:
+        parts.append(f"PRIMARY KEY ({names(plan.columns[at].name for at in plan.key)})")
+    return f"CREATE TABLE {place.sql} ({', '.join(parts)})"
+
+
+def names(columns: Iterable[str]) -> str:
+    """Quoted names, with commas between."""
+    return ", ".join(quoted(name) for name in columns)
+
+
+def found_columns(connection: Connection, relation: str) -> list[Found]:
+    """The columns of a relation, by its quoted name; empty when it does not exist."""
+    rows = connection.execute(
+        "SELECT attname, format_type(atttypid, atttypmod), atttypid::int8, attnotnull, atthasdef, attgenerated, attidentity"
+        " FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+        [relation],
+    )
+    return [Found(name, kind, oid, (notnull and not default) or generated != "" or identity == "a")
+            for name, kind, oid, notnull, default, generated, identity in rows]  # fmt: skip
+
+
+def create_schema(connection: Connection, schema: str) -> None:
+    """Make the schema unless it is there; needs no privilege then."""
+    if connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [schema]).fetchone() is None:
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}".encode())
+
+
+def ensure_table(connection: Connection, plan: Plan, place: Place, *, adopt: bool) -> None:
+    """Make the table, or prove that the one that is there can hold the rows; `adopt` allows it to hold some already."""
+    check_names(plan, place)
+    create_schema(connection, place.schema)
+    found = found_columns(connection, place.sql)
+    if not found:
+        connection.execute(create_sql(plan, place).encode())
+        return
+    check_table(connection, plan, place, found)
+    if not adopt and connection.execute(f"SELECT 1 FROM {place.sql} LIMIT 1".encode()).fetchone():
+        raise Refused("target_not_empty", str(place), "the table exists and holds rows", "empty or rename it, or set target.adopt = true")
+
+
+def check_table(connection: Connection, plan: Plan, place: Place, found: list[Found]) -> None:
+    """Refuse a table whose kind, columns or key differ from the plan's."""
+    kind = connection.execute("SELECT relkind FROM pg_class WHERE oid = to_regclass(%s)", [place.sql]).fetchone()
+    if kind is None or kind[0] != "r":
+        raise _wrong(place, "is not an ordinary table")
+    expected = _expected(connection, plan)
+    there = {column.name: column for column in found}
+    for column in expected:
+        if column.name not in there:
+            raise _wrong(place, f"has no column {column.name!r}")
+        if there[column.name].type != column.type:
+            raise _wrong(place, f"column {column.name!r} is {there[column.name].type}, it should be {column.type}")
+    keys = {plan.columns[at].name for at in plan.key}
+    for column in found:
+        if column.required and column.name not in keys:
+            raise _wrong(place, f"column {column.name!r} is NOT NULL or generated")
+    if place.loaded_at and place.loaded_at not in there:
+        raise _wrong(place, f"has no column {place.loaded_at!r} (target.loaded_at)")
+    if plan.key and not _has_key(connection, place, sorted(keys)):
+        raise _wrong(place, "has no primary key or unique constraint on exactly the key columns")
+
+
+def _wrong(place: Place, rule: str) -> Refused:
+    return Refused("target_table", str(place), f"the table exists but {rule}", "drop or rename it: it is made anew")
+
+
+def _expected(connection: Connection, plan: Plan) -> list[Found]:
+    """The plan's columns in the server's own words: it is asked to make a table of them."""
+    connection.execute("DROP TABLE IF EXISTS pg_temp.cdc_expected")
+    connection.execute(f"CREATE TEMP TABLE cdc_expected ({', '.join(column_sql(one) for one in plan.columns)})".encode())
+    expected = found_columns(connection, "pg_temp.cdc_expected")
+    connection.execute("DROP TABLE pg_temp.cdc_expected")
+    return expected
+
+
+def _has_key(connection: Connection, place: Place, keys: list[str]) -> bool:
+    rows = connection.execute(
+        "SELECT array_agg(a.attname::text ORDER BY a.attname::text COLLATE \"C\") FROM pg_index i"
+        " JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)"
+        " WHERE i.indrelid = to_regclass(%s) AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL"
+        " AND i.indexprs IS NULL AND i.indnatts = i.indnkeyatts GROUP BY i.indexrelid",
+        [place.sql],
+    )
+    return [keys] in [list(row) for row in rows]
+
+
+def column_oids(connection: Connection, plan: Plan, place: Place) -> list[int]:
+    """The type of each of the plan's columns in the target; a missing one stops."""
+    there = {column.name: column.oid for column in found_columns(connection, place.sql)}
+    missing = [column.name for column in plan.columns if column.name not in there]
+    if missing:
+        raise Halt("target_missing", str(place), f"the table or its column {missing[0]!r} is not there any more", "copy the table again")
+    return [there[column.name] for column in plan.columns]

@@ -1,0 +1,177 @@
+"""Prepared statements over one connection, queued and sent together: a small commit costs two round trips, not ten.
+
+Parameters are bytes in the server's own formats, cut from COPY tuples, so no value becomes a Python object.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import generators, pq
+from psycopg.errors import error_from_result
+from psycopg.pq.abc import PGresult
+
+from cdc.state import Connection
+
+Parameters = Sequence[bytes | None]
+Check = Callable[[PGresult], None]
+RowName = tuple[str, bytes]
+"""A table, and the bytes that identify the row in it."""
+NO_ROW: RowName = ("", b"")
+_OK = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
+_SIZE = struct.Struct(">i").unpack_from
+COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+COPY_TRAILER = b"\xff\xff"
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One SQL statement; `oids` declare binary parameters, without them parameters are text."""
+
+    sql: str
+    oids: tuple[int, ...] = ()
+
+
+BEGIN, COMMIT = Statement("BEGIN"), Statement("COMMIT")
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A queued statement, what becomes of its result, and the row it carries: table and identity (never shown, only hashed)."""
+
+    statement: Statement
+    parameters: Parameters
+    check: Check | None
+    row: RowName
+
+
+class Wire:
+    """A queue of statements for one connection; `flush` is the only thing that talks to the server."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.queue: list[Sent] = []
+        self.failed: RowName = NO_ROW
+        """The row that the last failed flush stopped at."""
+        self._names: dict[Statement, bytes] = {}
+        self._count = 0
+
+    def send(self, statement: Statement, parameters: Parameters = (), check: Check | None = None, row: RowName = NO_ROW) -> None:
+        """Queue a statement; its result goes to `check` at the next flush."""
+        self.queue.append(Sent(statement, parameters, check, row))
+
+    def clear(self) -> None:
+        """Forget what is queued and was never sent."""
+        self.queue.clear()
+
+    def flush(self) -> None:
+        """Run the queue in order; the first statement that fails stops the rest."""
+        if not self.queue:
+            return
+        queue, self.queue = self.queue, []
+        self.failed = NO_ROW
+        results = self._run(queue)
+        for sent, result in zip(queue, results):
+            if sent.check is not None:
+                sent.check(result)
+
+    def _run(self, queue: list[Sent]) -> list[PGresult]:
+        connection = self.connection.pgconn
+        connection.enter_pipeline_mode()
+        try:
+            preparing = [self._dispatch(sent) for sent in queue]
+            connection.pipeline_sync()
+            self.connection.wait(generators.send(connection))
+            results, failed = self._collect(queue, preparing)
+            self._fetch()
+        finally:
+            if connection.status == pq.ConnStatus.OK:
+                connection.exit_pipeline_mode()
+        if failed is not None:
+            raise failed
+        return results
+
+    def _dispatch(self, sent: Sent) -> bool:
+        """Put one statement on its way; whether a preparation goes before it."""
+        connection, statement = self.connection.pgconn, sent.statement
+        name = self._names.get(statement)
+        new = name is None
+        if name is None:
+            self._count += 1
+            name = self._names[statement] = b"cdc%d" % self._count
+            connection.send_prepare(name, statement.sql.encode(), statement.oids or None)
+        count = len(sent.parameters)
+        connection.send_query_prepared(name, sent.parameters or None, [1 if statement.oids else 0] * count if count else None)
+        return new
+
+    def _collect(self, queue: list[Sent], preparing: list[bool]) -> tuple[list[PGresult], psycopg.Error | None]:
+        results: list[PGresult] = []
+        failures: list[psycopg.Error] = []
+        for sent, new in zip(queue, preparing):
+            if new and not self._succeeded(sent, failures):
+                self._names.pop(sent.statement, None)
+            self._succeeded(sent, failures, results)
+        return results, failures[0] if failures else None
+
+    def _succeeded(self, sent: Sent, failures: list[psycopg.Error], results: list[PGresult] | None = None) -> bool:
+        result = self._fetch()
+        if results is not None:
+            results.append(result)
+        if result.status in _OK:
+            return True
+        if not failures:
+            self.failed = sent.row
+            failures.append(error_from_result(result))
+        return False
+
+    def _fetch(self) -> PGresult:
+        results: list[PGresult] = self.connection.wait(generators.fetch_many(self.connection.pgconn))
+        if not results:
+            raise psycopg.OperationalError("the server sent no result")
+        return results[-1]
+
+
+def fields(tuples: bytes | bytearray, width: int) -> list[list[bytes | None]]:
+    """The fields of consecutive binary COPY tuples, as binary parameters."""
+    rows: list[list[bytes | None]] = []
+    at, end = 0, len(tuples)
+    while at < end:
+        at += 2
+        row: list[bytes | None] = []
+        for _ in range(width):
+            (size,) = _SIZE(tuples, at)
+            at += 4
+            if size < 0:
+                row.append(None)
+            else:
+                row.append(bytes(tuples[at : at + size]))
+                at += size
+        rows.append(row)
+    return rows
+
+
+def copy_in(connection: Connection, sql: str, tuples: bytes | bytearray) -> int:
+    """COPY tuples into a table; how many rows went in."""
+    with connection.cursor() as cursor:
+        with cursor.copy(sql.encode()) as copy:
+            copy.write(COPY_HEADER)
+            copy.write(tuples)
+            copy.write(COPY_TRAILER)
+        return cursor.rowcount
+
+
+def undo(wire: Wire) -> None:
+    """Leave no transaction open; a connection that cannot even do that is closed, which undoes it too."""
+    wire.clear()
+    connection = wire.connection
+    status = connection.info.transaction_status
+    try:
+        if status in (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR):
+            connection.execute("ROLLBACK")
+        elif status == pq.TransactionStatus.ACTIVE:
+            connection.close()
+    except psycopg.Error:
+        connection.close()
