@@ -1,0 +1,121 @@
+"""Real servers for tests. One set per run, shared by all workers; a database or a topic prefix of its own for each test.
+
+    mariadb, mysql     a SourceDatabase: .name .url .flavour .host .port, .execute(*sql) and .connect() as root, .connect("cdc")
+    source             the same, the test runs once on each
+    postgres           a TargetDatabase: .name .url, .execute(*sql) and .connect() as cdc (its owner), .connect("postgres")
+    kafka              a Broker: .bootstrap .prefix .topics() .secure(certificates, mechanism) for its TLS and SASL door
+    certificates       files of the authority that signed what all these servers show: .ca .client_cert .client_key .stranger_ca
+    pipeline           pipeline(source, postgres, [kafka], section={key: value}, ...) writes pipeline.toml and returns
+                       .path .environ, .run("status", "--json"), .json("status"), .start("run") -> .output() .stop() .kill()
+    private            private("mysql", options=("--gtid-mode=OFF",), durable=True, tls=None): a server of the test's own (a
+                       `cdc.stack.Server`: .port .stop() .kill() .start()), for a test that needs other settings or breaks it
+
+A server that cannot be had is a failure, never a skip. `CDC_REQUIRE_SERVERS=1` lets the run install what is missing; without it
+nothing is ever installed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cdc.stack import Kafka, Postgres, Server, Source
+from tests import pipelines, run
+from tests.certificates import Certificates
+from tests.servers import Broker, SourceDatabase, TargetDatabase, lent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        run.open_run()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput") and run.FOLDER in os.environ:
+        run.close_run()
+
+
+@pytest.fixture(scope="session")
+def certificates() -> Certificates:
+    return run.certificates()
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Server:
+    return run.shared("mariadb")
+
+
+@pytest.fixture(scope="session")
+def mysql_server() -> Server:
+    return run.shared("mysql")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Server:
+    return run.shared("postgres")
+
+
+@pytest.fixture(scope="session")
+def kafka_server() -> Server:
+    return run.shared("kafka")
+
+
+@pytest.fixture
+def mariadb(mariadb_server: Source) -> Iterator[SourceDatabase]:
+    with lent(SourceDatabase(mariadb_server)) as database:
+        yield database
+
+
+@pytest.fixture
+def mysql(mysql_server: Source) -> Iterator[SourceDatabase]:
+    with lent(SourceDatabase(mysql_server)) as database:
+        yield database
+
+
+@pytest.fixture(params=["mariadb", "mysql"])
+def source(request: pytest.FixtureRequest) -> SourceDatabase:
+    database: SourceDatabase = request.getfixturevalue(request.param)
+    return database
+
+
+@pytest.fixture
+def postgres(postgres_server: Postgres) -> Iterator[TargetDatabase]:
+    with lent(TargetDatabase(postgres_server)) as database:
+        yield database
+
+
+@pytest.fixture
+def kafka(kafka_server: Kafka) -> Iterator[Broker]:
+    broker = Broker(kafka_server)
+    yield broker
+    broker.drop()
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Iterator[Callable[..., pipelines.Pipeline]]:
+    made: list[pipelines.Pipeline] = []
+
+    def write(*places: Any, **sections: Any) -> pipelines.Pipeline:
+        made.append(pipelines.write(tmp_path / f"pipeline{len(made)}", *places, **sections))
+        return made[-1]
+
+    yield write
+    for each in made:
+        each.end()
+
+
+@pytest.fixture
+def private() -> Iterator[Callable[..., Server]]:
+    made: list[Server] = []
+
+    def start(kind: str, **changes: object) -> Server:
+        made.append(run.private(kind, **changes))
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.purge()

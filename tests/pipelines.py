@@ -1,0 +1,145 @@
+"""A pipeline as its operator sees it: a configuration file, an environment, and the command line."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.servers import PASSWORD, Broker, SourceDatabase, TargetDatabase
+
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass
+class Running:
+    """A `cdc` process in the background; it dies with the test's process."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def output(self) -> str:
+        """What it has written so far, both streams."""
+        return self.log.read_text(errors="replace")
+
+    def stop(self, how: signal.Signals = signal.SIGTERM, timeout_seconds: float = 30.0) -> int:
+        """Signals it and returns its exit code."""
+        if self.alive:
+            self.process.send_signal(how)
+        return self.process.wait(timeout_seconds)
+
+    def kill(self) -> None:
+        """Ends it as a crash would."""
+        self.stop(signal.SIGKILL)
+
+
+@dataclass
+class Pipeline:
+    """The files of one pipeline and the two ways to run a command on them."""
+
+    folder: Path
+    environ: dict[str, str]
+    running: list[Running] = field(default_factory=list)
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "pipeline.toml"
+
+    def run(self, *arguments: str, timeout_seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
+        """Runs `cdc ARGUMENTS` to its end."""
+        return subprocess.run(
+            self._command(arguments),
+            check=False,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            env=self._environ(),
+            timeout=timeout_seconds,
+        )
+
+    def json(self, *arguments: str, timeout_seconds: float = 120.0) -> Any:
+        """Runs `cdc --json ARGUMENTS`, which must succeed, and returns its document."""
+        done = self.run("--json", *arguments, timeout_seconds=timeout_seconds)
+        assert done.returncode == 0, f"cdc {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        return json.loads(done.stdout)
+
+    def start(self, *arguments: str) -> Running:
+        """Starts `cdc ARGUMENTS` in the background."""
+        log = self.folder / f"{arguments[0]}-{len(self.running)}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                self._command(arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=self._environ(),
+                preexec_fn=_die_with_parent,
+            )
+        self.running.append(Running(process, log))
+        return self.running[-1]
+
+    def end(self) -> None:
+        """Kills what still runs."""
+        for each in self.running:
+            each.kill()
+
+    def _command(self, arguments: tuple[str, ...]) -> list[str]:
+        return [sys.executable, "-m", "cdc", "--config", str(self.path), *arguments]
+
+    def _environ(self) -> dict[str, str]:
+        root = str(Path(__file__).resolve().parents[1])
+        return {**os.environ, "PYTHONPATH": root, "PYTHONWARNINGS": "default", **self.environ}
+
+
+def write(
+    folder: Path, source: SourceDatabase, target: TargetDatabase, broker: Broker | None = None, **sections: dict[str, Any]
+) -> Pipeline:
+    """Writes pipeline.toml for these places; `sections` add to it or override it, key by key."""
+    document: dict[str, dict[str, Any]] = {
+        "pipeline": {"name": source.name},
+        "source": {"url": source.url, "tables": [f"{source.name}.*"], "server_id": _server_id()},
+        "target": {"url": target.url},
+        "transport": {"kind": "direct"},
+        "metrics": {"listen": "127.0.0.1:0"},
+    }
+    if broker is not None:
+        document["transport"] = {"kind": "kafka", "bootstrap": broker.bootstrap, "prefix": broker.prefix}
+    for name, values in sections.items():
+        document[name] = {**document.get(name, {}), **values}
+    folder.mkdir(parents=True, exist_ok=True)
+    made = Pipeline(folder, {"CDC_SOURCE_PASSWORD": PASSWORD, "CDC_TARGET_PASSWORD": PASSWORD})
+    lines = [
+        line for name, values in document.items() for line in [f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
+    ]
+    made.path.write_text("\n".join(lines) + "\n")
+    return made
+
+
+def _section(name: str, values: dict[str, Any]) -> str:
+    return "\n".join([f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + "}"
+    return json.dumps(str(value) if isinstance(value, Path) else value)
+
+
+def _server_id() -> int:
+    """An id that no other reader of a shared server has: the server ends the older of two."""
+    return 100_000 + int.from_bytes(os.urandom(3))
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,93 @@
+"""The servers of one test run: started by whichever worker asks first, shared by all, ended with the run, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from cdc.stack import SOURCES, Kafka, Postgres, Server, Settings, guard, processes
+from tests.certificates import Certificates, make
+from tests.servers import PASSWORD, fresh_name
+
+FOLDER = "CDC_TEST_RUN"
+MEMORY = Path("/dev/shm")
+MEMORY_NEEDED = 6 << 30
+KINDS: dict[str, type[Server]] = {**SOURCES, "postgres": Postgres, "kafka": Kafka}
+
+
+def open_run() -> None:
+    """Makes the run's folder, in memory if there is room (servers then commit durably at no cost), and posts its guard."""
+    if os.environ.get("CDC_REQUIRE_SERVERS") != "1":
+        os.environ.setdefault("CDC_INSTALL", "0")  # a plain `pytest` installs nothing
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_NEEDED
+    folder = Path(tempfile.mkdtemp(prefix="cdc-tests-", dir=MEMORY if roomy else None))
+    folder.chmod(0o711)  # PostgreSQL runs as another user
+    os.environ[FOLDER] = str(folder)
+    guard.post(mark(), processes.this(), folder, removes=True)
+
+
+def close_run() -> None:
+    """Ends every server of the run and removes what they kept."""
+    folder = Path(os.environ.pop(FOLDER))
+    guard.dismiss(folder)
+    processes.sweep(str(folder), signal.SIGQUIT, 5.0)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def folder() -> Path:
+    return Path(os.environ[FOLDER])
+
+
+def mark() -> str:
+    return str(folder())
+
+
+def certificates() -> Certificates:
+    with _locked("certificates"):
+        return make(folder() / "tls")
+
+
+def shared(kind: str) -> Server:
+    """The run's server of this kind: TLS beside plain connections, fast, and as durable as the memory it lives in."""
+    place = folder() / kind
+    settings = _settings()
+    with _locked(kind):
+        return started(kind, place, settings)
+
+
+def private(kind: str, **changes: object) -> Server:
+    """A server for one test, with settings of its own."""
+    values = {name: getattr(_settings(), name) for name in Settings.__slots__}
+    return started(kind, folder() / fresh_name(), Settings(**{**values, **changes}))
+
+
+def started(kind: str, place: Path, settings: Settings) -> Server:
+    server = KINDS[kind](place, settings)
+    server.install()
+    server.start()
+    return server
+
+
+def _settings() -> Settings:
+    return Settings(
+        mark=mark(),
+        admin_password=PASSWORD,
+        cdc_password=PASSWORD,
+        databases=("*",),
+        target_database="cdc",
+        durable=False,
+        tls=certificates().server,
+    )
+
+
+@contextlib.contextmanager
+def _locked(name: str) -> Iterator[None]:
+    with (folder() / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
