@@ -25,7 +25,7 @@ from cdc.stopping import Stop
 DIFFERENCES = 3
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 _ANY_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
-_RESERVED = {
+RESERVED = {
     "copy": "Copy a table (again) while streaming.",
     "quarantine": "list | show | replay | discard: keys whose changes the target refused.",
     "dashboard": "The lag page, in the browser.",
@@ -285,7 +285,7 @@ def _reserve(name: str, purpose: str) -> None:
     cli.command(name, help=purpose + " Not in this version yet.", context_settings=_ANY_ARGUMENTS)(answer)
 
 
-for _name, _purpose in _RESERVED.items():
+for _name, _purpose in RESERVED.items():
     _reserve(_name, _purpose)
 
 if __name__ == "__main__":

@@ -69,24 +69,37 @@ class Lag:
 class Captured(Protocol):
     """Capture's running totals, read while capture goes on."""
 
-    position: Position | None
-    source_ts_us: int
-    published_ts_us: int
-    cut_no: int
-    rows: int
-    bytes: int
-    transactions: int
-    cuts: int
+    @property
+    def position(self) -> Position | None: ...
+    @property
+    def source_ts_us(self) -> int: ...
+    @property
+    def published_ts_us(self) -> int: ...
+    @property
+    def cut_no(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def transactions(self) -> int: ...
+    @property
+    def cuts(self) -> int: ...
 
 
 class Applied(Protocol):
     """The sink's running totals, read while the sink goes on."""
 
-    source_ts_us: int
-    cut_no: int
-    commits: int
-    rows: dict[tuple[str, str], int]
-    void: Mapping[str, int]
+    @property
+    def source_ts_us(self) -> int: ...
+    @property
+    def cut_no(self) -> int: ...
+    @property
+    def commits(self) -> int: ...
+    @property
+    def rows(self) -> dict[tuple[str, str], int]: ...
+    @property
+    def void(self) -> Mapping[str, int]: ...
 
 
 class Metrics:
