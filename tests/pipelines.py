@@ -95,7 +95,7 @@ class Pipeline:
             each.kill()
 
     def _command(self, arguments: tuple[str, ...]) -> list[str]:
-        return [sys.executable, "-m", "cdc", "--config", str(self.path), *arguments]
+        return [sys.executable, "-m", "cdc.cli", "--config", str(self.path), *arguments]
 
     def _environ(self) -> dict[str, str]:
         root = str(Path(__file__).resolve().parents[1])

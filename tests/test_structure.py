@@ -1,0 +1,221 @@
+"""The layout of the code, held by its syntax trees: floors, importers of drivers, and the size budget."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+import subprocess
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("cdc", "snapshot", "sinks")
+
+# One line a floor; a module may import from its own floor and from those above it in this list. `source`, `snapshot` and `sinks`
+# are the stages: they stand side by side and never import one another.
+FLOORS: dict[str, tuple[str, ...]] = {
+    "floor": ("", "errors", "model", "position", "types", "columns", "config", "configfile", "settings", "metrics", "lifecycle", "logs",
+              "stopping", "digest", "progress"),
+    "codec": ("codec", "codec.*"),
+    "wire": ("envelope", "schemas", "topic", "control", "direct", "kafka", "state", "state_*", "mysql", "catalog", "preflight", "keyrange"),
+    "source": ("binlog", "binlog_*", "ddl", "chunks", "capture", "capture_*"),
+    "face": ("app", "cli", "cli_output", "doctor", "initial", "status", "supervise", "web", "web.*", "stack", "stack.*"),
+}  # fmt: skip
+LEVELS = {"floor": 0, "codec": 1, "wire": 2, "source": 3, "snapshot": 3, "sinks": 3, "face": 4}
+COMPOSER = "cdc.app"
+
+IMPORTERS = {
+    "pymysql": ("cdc/binlog*.py", "cdc/catalog.py", "cdc/chunks.py", "cdc/mysql.py", "snapshot/source.py"),
+    "pymysqlreplication": ("cdc/binlog*.py",),
+    "confluent_kafka": ("cdc/kafka.py",),
+    "psycopg": ("cdc/state.py", "sinks/postgres*.py"),
+}
+
+KERNELS = "cdc/codec/_*.py"  # their opcode switches are exempt from the length of functions
+LONGEST, NINETIETH, MEDIAN, MODULE_LINES = 60, 25, 6, 400
+
+
+def modules() -> list[Path]:
+    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def dotted(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+NAMES = {dotted(path) for path in modules()}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every module that a file imports, anywhere in it; `from cdc import errors` names cdc.errors."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.relative_to(ROOT)}:{node.lineno} imports relatively"
+            base = node.module or ""
+            for alias in node.names:
+                full = f"{base}.{alias.name}"
+                yield full if full in NAMES else base
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute) and node.args:
+            name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+            first = node.args[0]
+            if name in {"import_module", "__import__", "_late"} and isinstance(first, ast.Constant) and isinstance(first.value, str):
+                yield first.value
+
+
+def floor(module: str) -> str | None:
+    """The floor or stage of one of our modules; None for a module that nobody gave one."""
+    package, _, rest = module.partition(".")
+    if package in {"snapshot", "sinks"}:
+        return package
+    found = [name for name, patterns in FLOORS.items() if any(fnmatchcase(rest, pattern) for pattern in patterns)]
+    assert len(found) <= 1, f"{module} stands on several floors: {found}"
+    return found[0] if found else None
+
+
+def ours(path: Path) -> list[str]:
+    return [name for name in imported(path) if name.partition(".")[0] in PACKAGES]
+
+
+def test_every_module_stands_on_a_floor():
+    assert [] == sorted(name for name in NAMES if floor(name) is None)
+
+
+def test_imports_only_go_down_the_floors():
+    upwards = [
+        f"{dotted(path)} ({here}) imports {name} ({there})"
+        for path in modules()
+        for name in ours(path)
+        if (here := floor(dotted(path))) and (there := floor(name)) and LEVELS[there] > LEVELS[here]
+    ]
+    assert [] == upwards
+
+
+def test_the_stages_never_import_one_another():
+    across = [
+        f"{dotted(path)} imports {name}"
+        for path in modules()
+        for name in ours(path)
+        if (here := floor(dotted(path))) and (there := floor(name)) and here != there and LEVELS[here] == LEVELS[there] == 3
+    ]
+    assert [] == across
+
+
+def test_only_the_composer_imports_snapshot_and_sinks_from_cdc():
+    found = {dotted(path) for path in modules() for name in ours(path) if name.split(".")[0] in {"snapshot", "sinks"}}
+    assert {COMPOSER} >= {name for name in found if name.split(".")[0] == "cdc"}
+
+
+@pytest.mark.parametrize("driver", IMPORTERS)
+def test_a_driver_has_few_importers(driver: str):
+    strangers = [
+        str(path.relative_to(ROOT))
+        for path in modules()
+        if driver in {name.partition(".")[0] for name in imported(path)}
+        and not any(fnmatchcase(str(path.relative_to(ROOT)), allowed) for allowed in IMPORTERS[driver])
+    ]
+    assert [] == strangers
+
+
+def test_no_module_imports_in_a_circle():
+    edges = {dotted(path): {name for name in ours(path) if name in NAMES} - {dotted(path)} for path in modules()}
+    done: set[str] = set()
+    while ready := {name for name, needs in edges.items() if name not in done and needs <= done}:
+        done |= ready
+    left = sorted(set(edges) - done)
+    assert [] == [f"{name} -> {sorted(edges[name] - done)}" for name in left]
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    """(place, length) of every function: its lines without its docstring, those of functions within it included."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield f"{path.relative_to(ROOT)}:{node.name}", (node.end_lineno or 0) - node.lineno + 1 - _docstring_lines(node)
+
+
+def _docstring_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    first = node.body[0]
+    if ast.get_docstring(node, clean=False) is None:
+        return 0
+    return (first.end_lineno or 0) - first.lineno + 1
+
+
+def kernel(path: Path) -> bool:
+    return fnmatchcase(str(path.relative_to(ROOT)), KERNELS) and path.name != "__init__.py"
+
+
+def test_functions_are_short():
+    lengths = [length for path in modules() for _, length in functions(path)]
+    assert MEDIAN >= statistics.median(lengths)
+    assert NINETIETH >= statistics.quantiles(lengths, n=10)[-1]
+
+
+def test_no_function_is_long():
+    assert [] == [f"{place}: {length}" for path in modules() if not kernel(path) for place, length in functions(path) if length > LONGEST]
+
+
+def test_no_module_is_long():
+    lines = {path: len(path.read_text().splitlines()) for path in modules()}
+    assert {} == {str(path.relative_to(ROOT)): count for path, count in lines.items() if count > MODULE_LINES}
+
+
+def test_every_module_says_what_it_promises():
+    assert [] == [dotted(path) for path in modules() if path.read_text().strip() and ast.get_docstring(tree(path)) is None]
+
+
+def test_nothing_unfinished_is_left():
+    words = ("TO" + "DO", "FIX" + "ME", "X" * 3, "NotImplemented" + "Error")
+    found = [f"{path.relative_to(ROOT)}: {word}" for path in modules() for word in words if word in path.read_text()]
+    assert [] == found
+
+
+def test_no_except_is_bare():
+    bare = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in modules()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ExceptHandler) and (node.type is None or (isinstance(node.type, ast.Name) and node.type.id == "Exception"))
+    ]
+    assert [] == bare
+
+
+def test_no_test_is_ever_skipped():
+    banned = ("pytest." + "skip", "mark." + "skip", "import" + "orskip", "mark." + "xfail")
+    tests = {path: path.read_text() for path in (ROOT / "tests").rglob("*.py")}
+    assert [] == [f"{path.relative_to(ROOT)}: {word}" for path, text in tests.items() for word in banned if word in text]
+
+
+def tracked() -> list[Path]:
+    """The files of the repository, those not yet committed included; of a copy without git, all of them."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], check=False, cwd=ROOT, capture_output=True, text=True
+    )
+    names = listed.stdout.split("\0") if listed.returncode == 0 else [str(path.relative_to(ROOT)) for path in ROOT.rglob("*")]
+    return [ROOT / name for name in names if name and (ROOT / name).is_file()]
+
+
+HOSTS = (
+    ("pypi", "org"), ("pythonhosted", "org"), ("maven", "org"), ("maven.apache", "org"), ("deb.debian", "org"), ("security.debian", "org"),
+    ("ftp.debian", "org"), ("archive.ubuntu", "com"), ("npmjs", "org"), ("npmjs", "com"), ("crates", "io"), ("golang", "org"),
+    ("docker", "io"), ("ghcr", "io"), ("quay", "io"), ("gcr", "io"), ("mcr.microsoft", "com"),
+)  # fmt: skip
+
+
+def test_no_file_names_a_registry_or_a_place_outside_the_project():
+    banned = [".".join(parts) for parts in HOSTS] + ["/work" + "/shared", "/work/" + ".library", "/tmp" + "/dev/"]
+    found = []
+    for path in tracked():
+        content = path.read_bytes()
+        found += [f"{path.relative_to(ROOT)}: {word}" for word in banned if word.encode() in content]
+    assert [] == found
