@@ -1,0 +1,71 @@
+# Needs make and python3 (3.11 or newer); the rest is installed: into .venv, into the cache folder ~/.cache/cdc-stack, and, as root
+# on Debian or Ubuntu, by apt. `make` checks everything; `make demo` shows everything.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCE ?= mariadb
+TRANSPORT ?= direct
+SECONDS ?= 30
+SIZE ?= 1
+SOAK_SECONDS ?= 1800
+WORKERS ?= $(shell nproc)
+ARGS ?=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+DEMO := --source $(SOURCE) --transport $(TRANSPORT) --seconds $(SECONDS) --size $(SIZE)
+unexport SECONDS  # bash counts in a variable of that name
+
+.PHONY: all install extension servers lint types test quick demo bench soak constraints clean
+all: lint types test
+
+install: $(VENV)/.installed extension
+
+# venv, pinned packages, the project itself in place. Without isolation the build uses the pinned tools, not today's newest.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	bash tools/prepare $(PYTHON) $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt setuptools wheel Cython
+	CDC_PURE=1 $(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[dev]'
+	touch $@
+
+# The compiled codec. A missing compiler is no failure: the codec then runs uncompiled, and says so.
+extension: $(VENV)/.extension
+$(VENV)/.extension: $(VENV)/.installed setup.py $(wildcard cdc/codec/*.py cdc/codec/*.pxd)
+	$(BIN)/python setup.py -q build_ext --inplace
+	touch $@
+
+servers: install
+	$(BIN)/python -m cdc.stack
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+test: install servers
+	CDC_REQUIRE_SERVERS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+quick: install
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' $(ARGS)
+
+demo: install
+	$(BIN)/cdc demo $(DEMO)
+
+bench: install
+	$(BIN)/python -m bench $(ARGS)
+
+soak: install
+	for source in mariadb mysql; do $(BIN)/cdc demo --source $$source --transport kafka --seconds $(SOAK_SECONDS) --size $(SIZE); done
+
+constraints: $(VENV)/.installed
+	{ head -1 constraints.txt; $(BIN)/python -m pip freeze --exclude-editable --all | grep -v '^pip=='; } > $(VENV)/constraints.txt
+	mv $(VENV)/constraints.txt constraints.txt
+
+clean:
+	if [ -f .cdc/stack.json ] && [ -x $(BIN)/cdc ]; then $(BIN)/cdc down --purge; fi
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info $(VENV)/.extension
+	rm -f cdc/codec/*.so cdc/codec/*.c
+	find cdc snapshot sinks examples tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
