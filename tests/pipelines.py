@@ -103,7 +103,7 @@ class Pipeline:
 
 
 def write(
-    folder: Path, source: SourceDatabase, target: TargetDatabase, broker: Broker | None = None, **sections: dict[str, Any]
+    folder: Path, source: SourceDatabase, target: TargetDatabase, broker: Broker | None = None, /, **sections: dict[str, Any]
 ) -> Pipeline:
     """Writes pipeline.toml for these places; `sections` add to it or override it, key by key."""
     document: dict[str, dict[str, Any]] = {
