@@ -18,8 +18,24 @@ from cdc.model import Column, Table
 Key = tuple[str, ...]
 """The canonical texts of a key's columns, in key order. It holds row values: never log it, never write it down."""
 
-_TOKENS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float",
-                     "double", "bit", "year", "date", "datetime", "timestamp", "time"})
+_TOKENS = frozenset(
+    {
+        "tinyint",
+        "smallint",
+        "mediumint",
+        "int",
+        "bigint",
+        "decimal",
+        "float",
+        "double",
+        "bit",
+        "year",
+        "date",
+        "datetime",
+        "timestamp",
+        "time",
+    }
+)
 """Types whose canonical text can hold neither a comma nor '~', so that they need no length in front."""
 _INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
 _MASK_64 = (1 << 64) - 1
@@ -109,9 +125,13 @@ def row_sql(dialect: Dialect, table: Table) -> RowSql:
     keys = [texts[i] for i in table.key]
     named = dialect.hash(dialect.join([_sized(dialect, x) for x in keys])) if keys else ""
     return RowSql(
-        keys=tuple(keys), columns=tuple(dialect.hash(x) for x in texts), row=row,
-        bucket=dialect.number(named, 57, 8) if keys else "", name=f"LEFT({named}, 16)" if keys else "",
-        xor=dialect.number(row, 1, 16), sum=dialect.number(row, 50, 15),
+        keys=tuple(keys),
+        columns=tuple(dialect.hash(x) for x in texts),
+        row=row,
+        bucket=dialect.number(named, 57, 8) if keys else "",
+        name=f"LEFT({named}, 16)" if keys else "",
+        xor=dialect.number(row, 1, 16),
+        sum=dialect.number(row, 50, 15),
     )
 
 

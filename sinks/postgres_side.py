@@ -20,8 +20,13 @@ _TEXTS = frozenset({"char", "varchar", "tinytext", "enum", "set"})
 """Types whose canonical text is the column itself."""
 _LOST = ("08", "53", "55", "57")
 _UNFIT = {
-    "3F000": "target_missing", "42P01": "target_missing", "42703": "target_column_missing", "42501": "target_privilege",
-    "42883": "target_type", "42804": "target_type", "42846": "target_type",
+    "3F000": "target_missing",
+    "42P01": "target_missing",
+    "42703": "target_column_missing",
+    "42501": "target_privilege",
+    "42883": "target_type",
+    "42804": "target_type",
+    "42846": "target_type",
 }
 
 
@@ -131,8 +136,12 @@ def _deciding(place: str) -> Iterator[None]:
 def _decision(error: psycopg.Error, place: str) -> CdcError:
     state = error.sqlstate or ""
     if state in _UNFIT:
-        return Refused(_UNFIT[state], place, f"the target table cannot be compared (SQLSTATE {state})",
-                       "copy the table first; its columns must be those of the source")
+        return Refused(
+            _UNFIT[state],
+            place,
+            f"the target table cannot be compared (SQLSTATE {state})",
+            "copy the table first; its columns must be those of the source",
+        )
     if state.startswith(_LOST) or (not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)):
         return Retry("target_lost", place, f"the connection was lost or the server is busy (SQLSTATE {state or 'none'})")
     return Halt("target_statement", place, f"the server rejects a statement (SQLSTATE {state or 'none'})")

@@ -35,8 +35,14 @@ _ALL = 1 << 62
 class Pace:
     """How many rows to read next, and how long to rest: pieces of a given duration, at most so many rows a second."""
 
-    def __init__(self, seconds: float, rows_per_second: float = 0, *, clock: Callable[[], float] = time.monotonic,
-                 sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        rows_per_second: float = 0,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.rows = _FIRST_ROWS
         self._seconds, self._rate, self._clock, self._sleep = seconds, rows_per_second, clock, sleep
         self._started = clock()
@@ -62,8 +68,16 @@ def pace_for(engine: str, rows_per_second: float = 0) -> Pace:
 class SourceSide:
     """One table of the source; `connection` is `cdc.mysql.connect(source, raw=True)`, used by nobody else meanwhile."""
 
-    def __init__(self, connection: Connection[Any], table: Table, engine: str, estimate: int, *, rows_per_second: float = 0,
-                 locked_rows: int = _LOCKED_ROWS) -> None:
+    def __init__(
+        self,
+        connection: Connection[Any],
+        table: Table,
+        engine: str,
+        estimate: int,
+        *,
+        rows_per_second: float = 0,
+        locked_rows: int = _LOCKED_ROWS,
+    ) -> None:
         self.table = table
         self._connection, self._engine, self._estimate, self._locked_rows = connection, engine.lower(), estimate, locked_rows
         self._pace = pace_for(engine, rows_per_second)
@@ -144,15 +158,22 @@ class SourceSide:
     def whole(self) -> Digest:
         """See `snapshot.verify.Side`; refused where the statement would hold writers up for long."""
         if self._engine in _LOCKING and self._estimate > self._locked_rows:
-            raise Refused("long_lock", self.name, f"without a key it is read at once, which on {self._engine} holds up its writers",
-                          "give it a primary key, convert it to InnoDB, or raise the limit of rows read under the lock")
+            raise Refused(
+                "long_lock",
+                self.name,
+                f"without a key it is read at once, which on {self._engine} holds up its writers",
+                "give it a primary key, convert it to InnoDB, or raise the limit of rows read under the lock",
+            )
         # Each hash is computed twice: better than a temporary table as long as the table.
         return digest(self._query(f"SELECT COUNT(*), BIT_XOR({self._sql.xor}), SUM({self._sql.sum}) {self._from}")[0])
 
     def _digest(self, condition: str) -> Digest:
-        return self._checked(self._query(
-            f"SELECT COUNT(*), BIT_XOR(x), 0, COUNT(x) FROM (SELECT {self._sql.xor} AS x {self._from} WHERE {condition} LIMIT {_ALL}) AS r"
-        )[0])
+        return self._checked(
+            self._query(
+                f"SELECT COUNT(*), BIT_XOR(x), 0, COUNT(x) FROM "
+                f"(SELECT {self._sql.xor} AS x {self._from} WHERE {condition} LIMIT {_ALL}) AS r"
+            )[0]
+        )
 
     def _checked(self, row: tuple[bytes, ...]) -> Digest:
         # NULL is what a concatenation beyond max_allowed_packet yields, with a warning nobody reads.

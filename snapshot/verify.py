@@ -29,8 +29,8 @@ from cdc.model import Table
 
 NARROW_ROWS = 64
 """Spans with at most so many rows are read row by row."""
-SIGHTINGS = 4
-ROUNDS = 12
+SIGHTINGS = 6
+ROUNDS = 20
 BATCH_KEYS = 64
 """Keys judged together: one settle for all of them."""
 GROUP_ROWS = 100_000
@@ -193,8 +193,17 @@ class _Comparison:
     rounds: int
 
 
-def verify(table: Table, source: Source, target: Side, settle: Callable[[], None], *, most_differences: int = MOST_DIFFERENCES,
-           sightings: int = SIGHTINGS, rounds: int = ROUNDS, clock: Callable[[], float] = time.monotonic) -> Result:
+def verify(
+    table: Table,
+    source: Source,
+    target: Side,
+    settle: Callable[[], None],
+    *,
+    most_differences: int = MOST_DIFFERENCES,
+    sightings: int = SIGHTINGS,
+    rounds: int = ROUNDS,
+    clock: Callable[[], float] = time.monotonic,
+) -> Result:
     """Compare one table. `settle` returns once the target has applied all that the source had written when it was called.
 
     A `TimeoutError` from `settle` leaves the table unsettled, `Refused` from a side leaves it refused; other errors pass through.
@@ -215,9 +224,20 @@ def verify(table: Table, source: Source, target: Side, settle: Callable[[], None
         state, reason, method, detail = State.REFUSED, e.code, "none", e.rule
     read_source, read_target = merge(tally.source), merge(tally.target)
     return Result(
-        table=table, target=target.name, state=state, method=method, reason=reason, detail=detail,
-        rows_source=read_source.rows, rows_target=read_target.rows, pieces=len(tally.source), pieces_different=tally.pieces_different,
-        rechecked=tally.rechecked, unsettled=tally.unsettled, differences=tuple(tally.differences), complete=tally.complete,
+        table=table,
+        target=target.name,
+        state=state,
+        method=method,
+        reason=reason,
+        detail=detail,
+        rows_source=read_source.rows,
+        rows_target=read_target.rows,
+        pieces=len(tally.source),
+        pieces_different=tally.pieces_different,
+        rechecked=tally.rechecked,
+        unsettled=tally.unsettled,
+        differences=tuple(tally.differences),
+        complete=tally.complete,
         seconds=clock() - started,
     )
 
@@ -316,9 +336,9 @@ def _named(c: _Comparison, found: Mapping[Key, Kind]) -> list[Difference]:
     source, target = (c.source.columns_of(both), c.target.columns_of(both)) if both else ({}, {})
     none: tuple[str | None, ...] = ()
     return [
-        Difference(kind, key, tuple(
-            column.name for column, s, t in zip(c.table.columns, source.get(key, none), target.get(key, none)) if s != t
-        ))
+        Difference(
+            kind, key, tuple(column.name for column, s, t in zip(c.table.columns, source.get(key, none), target.get(key, none)) if s != t)
+        )
         for key, kind in found.items()
     ]
 

@@ -89,7 +89,7 @@ class Clinic:
 
     def __init__(self, seed: int, rows: int = 300, *, lag: int = 40, togglers: int = 0, writes: int = 2) -> None:
         self._random = random.Random(seed)
-        self.source: Content = {k: "a" for k in range(0, rows * 3, 3)}
+        self.source: Content = dict.fromkeys(range(0, rows * 3, 3), "a")
         self.target: Content = dict(self.source)
         self.still: set[int] = set()
         self._late: list[tuple[int, str | None]] = []
@@ -127,7 +127,7 @@ class Clinic:
         self._late.append((key, value))
 
     def _apply(self, count: int) -> int:
-        now, self._late[:] = self._late[: max(0, count)], self._late[max(0, count):]
+        now, self._late[:] = self._late[: max(0, count)], self._late[max(0, count) :]
         for key, value in now:
             _put(self.target, key, value)
         return len(now)

@@ -14,8 +14,8 @@ KEYED = pytest.mark.parametrize("table", [INTEGERS, TEXTS], ids=["spans", "bucke
 EVERY = pytest.mark.parametrize("table", [INTEGERS, TEXTS, KEYLESS], ids=["spans", "buckets", "whole"])
 
 
-def compared(table: Table, source: Content, target: Content, **limits: int) -> Result:
-    return verify(table, MemorySide(source), MemorySide(target), lambda: None, **limits)
+def compared(table: Table, source: Content, target: Content, most_differences: int = 100) -> Result:
+    return verify(table, MemorySide(source), MemorySide(target), lambda: None, most_differences=most_differences)
 
 
 def found(result: Result) -> dict[Key, Kind]:
