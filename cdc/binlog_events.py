@@ -78,6 +78,8 @@ class Statement:
     """The default database it ran in."""
     transaction: str
     ts_us: int
+    ansi_quotes: bool = False
+    """Whether double quotes name things in it (its session's sql_mode)."""
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 from pymysql import err
 
 from cdc import preflight
-from cdc.columns import COLUMNS_SQL, KEYS_SQL, Selection, tables_of
+from cdc.columns import COLUMNS_SQL, KEYS_SQL, Selection, canonical_charset, tables_of
 from cdc.config import SourceConfig
 from cdc.errors import Halt, Refused, Retry
 from cdc.model import Table
@@ -26,6 +26,9 @@ WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND
 _CASCADES_SQL = """
 SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS
 WHERE DELETE_RULE IN ('CASCADE', 'SET NULL') OR UPDATE_RULE IN ('CASCADE', 'SET NULL')"""
+_DISGUISED_SQL = """
+SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, LOWER(DATA_TYPE) FROM information_schema.COLUMNS
+WHERE DATA_TYPE IN ('uuid', 'inet4', 'inet6') AND TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')"""
 _ANOTHER_SOURCE = "the source was restored, reset or replaced: copy the tables again"
 
 
@@ -87,6 +90,26 @@ class Catalog:
                 raise Halt("table_missing", table.qualified, "the table does not exist any more")
             self._found[table.db, table.name] = (rows[0][2] or "", int(rows[0][3] or 0), rows[0][4])
         return self._found[table.db, table.name]
+
+    def collations(self) -> dict[int, tuple[str, int]]:
+        """Each collation's number -> its character set and that set's longest character in bytes."""
+        longest = {
+            str(name): int(size) for name, size in self._all("SELECT CHARACTER_SET_NAME, MAXLEN FROM information_schema.CHARACTER_SETS")
+        }
+        rows = self._all(
+            "SELECT ID, CHARACTER_SET_NAME FROM information_schema.COLLATIONS WHERE ID IS NOT NULL AND CHARACTER_SET_NAME IS NOT NULL"
+        )
+        if self.flavour == "mariadb" and preflight.version_of(self.version) >= (10, 10, 1):  # the uca1400 family: one name, an id per set
+            rows += self._all(
+                "SELECT ID, CHARACTER_SET_NAME FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY WHERE ID IS NOT NULL"
+            )
+        return {int(number): (canonical_charset(name), longest[name]) for number, name in rows}
+
+    def disguised(self) -> dict[tuple[str, str, str], str]:
+        """Columns of the types that MariaDB's log shows as binary(n)."""
+        if self.flavour == "mysql":
+            return {}
+        return {(db, table, column): kind for db, table, column, kind in self._all(_DISGUISED_SQL)}
 
     # Positions
 

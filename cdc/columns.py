@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cdc.errors import Halt
 from cdc.model import Column, Table
 
 SYSTEM_SCHEMAS = frozenset({"mysql", "information_schema", "performance_schema", "sys"})
@@ -17,30 +16,8 @@ SYSTEM_SCHEMAS = frozenset({"mysql", "information_schema", "performance_schema",
 GEOMETRIES = frozenset(
     {"geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon", "geomcollection", "geometrycollection"}
 )
-PLAIN = frozenset(
-    {
-        "tinyint",
-        "smallint",
-        "mediumint",
-        "int",
-        "bigint",
-        "float",
-        "double",
-        "date",
-        "year",
-        "json",
-        "tinyblob",
-        "blob",
-        "mediumblob",
-        "longblob",
-        "uuid",
-        "inet4",
-        "inet6",
-    }
-)
-"""Types of which name, sign and nullability say everything."""
+STRINGS = frozenset({"char", "varchar", "binary", "varbinary"})
 NUMBERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double"})
-TEXTS = frozenset({"tinytext", "text", "mediumtext", "longtext"})
 FRACTIONAL = frozenset({"datetime", "timestamp", "time"})
 
 COLUMNS_SQL = """
@@ -57,34 +34,29 @@ Row = Sequence[Any]
 
 
 def column_of(row: Row) -> Column:
-    """One row of COLUMNS_SQL as a column."""
-    schema, table, name, kind, full, nullable, characters, precision, scale, fraction, charset, _ = row
-    unsigned = kind in NUMBERS and "unsigned" in full.lower()
-    column = Column(name, kind, unsigned=unsigned, nullable=bool(nullable))
-    if kind in PLAIN:
-        return column
-    return _detailed(column, characters, precision, scale, fraction, charset, full, f"{schema}.{table}.{name}")
+    """One row of COLUMNS_SQL as a column; a type that nobody knows keeps its name, and the codec refuses it."""
+    _, _, name, kind, full, nullable, characters, precision, scale, fraction, charset, _ = row
+    if "COMPRESSED" in full:  # MariaDB: compressed in the log too
+        return Column(
+            name, f"{'text' if 'text' in kind or 'blob' in kind else 'varchar'} compressed", nullable=bool(nullable), charset=charset or ""
+        )
+    length = int(characters) if kind in STRINGS else int(precision) if kind in ("decimal", "bit") else 0
+    digits = int(scale) if kind == "decimal" else int(fraction or 0) if kind in FRACTIONAL else 0
+    return Column(
+        name,
+        "geometry" if kind in GEOMETRIES else f"{kind} (old)" if "mariadb-5.3" in full else kind,
+        unsigned=kind in NUMBERS and "unsigned" in full.lower(),
+        nullable=bool(nullable),
+        length=length,
+        scale=digits,
+        charset=canonical_charset(charset or ""),
+        labels=labels_of(full) if kind in ("enum", "set") else (),
+    )
 
 
-def _detailed(column: Column, characters: Any, precision: Any, scale: Any, fraction: Any, charset: Any, full: str, place: str) -> Column:
-    name, kind, unsigned, nullable = column.name, column.type, column.unsigned, column.nullable
-    if kind in ("char", "varchar", "binary", "varbinary"):
-        return Column(name, kind, nullable=nullable, length=int(characters), charset=charset or "")
-    if kind in TEXTS:
-        return Column(name, kind, nullable=nullable, charset=charset or "")
-    if kind in ("enum", "set"):
-        return Column(name, kind, nullable=nullable, charset=charset or "", labels=labels_of(full))
-    if kind == "decimal":
-        return Column(name, kind, unsigned, nullable, length=int(precision), scale=int(scale))
-    if kind == "bit":
-        return Column(name, kind, nullable=nullable, length=int(precision))
-    if kind in FRACTIONAL:
-        return Column(name, kind, nullable=nullable, scale=int(fraction or 0))
-    if kind in GEOMETRIES:
-        return Column(name, "geometry", nullable=nullable)
-    if kind == "vector":
-        return Column(name, kind, nullable=nullable)
-    raise Halt("unknown_type", place, f"the type {kind} is not known", "leave the table out with source.exclude, or upgrade cdc")
+def canonical_charset(name: str) -> str:
+    """One name per character set: older servers say utf8 where newer ones say utf8mb3."""
+    return "utf8mb3" if name == "utf8" else name
 
 
 def labels_of(column_type: str) -> tuple[str, ...]:

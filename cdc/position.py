@@ -8,8 +8,8 @@
 2. Else by GTID containment, when the other one has GTIDs, or has nothing at all.
 3. Else (no GTIDs, another server or series, or no file): not covered. Unknown is never "yes".
 
-A position without GTIDs but with a file is followed by file and offset, on its own server only; one with neither is the
-beginning of a log that holds GTIDs.
+A position of MySQL without GTIDs but with a file is followed by file and offset, on its own server only; one with neither is
+the beginning of a log that holds GTIDs. (On MariaDB every transaction has a GTID: none is the beginning.)
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Position:
     @property
     def by_file(self) -> bool:
         """Whether the log is followed by file and offset from here, because no GTID says where this is."""
-        return not self.gtids and bool(self.file)
+        return self.flavour == "mysql" and not self.gtids and bool(self.file)
 
     def covers(self, other: Position) -> bool:
         """Whether every transaction of `other` is included here, by the rule of the module."""
@@ -233,26 +233,33 @@ class Tracker:
     """The position of a reader as it moves from one transaction's end to the next."""
 
     def __init__(self, start: Position) -> None:
-        self._at = start
+        self._start = self._at = start
+        self._moved = False
         self._by_file = start.by_file
-        self._file_created = start.file_created
+        self._gtids = start.gtids
+        self.file, self.offset, self.file_created = start.file, start.offset, start.file_created
         self._sources = dict(mysql_gtids(start.gtids)) if start.flavour == "mysql" else {}
         self._domains = dict(mariadb_gtids(start.gtids)) if start.flavour == "mariadb" else {}
         self._texts = {source: _source_text(source, ranges) for source, ranges in self._sources.items()}
 
-    def open_file(self, created: int) -> None:
-        """Note the creation time of the log file that following transactions stand in."""
-        self._file_created = created
-
     def add(self, gtid: str, file: str, end_offset: int) -> None:
         """Include one transaction; its GTID is "" where positions go by file. A number seen before stops."""
-        gtids = self._at.gtids
         if gtid and not self._by_file:
-            gtids = self._with_mysql(gtid) if self._at.flavour == "mysql" else self._with_mariadb(gtid)
-        self._at = Position(self._at.flavour, self._at.server, gtids, file, end_offset, self._file_created)
+            self._gtids = self._with_mysql(gtid) if self._start.flavour == "mysql" else self._with_mariadb(gtid)
+        self.move(file, end_offset)
+
+    def move(self, file: str, offset: int, created: int | None = None) -> None:
+        """Note where the log stands between two transactions; `created` is the creation time in a file's header."""
+        self.file, self.offset, self._moved = file, offset, True
+        if created is not None:
+            self.file_created = created
 
     def position(self) -> Position:
-        """The end of the last transaction added."""
+        """The end of the last transaction added, or of what followed it outside of transactions."""
+        if self._moved:
+            self._moved = False
+            if self._gtids or self._by_file or self._start.flavour == "mariadb":
+                self._at = Position(self._start.flavour, self._start.server, self._gtids, self.file, self.offset, self.file_created)
         return self._at
 
     def _with_mysql(self, gtid: str) -> str:
@@ -270,10 +277,9 @@ class Tracker:
         else:
             ranges = _merged([*ranges, (number, number)])
         self._sources[source] = ranges
-        new_source = source not in self._texts
+        if source not in self._texts:
+            self._texts = dict(sorted({**self._texts, source: ""}.items()))
         self._texts[source] = _source_text(source, ranges)
-        if new_source:
-            self._texts = dict(sorted(self._texts.items()))
         return ",".join(self._texts.values())
 
     def _with_mariadb(self, gtid: str) -> str:
