@@ -1,0 +1,314 @@
+"""What the commands do: the one place where the stages are put together."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import cdc
+from cdc import codec, doctor as examination, initial, logs, status as questions
+from cdc import demo as demonstration
+from cdc.binlog import BinlogReader
+from cdc.capture import Capture, Counters, Restart
+from cdc.catalog import Catalog
+from cdc.config import Config
+from cdc.direct import DirectLog
+from cdc.errors import Refused, Retry
+from cdc.kafka import KafkaBroker, KafkaReader, KafkaWriter, topic_registry
+from cdc.metrics import Metrics
+from cdc.model import Table
+from cdc.mysql import connect
+from cdc.progress import Stored
+from cdc.schemas import HttpRegistry, Registry
+from cdc.state import State
+from cdc.state import connect as state_connect
+from cdc.supervise import Parts, Stopped, supervise
+from cdc.topic import Idle, Writer
+from sinks.apply import Apply, Rewound
+from sinks.apply import Counters as Applied
+from sinks.postgres import PostgresTarget
+from sinks.postgres_side import PostgresSide
+from snapshot import report
+from snapshot.copy import Copier, Report
+from snapshot.source import SourceSide
+from snapshot.verify import Result, verify
+
+Document = dict[str, Any]
+Ready = Callable[[], None]
+_LOAD_POLL_SECONDS = 0.5
+
+
+# -- the long-running commands ------------------------------------------------------------------------------------------
+
+
+def run(config: Config, stop: threading.Event) -> Document:
+    """Copy what is missing, then capture and apply in this process until told to stop."""
+    started = time.monotonic()
+    with _metrics(config) as metrics:
+        target = PostgresTarget(config.target, config.pipeline.name)
+        work = _run_direct if config.transport.kind == "direct" else _run_kafka
+        with closing(target):
+            supervise(lambda ready: work(config, target, Parts(stop), metrics, ready), stop, "run", metrics)
+        return {**_captured(config, metrics), **_applied(config, metrics), "seconds": time.monotonic() - started}
+
+
+def capture(config: Config, stop: threading.Event) -> Document:
+    """Read the log into the topics until told to stop."""
+    _needs_kafka(config, "capture")
+    started = time.monotonic()
+    with _metrics(config) as metrics:
+
+        def work(ready: Ready) -> None:
+            parts = Parts(stop)
+            parts.run(lambda: _capture_kafka(config, parts, metrics, ready))
+
+        supervise(work, stop, "capture", metrics)
+        return {**_captured(config, metrics), "seconds": time.monotonic() - started}
+
+
+def apply(config: Config, stop: threading.Event) -> Document:
+    """Apply the topics to the target until told to stop."""
+    _needs_kafka(config, "apply")
+    started = time.monotonic()
+    with _metrics(config) as metrics, closing(PostgresTarget(config.target, config.pipeline.name)) as target:
+
+        def work(ready: Ready) -> None:
+            parts = Parts(stop)
+            parts.run(lambda: _apply_kafka(config, target, parts, metrics, ready))
+
+        supervise(work, stop, "apply", metrics)
+        return {**_applied(config, metrics), "seconds": time.monotonic() - started}
+
+
+def snapshot(config: Config, stop: threading.Event, progress: Report) -> Document:
+    """Copy the tables into the target, once."""
+    if config.snapshot.through == "topics":
+        raise Refused("snapshot_through", "snapshot.through", 'is "topics": capture makes the copy, there is nothing to do here', "start cdc capture and cdc apply")
+    started, complete = time.monotonic(), [False]
+    with _metrics(config) as metrics, closing(PostgresTarget(config.target, config.pipeline.name)) as target:
+
+        def work(ready: Ready) -> None:
+            parts = Parts(stop)
+            _load(config, target, target.open(), parts.breathe, progress, metrics)
+            complete[0] = True
+
+        supervise(work, stop, "snapshot", metrics)
+        with State(config.target, config.pipeline.name) as state:
+            return _loaded(config, state.read(), complete[0], time.monotonic() - started)
+
+
+def _loaded(config: Config, stored: Stored, complete: bool, seconds: float) -> Document:
+    tables = [
+        {"source": f"{s.db}.{s.table}", "target": f"{s.target_schema}.{s.target_table}", "state": str(s.state), "rows": s.rows_loaded, "reason": s.reason}
+        for s in stored.tables.values()
+    ]
+    position = stored.progress.position.to_json() if stored.progress else None
+    rows = sum(s.rows_loaded for s in stored.tables.values())
+    return {"pipeline": config.pipeline.name, "complete": complete, "position": position, "rows": rows, "seconds": seconds, "tables": tables}
+
+
+def _needs_kafka(config: Config, command: str) -> None:
+    if config.transport.kind != "kafka":
+        raise Refused("transport", "transport.kind", f'cdc {command} is one half of a pipeline over "kafka"', 'use cdc run, or set kind = "kafka"')
+
+
+@contextmanager
+def _metrics(config: Config) -> Iterator[Metrics]:
+    metrics = Metrics(config.pipeline.name, transport=config.transport.kind, codec=codec.KIND, version=cdc.__version__, prefix=config.transport.prefix)
+    endpoint = metrics.serve(config.metrics.listen)
+    try:
+        yield metrics
+    finally:
+        if endpoint is not None:
+            endpoint.close()
+
+
+def _captured(config: Config, metrics: Metrics) -> Document:
+    last = metrics.captured[-1] if metrics.captured else Counters()
+    return {
+        "pipeline": config.pipeline.name, "transport": config.transport.kind, "position": last.position.to_json() if last.position else None,
+        "transactions": sum(one.transactions for one in metrics.captured), "records": sum(one.rows for one in metrics.captured), "cut_no": last.cut_no,
+    }  # fmt: skip
+
+
+def _applied(config: Config, metrics: Metrics) -> Document:
+    last = metrics.applied[-1] if metrics.applied else Applied()
+    return {
+        "pipeline": config.pipeline.name, "transport": config.transport.kind, "cut_no": last.cut_no,
+        "rows": sum(sum(one.rows.values()) for one in metrics.applied), "commits": sum(one.commits for one in metrics.applied),
+    }  # fmt: skip
+
+
+# -- the stages, put together ------------------------------------------------------------------------------------------
+
+
+def _selected(config: Config, catalog: Catalog) -> list[Table]:
+    """The tables to follow, on a source that is fit to be followed."""
+    for finding in catalog.preflight():
+        if finding.level == "error":
+            raise Refused(finding.code, finding.place, finding.rule, finding.hint_sql)
+    tables = catalog.tables(config.source.tables, config.source.exclude)
+    if not tables:
+        raise Refused("no_tables", "source.tables", f"{', '.join(config.source.tables)} matches no table", "patterns are db.table with * and ?")
+    return tables
+
+
+def _load(config: Config, target: PostgresTarget, stored: Stored, breathe: Idle, report: Report, metrics: Metrics) -> Stored:
+    """What the target holds, copied first if it holds nothing yet."""
+    if stored.progress is not None or config.snapshot.through == "topics":
+        return stored
+    metrics.state("snapshot", "copying")
+    logs.logger("snapshot").info("copy_started")
+    with Catalog(config.source) as catalog:
+        tables = _selected(config, catalog)
+        copier = Copier(config.source, catalog, target, breathe, report)
+        copier.load(tables, config.transport.prefix, stored, config.snapshot.parallel)
+    logs.logger("snapshot").info("copy_done", tables=len(tables))
+    return target.open()
+
+
+def _quiet(table: str, rows: int, estimate: int) -> None:
+    """Nobody watches."""
+
+
+def _run_direct(config: Config, target: PostgresTarget, parts: Parts, metrics: Metrics, ready: Ready) -> None:
+    stored = _load(config, target, target.open(), parts.breathe, _quiet, metrics)
+    progress = stored.progress
+    log = DirectLog(config.transport.prefix, first_control=progress.control_next if progress else 0,
+                    partitions=config.transport.partitions, idle=parts.breathe)  # fmt: skip
+    previous = Restart(progress.position, progress.source_ts_us, progress.cut_no) if progress else None
+    parts.start("capture", lambda: _capture(config, log, parts, metrics, ready, previous))
+    with closing(log):
+        parts.run(lambda: _apply(config, Apply(log, target, config.transport.prefix), stored, parts, metrics))
+
+
+def _run_kafka(config: Config, target: PostgresTarget, parts: Parts, metrics: Metrics, ready: Ready) -> None:
+    _broker(config, parts.breathe).check()
+    _load(config, target, target.open(), parts.breathe, _quiet, metrics)
+    parts.start("capture", lambda: _capture_kafka(config, parts, metrics, ready))
+    parts.run(lambda: _apply_kafka(config, target, parts, metrics, ready))
+
+
+def _broker(config: Config, breathe: Idle) -> KafkaBroker:
+    transport = config.transport
+    return KafkaBroker(transport.bootstrap, transport.prefix, transport.kafka, partitions=transport.partitions, idle=breathe)
+
+
+def _registry(config: Config, broker: KafkaBroker) -> Registry:
+    return HttpRegistry(config.transport.registry) if config.transport.registry else topic_registry(broker)
+
+
+def _capture_kafka(config: Config, parts: Parts, metrics: Metrics, ready: Ready) -> None:
+    broker = _broker(config, parts.breathe)
+    broker.check()
+    with closing(KafkaWriter(broker, _registry(config, broker))) as writer:
+        _capture(config, writer, parts, metrics, ready, None)
+
+
+def _capture(config: Config, writer: Writer, parts: Parts, metrics: Metrics, ready: Ready, previous: Restart | None) -> None:
+    with Catalog(config.source) as catalog:
+        stage = Capture(writer, config.transport.prefix, catalog.flavour, cdc.__version__, _selected(config, catalog))
+        restart = stage.start(lambda: _first(config, catalog), previous)
+        metrics.watch_capture(stage.counters)
+        catalog.check(restart.position)
+        selects = catalog.selection(config.source.tables, config.source.exclude).wants
+        if restart.copying:
+            stage.copied_all(initial.copy_tables(stage, config.source, catalog, parts.breathe))
+    reader = BinlogReader(config.source, config.source.server_id, restart.position, heartbeat_seconds=config.source.heartbeat_seconds, wants=stage.wants)
+    with closing(reader):
+        metrics.state("capture", "streaming")
+        ready()
+        stage.run(reader, parts.stopped, selects)
+
+
+def _first(config: Config, catalog: Catalog) -> Restart:
+    """Where the first epoch of a pipeline begins: at what the target's copy needs, or else now."""
+    copying = config.snapshot.through == "topics"
+    floor = None
+    if not copying:
+        with State(config.target, config.pipeline.name) as state:
+            progress = state.read().progress
+            floor = progress.position if progress else state.lowest_floor()
+    return Restart(floor or catalog.visible_position(), time.time_ns() // 1000, copying=copying)
+
+
+def _apply_kafka(config: Config, target: PostgresTarget, parts: Parts, metrics: Metrics, ready: Ready) -> None:
+    broker = _broker(config, parts.breathe)
+    broker.check()
+    _await_load(config, parts)
+    with closing(KafkaReader(broker, _registry(config, broker))) as reader:
+        stored = target.open()
+        ready()
+        _apply(config, Apply(reader, target, config.transport.prefix), stored, parts, metrics)
+
+
+def _await_load(config: Config, parts: Parts) -> None:
+    """Applying begins when the copy is complete; to open the target earlier would end the copy."""
+    told = False
+    with State(config.target, config.pipeline.name) as state:
+        while config.snapshot.through == "target" and state.read().progress is None:
+            if not told:
+                logs.logger("apply").info("waiting_for_copy", hint="cdc snapshot makes it")
+            told = True
+            parts.breathe()
+            time.sleep(_LOAD_POLL_SECONDS)
+
+
+def _apply(config: Config, stage: Apply, stored: Stored, parts: Parts, metrics: Metrics) -> None:
+    metrics.watch_apply(stage.counters)
+    metrics.state("apply", "streaming")
+    try:
+        stage.run(stored, parts.stopped, config.apply.max_delay_seconds)
+    except Rewound:
+        raise Retry("rewound", f"pipeline {config.pipeline.name}", "capture began again below pieces that were not committed", "nothing is lost") from None
+
+
+# -- questions ----------------------------------------------------------------------------------------------------------
+
+
+def status(config: Config) -> Document:
+    """How far the pipeline is."""
+    return questions.document(config)
+
+
+def wait(config: Config, timeout: float) -> Document:
+    """Wait until the target holds everything the source has written by now."""
+    return questions.wait(config, timeout)
+
+
+def doctor(config: Config) -> Document:
+    """What stands in the way of a start."""
+    broker = (lambda: _broker(config, lambda: None).check()) if config.transport.kind == "kafka" else None
+    return examination.examine(config, lambda: Catalog(config.source), broker=broker, codec=codec.KIND)
+
+
+def reconcile(config: Config, tables: Sequence[str], repair: bool, report_dir: Path | None) -> Document:
+    """Compare every table by checksums; what differs although it is at rest is a difference."""
+    if repair:
+        raise Refused("not_yet", "cdc reconcile --repair", "this version reports and does not repair yet", "leave out --repair")
+    started_us = time.time_ns() // 1000
+    with Catalog(config.source) as catalog, State(config.target, config.pipeline.name) as state:
+        results = [_verified(config, catalog, state, table) for table in catalog.tables(tables or config.source.tables, config.source.exclude)]
+        document = report.document(config.pipeline.name, results, started_us)
+        state.store_reconciliation(started_us, sum(len(r.differences) for r in results), document)
+    if report_dir is not None:
+        report.write(report_dir, document)
+    return document
+
+
+def _verified(config: Config, catalog: Catalog, state: State, table: Table) -> Result:
+    known = state.table(table.db, table.name)
+    schema, name = (known.target_schema, known.target_table) if known else (config.target.schema_.replace("{db}", table.db), table.name)
+    with closing(connect(config.source, raw=True)) as source, closing(state_connect(config.target, "cdc reconcile")) as target:
+        sides = SourceSide(source, table, catalog.engine(table)), PostgresSide(target, table, schema, name)
+        return verify(table, *sides, lambda: questions.settle(catalog, state))
+
+
+def demo(*, source: str, transport: str, seconds: float, size: float, stop: threading.Event, progress: Report) -> Document:
+    """Everything at work on this machine."""
+    commands = demonstration.Commands(lambda config: snapshot(config, stop, progress), lambda config, folder: reconcile(config, (), False, folder))
+    return demonstration.demo(commands, source, transport, seconds, size, stop)

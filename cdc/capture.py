@@ -1,0 +1,303 @@
+"""From the source's log to the topics: whole transactions, numbered without gaps, and cuts above what is acknowledged.
+
+One epoch is one `Capture`: it writes a start record, whose offset is the epoch, a base that says where it begins, and then
+records and cuts until it ends. Nothing of an earlier epoch has to be made again alike: what lies above the base's cut is void.
+A position is written only in a cut, and a cut only after everything below it is acknowledged.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cdc import codec, control, ddl, envelope
+from cdc.binlog_events import Begin, Commit, Event, Heartbeat, Rows, Statement, TableMap
+from cdc.control import Base, Cut, Followed, Named, Start
+from cdc.errors import Halt
+from cdc.model import Record, Table
+from cdc.position import Position
+from cdc.topic import Document, Partition, Writer
+
+CUT_SECONDS = 0.05
+"""Under load a cut is written this often; an idle log is cut at once."""
+FULL_CUT_SECONDS = 60.0
+SEND_BYTES = 512 << 10
+PARTIAL_BYTES = 32 << 20
+"""A transaction larger than this passes in pieces, each closed by a partial cut, so that nobody has to hold it whole."""
+
+
+class Log(Protocol):
+    """What capture needs of `BinlogReader`."""
+
+    def __iter__(self) -> Iterable[Event]: ...
+    def pending(self) -> bool: ...
+    def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Counters:
+    """What has been captured since the start, for metrics; read from another thread."""
+
+    position: Position | None = None
+    source_ts_us: int = 0
+    cut_no: int = 0
+    epoch: int = 0
+    rows: int = 0
+    bytes: int = 0
+    transactions: int = 0
+    cuts: int = 0
+    read_at: float = 0.0
+    published_at: float = 0.0
+    published_ts_us: int = 0
+
+
+@dataclass(slots=True)
+class Restart:
+    """Where an epoch goes on from."""
+
+    position: Position
+    source_ts_us: int = 0
+    cut_no: int = 0
+    named: Mapping[Partition, Named] = field(default_factory=dict)
+    copying: bool = False
+
+
+class Stream:
+    """One followed table on its way: its plan, its numbers, and the records not yet sent."""
+
+    def __init__(self, table: Table, followed: Followed, numbers: codec.Numbers) -> None:
+        self.table, self.followed, self.numbers = table, followed, numbers
+        self.plan = codec.RowPlan(table)
+        self.out: list[Record] = []
+        self._shapes: set[bytes] = set()
+
+    def check(self, shape: TableMap) -> None:
+        """Stop when the log shows another shape of the table than the one that is followed."""
+        if shape.fingerprint in self._shapes:
+            return
+        if shape.table() != self.table:
+            raise Halt("schema_changed", self.table.qualified, "the table's columns are not those that were copied",
+                       "schema changes are not followed yet: drop the pipeline's target tables and state, and copy again")
+        self._shapes.add(shape.fingerprint)
+
+
+class Capture:
+    """One epoch of a pipeline's capture."""
+
+    def __init__(self, writer: Writer, prefix: str, flavour: str, version: str, tables: Sequence[Table]) -> None:
+        self.writer, self.prefix, self.flavour, self.version = writer, prefix, flavour, version
+        self.counters = Counters()
+        self._tables = tables
+        self._streams: dict[tuple[str, str], Stream] = {}
+        self._by_topic: dict[str, Stream] = {}
+        self._epoch = 0
+        self._cut_no = 0
+        self._changed: dict[Partition, Named] = {}
+        self._all: dict[Partition, Named] = {}
+        self._unsent = self._uncut = 0
+        self._last_cut = self._last_full = 0.0
+        self._transaction: str | None = None
+        self._total = 0
+        self._partial_until: Position | None = None
+        self.position: Position | None = None
+
+    # -- the start of an epoch ---------------------------------------------------------------------------------------
+
+    def start(self, first: Callable[[], Restart], previous: Restart | None = None) -> Restart:
+        """Open an epoch and say where it begins: at `previous`, else at the newest cut that the topics hold, else at `first`."""
+        start = Start(uuid.uuid4().hex, int(time.time() * 1000))
+        self._epoch = self._append(start)
+        restart = previous or self._from_history()
+        ends = self._follow(restart)
+        if restart is None:
+            if any(ends.values()):
+                raise Halt("no_cut", f"topics {self.prefix}.*", "hold records, but the control topic has no cut to go on from",
+                           "give the pipeline another transport.prefix, or delete its topics")
+            restart = first()
+        self._begin(restart, ends)
+        return restart
+
+    def _from_history(self) -> Restart | None:
+        entries = [(offset, control.from_document(doc, offset)) for offset, doc in self.writer.control()]
+        if not any(offset == self._epoch for offset, _ in entries):
+            raise Halt("control_topic", f"{self.prefix}.control", "the start record cannot be read back", "is the topic's cleanup.policy right?")
+        before = [(offset, entry) for offset, entry in entries if offset < self._epoch]
+        found = control.restart_point(before, lambda p, n: self.writer.holds(p, *n))
+        if found is None:
+            return None
+        entry, named = found
+        return Restart(entry.position, entry.source_ts_us, entry.cut_no, named, isinstance(entry, Base) and entry.copying)
+
+    def _follow(self, restart: Restart | None) -> dict[Partition, int]:
+        ends: dict[Partition, int] = {}
+        for table in self._tables:
+            topic = envelope.topic_name(self.prefix, table.db, table.name)
+            partitions = self.writer.prepare(topic)
+            key = envelope.key_schema(self.prefix, table)
+            key_id = None if key is None else self._register(f"{topic}-key", key)
+            value_id = self._register(f"{topic}-value", envelope.value_schema(self.prefix, table, self.flavour))
+            numbers = codec.Numbers(self._epoch, partitions)
+            followed = Followed(table.db, table.name, topic, partitions, key_id, value_id)
+            self._streams[table.db, table.name] = self._by_topic[topic] = Stream(table, followed, numbers)
+            ends.update({(topic, p): end for p, end in enumerate(self.writer.ends(topic))})
+        return ends
+
+    def _register(self, subject: str, schema: Document) -> int:
+        return self.writer.register(subject, schema)
+
+    def _begin(self, restart: Restart, ends: Mapping[Partition, int]) -> None:
+        for stream in self._streams.values():
+            for p in range(stream.followed.partitions):
+                named = restart.named.get((stream.followed.topic, p))
+                stream.numbers.seq[p] = named.seq if named else 0
+        self._cut_no, self.position = restart.cut_no, restart.position
+        self._all = {p: n for p, n in restart.named.items() if p in ends}
+        tables = tuple(s.followed for s in self._streams.values())
+        self._append(Base(self._epoch, restart.cut_no, restart.position, restart.source_ts_us, restart.copying, ends, self._all, tables))
+        self.counters.epoch, self.counters.position = self._epoch, restart.position
+        self.counters.source_ts_us = restart.source_ts_us
+        if not restart.copying:
+            self.cut(restart.position, restart.source_ts_us)
+
+    def _append(self, entry: control.Entry, *, wait: bool = True) -> int:
+        return self.writer.append_control(control.key(entry), control.to_document(entry), wait=wait)
+
+    # -- the log -----------------------------------------------------------------------------------------------------
+
+    def wants(self, db: str, table: str) -> bool:
+        """Whether this table is followed."""
+        return (db, table) in self._streams
+
+    def run(self, log: Log, stopped: Callable[[], bool], selects: Callable[[str, str], bool]) -> None:
+        """Follow the log until told to stop; a torn transaction at the end stays without a cut, and so is void."""
+        for event in log:  # type: ignore[attr-defined]
+            self.counters.read_at = time.time()
+            if isinstance(event, Rows):
+                self._rows(event)
+            elif isinstance(event, Commit):
+                self._commit(event, log.pending())
+            elif isinstance(event, Begin):
+                self._transaction = event.transaction
+                self._total = 0
+            elif isinstance(event, Heartbeat):
+                self._heartbeat(event)
+            else:
+                self._statement(event, selects)
+            if stopped():
+                return
+
+    def _rows(self, event: Rows) -> None:
+        stream = self._streams[event.table.db, event.table.name]
+        stream.check(event.table)
+        stamp = self._stamp(stream, event)
+        stream.numbers.begin(self._total)
+        count = codec.encode_rows(stream.plan, event.body, event.start, event.end, event.kind, stamp, stream.numbers, stream.out)
+        self._total = stream.numbers.total
+        self.counters.rows += count
+        self._rowed(event.end - event.start)
+
+    def _rowed(self, size: int) -> None:
+        self.counters.bytes += size
+        self._unsent += size
+        self._uncut += size
+        if self._unsent > SEND_BYTES:
+            self._send()
+        if self._uncut > PARTIAL_BYTES and self.position is not None:
+            self.cut(self.position, self.counters.source_ts_us, partial=True)
+
+    def _stamp(self, stream: Stream, event: Rows) -> codec.Stamp:
+        gtid = self._transaction if self._transaction and not self._transaction.startswith("file=") else None
+        return envelope.stamp(
+            stream.followed.key_schema or 0, stream.followed.value_schema, flavour=self.flavour, version=self.version, name=self.prefix,
+            ts_us=event.ts_us, snapshot="false", db=event.table.db, table=event.table.name, server_id=event.server_id, gtid=gtid,
+            file=event.file, pos=event.offset, transaction=self._transaction, now_us=time.time_ns() // 1000,
+        )
+
+    def _commit(self, event: Commit, pending: bool) -> None:
+        self._transaction = None
+        self.position = event.position
+        self.counters.transactions += 1
+        self.counters.source_ts_us = event.ts_us
+        if not pending or time.monotonic() - self._last_cut > CUT_SECONDS:
+            self._cut_here(event.position, event.ts_us)
+
+    def _heartbeat(self, event: Heartbeat) -> None:
+        if self._transaction is None and self.position is not None:
+            self._cut_here(self.position, event.ts_us)
+
+    def _cut_here(self, position: Position, ts_us: int) -> None:
+        if self._partial_until is not None and position.covers(self._partial_until):
+            self._partial_until = None
+        self.cut(position, ts_us, partial=self._partial_until is not None)
+
+    def _statement(self, event: Statement, selects: Callable[[str, str], bool]) -> None:
+        verdict = ddl.classify(event.sql, event.db, selects)
+        if isinstance(verdict, ddl.Unsupported):
+            if self.position is not None:
+                self._cut_here(self.position, self.counters.source_ts_us)
+            raise Halt("statement_unsupported", f"{', '.join(verdict.tables) or event.db} at {event.transaction}", verdict.reason,
+                       "everything before it is published; schema changes are not followed yet")
+
+    # -- the initial copy through the topics ---------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        """The offset of this epoch's start record."""
+        return self._epoch
+
+    @property
+    def next_cut(self) -> int:
+        """The number that the next cut will bear."""
+        return self._cut_no + 1
+
+    def streams(self) -> list[Stream]:
+        """The followed tables."""
+        return list(self._streams.values())
+
+    def announce(self, copy: control.Copy) -> None:
+        """Say that the exact copy of a table without a key begins."""
+        self._append(copy)
+
+    def copied(self, size: int) -> None:
+        """So many bytes of rows were read; publish them in pieces."""
+        self._rowed(size)
+
+    def copied_all(self, until: Position) -> None:
+        """The last row is read: cuts stay partial until the log is followed to `until`."""
+        self._partial_until = until
+        if self.position is not None:
+            self._cut_here(self.position, self.counters.source_ts_us)
+
+    # -- out ---------------------------------------------------------------------------------------------------------
+
+    def _send(self) -> None:
+        for stream in self._streams.values():
+            if stream.out:
+                self.writer.send(stream.followed.topic, stream.out)
+                stream.out = []
+        self._unsent = 0
+
+    def cut(self, position: Position, ts_us: int, *, partial: bool = False) -> None:
+        """Acknowledge everything, then say so."""
+        self._send()
+        for partition, offset in self.writer.flush().items():
+            seq = self._by_topic[partition[0]].numbers.seq[partition[1]]
+            self._all[partition] = self._changed[partition] = Named(offset, self._epoch, seq)
+        now = time.monotonic()
+        full = not partial and (self._last_full == 0 or now - self._last_full > FULL_CUT_SECONDS)
+        self._cut_no += 1
+        entry = Cut(self._epoch, self._cut_no, position, ts_us, full, partial, dict(self._all if full else self._changed))
+        self._append(entry, wait=False)
+        if full:
+            self._last_full, self._changed = now, {}
+        self._last_cut, self._uncut = now, 0
+        self._count_cut(entry)
+
+    def _count_cut(self, entry: Cut) -> None:
+        counters = self.counters
+        counters.cut_no, counters.position = entry.cut_no, entry.position
+        counters.published_ts_us, counters.published_at = entry.source_ts_us, time.time()
+        counters.cuts += 1

@@ -1,0 +1,205 @@
+"""The records of the control topic, and which of them count; pure.
+
+Four kinds, in one order. `start` opens an epoch (its offset is the epoch's number). `base` says where that epoch begins: the
+cut it goes on from, the numbers and end offsets of every partition, and the tables followed. `cut` says that every record it
+covers is acknowledged and that a consistent state ends there, unless it is `partial`. `copy` announces that the rows of a
+table without a key follow, read at an exact position.
+
+A record counts unless it is *void*: it bears a lower epoch than a start before it, or a later base went back below it
+(its cut_no is greater than that base's). Docs: docs/decisions/001-protocol.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from cdc.errors import Malformed
+from cdc.position import Position
+from cdc.topic import Document, Partition
+
+
+class Named(NamedTuple):
+    """The last record of a partition that a cut covers."""
+
+    offset: int
+    epoch: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A table that capture follows, and where its records go."""
+
+    db: str
+    table: str
+    topic: str
+    partitions: int
+    key_schema: int | None
+    value_schema: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """An epoch opens."""
+
+    id: str
+    ts_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """Where an epoch begins."""
+
+    epoch: int
+    cut_no: int
+    position: Position
+    source_ts_us: int
+    copying: bool
+    """The initial copy through the topics follows: every cut is partial until it is complete."""
+    ends: Mapping[Partition, int]
+    named: Mapping[Partition, Named]
+    """Per partition the last record that counts, as the cut that the base goes on from knew it."""
+    tables: tuple[Followed, ...]
+
+    def number(self, partition: Partition) -> int:
+        """The number from which a partition counts on."""
+        return self.named[partition].seq if partition in self.named else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Everything up to `position` is in the topics, below these records."""
+
+    epoch: int
+    cut_no: int
+    position: Position
+    source_ts_us: int
+    full: bool
+    partial: bool
+    partitions: Mapping[Partition, Named]
+    """Every partition that changed since the last full cut; all of them when full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """The `r` records of this table that follow were read at exactly this position: forget what the table held."""
+
+    epoch: int
+    cut_no: int
+    """The number that the next cut will bear: the copy stands and falls with it."""
+    db: str
+    table: str
+    position: Position
+    id: str
+
+
+Entry = Start | Base | Cut | Copy
+
+
+def key(entry: Entry) -> str:
+    """The record's key: compaction keeps the newest cut, the newest full cut, and every start, base and copy."""
+    if isinstance(entry, Cut):
+        return "full" if entry.full else "cut"
+    if isinstance(entry, Start):
+        return f"start {entry.id}"
+    return f"base {entry.epoch}" if isinstance(entry, Base) else f"copy {entry.id}"
+
+
+def _spell(partition: Partition) -> str:
+    return f"{partition[0]}:{partition[1]}"
+
+
+def _partition(text: str) -> Partition:
+    topic, _, number = text.rpartition(":")
+    return topic, int(number)
+
+
+def _named_out(named: Mapping[Partition, Named]) -> dict[str, list[int]]:
+    return {_spell(p): list(n) for p, n in named.items()}
+
+
+def _named_in(document: Mapping[str, Sequence[int]]) -> dict[Partition, Named]:
+    return {_partition(p): Named(*n) for p, n in document.items()}
+
+
+def to_document(entry: Entry) -> Document:
+    """The JSON form, as in schemas/json/control.schema.json."""
+    kind = type(entry).__name__.lower()
+    document: Document = {"type": kind, **{name: getattr(entry, name) for name in entry.__slots__}}
+    if isinstance(entry, Base | Cut | Copy):
+        document["position"] = entry.position.to_json()
+    if isinstance(entry, Base):
+        document["ends"] = {_spell(p): end for p, end in entry.ends.items()}
+        document["named"] = _named_out(entry.named)
+        document["tables"] = [{name: getattr(t, name) for name in t.__slots__} for t in entry.tables]
+    if isinstance(entry, Cut):
+        document["partitions"] = _named_out(entry.partitions)
+    return document
+
+
+def from_document(document: Document, offset: int) -> Entry:
+    """The entry that `to_document` wrote; anything else is malformed, with the offset where it stands."""
+    fields: dict[str, Any] = dict(document)
+    try:
+        make = _KINDS[fields.pop("type")]
+        if "position" in fields:
+            fields["position"] = Position.from_json(fields["position"])
+        for name, read in _FIELDS.items():
+            if name in fields:
+                fields[name] = read(fields[name])
+        return make(**fields)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise Malformed("control_record", f"control offset {offset}", "is not a control record", "is transport.prefix another pipeline's?") from None
+
+
+_KINDS: Mapping[str, Callable[..., Entry]] = {"start": Start, "base": Base, "cut": Cut, "copy": Copy}
+_FIELDS: Mapping[str, Callable[[Any], Any]] = {
+    "ends": lambda d: {_partition(p): int(end) for p, end in d.items()},
+    "named": _named_in,
+    "partitions": _named_in,
+    "tables": lambda d: tuple(Followed(**t) for t in d),
+}
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The control records seen so far, in order, with the rule that says which of them count."""
+
+    entries: list[tuple[int, Entry]] = field(default_factory=list)
+    _epoch: int = -1
+
+    def add(self, offset: int, entry: Entry) -> bool:
+        """Take the next record; False when it is void already, because a later epoch has started."""
+        if isinstance(entry, Start):
+            self._epoch = offset
+        elif entry.epoch < self._epoch:
+            return False
+        self.entries.append((offset, entry))
+        return True
+
+    def went_below(self, entry: Base | Cut | Copy) -> bool:
+        """Whether a base after this record goes on from before it."""
+        return any(isinstance(other, Base) and other.epoch > entry.epoch and other.cut_no < entry.cut_no for _, other in self.entries)
+
+
+def restart_point(records: Iterable[tuple[int, Entry]], holds: Callable[[Partition, Named], bool]) -> tuple[Base | Cut, dict[Partition, Named]] | None:
+    """The newest whole cut (or base) that counts and whose named records are still held, with those records; None: no history.
+
+    Older ones are tried when a broker lost acknowledged records.
+    """
+    ledger = Ledger()
+    for offset, entry in records:
+        ledger.add(offset, entry)
+    candidates: list[tuple[Base | Cut, dict[Partition, Named]]] = []
+    named: dict[Partition, Named] = {}
+    for _, entry in ledger.entries:
+        if isinstance(entry, Start | Copy) or ledger.went_below(entry) or (isinstance(entry, Cut) and entry.partial):
+            continue
+        named = {**named, **entry.partitions} if isinstance(entry, Cut) else dict(entry.named)
+        candidates.append((entry, named))
+    for entry, covered in reversed(candidates):
+        if all(holds(p, n) for p, n in covered.items()):
+            return entry, covered
+    return None

@@ -1,0 +1,154 @@
+"""The main job on this machine, from nothing: servers, a practice at work, copy, stream, lag, and the proof at the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from cdc import stack, status
+from cdc.config import Config, load
+from cdc.errors import Halt
+from cdc.state import State
+
+RATE = 100.0
+WAIT_SECONDS = 120.0
+_DATABASE = "opendental"
+_END_SECONDS = 20.0
+
+Document = dict[str, Any]
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Commands:
+    """The commands that the demo runs in this process; the streaming ones it starts as processes of their own."""
+
+    snapshot: Callable[[Config], Document]
+    reconcile: Callable[[Config, Path], Document]
+
+
+def demo(commands: Commands, source: str, transport: str, seconds: float, size: float, stop: threading.Event) -> Document:
+    """Run everything for `seconds` of work; the document of `cdc demo`."""
+    say = _teller()
+    with tempfile.TemporaryDirectory(prefix="cdc-demo-") as folder:
+        say(f"starting {source}, PostgreSQL{' and Kafka' if transport == 'kafka' else ''} as local processes (installed first if they are missing)")
+        with stack.lent(Path(folder) / "stack", source=source, kafka=transport == "kafka", databases=(_DATABASE,)) as servers:
+            config = _config(servers, Path(folder))
+            rows = _practice(servers, size, say)
+            found = _work(commands, servers, config, Path(folder), seconds, stop, say)
+    return {"source": source, "transport": transport, "rows_loaded": rows, **found}
+
+
+def _teller() -> Say:
+    console, started = Console(stderr=True, highlight=False), time.monotonic()
+    return lambda text: console.print(f"[dim]{time.monotonic() - started:6.1f} s[/dim]  {text}")
+
+
+def _config(servers: stack.Stack, folder: Path) -> Config:
+    path = folder / "pipeline.toml"
+    path.write_text(servers.config.read_text() + '[metrics]\nlisten = "127.0.0.1:0"\n')
+    return load(path, {**os.environ, **servers.environ})
+
+
+def _connection(servers: stack.Stack) -> Document:
+    return {"host": servers.source.host, "port": servers.source.port, "user": "root", "password": servers.environ["CDC_SOURCE_ADMIN_PASSWORD"]}
+
+
+def _practice(servers: stack.Stack, size: float, say: Say) -> int:
+    from examples import opendental  # noqa: PLC0415 - an example, not a part: only the demo knows it
+
+    say(f"a practice moves in: OpenDental-like tables, MyISAM, size {size:g}")
+    opendental.create(_connection(servers), _DATABASE, "MyISAM")
+    loaded = opendental.load(_connection(servers), _DATABASE, size=size, seed=1)
+    return sum(loaded.values()) if isinstance(loaded, dict) else int(loaded)
+
+
+def _work(commands: Commands, servers: stack.Stack, config: Config, folder: Path, seconds: float, stop: threading.Event, say: Say) -> Document:
+    from examples import opendental  # noqa: PLC0415
+
+    closing = threading.Event()
+    practice = opendental.Workload(_connection(servers), _DATABASE, RATE, 1, "MyISAM")
+    worker = threading.Thread(target=practice.run, args=(closing,), name="practice")
+    worker.start()
+    try:
+        say(f"people start to work ({RATE:g} changes a second); the tables are copied meanwhile")
+        copied = commands.snapshot(config)
+        say(f"copied {copied['rows']} rows of {len(copied['tables'])} tables in {copied['seconds']:.1f} s; from here on every change streams")
+        with _streaming(config, folder, servers):
+            lags = _watch(config, seconds, stop, say)
+            closing.set()
+            worker.join()
+            return _prove(commands, config, practice.report().total, lags, folder, seconds, say)
+    finally:
+        closing.set()
+        worker.join()
+
+
+@contextmanager
+def _streaming(config: Config, folder: Path, servers: stack.Stack) -> Iterator[None]:
+    names = ["run"] if config.transport.kind == "direct" else ["capture", "apply"]
+    processes = [_start(name, folder, servers.environ) for name in names]
+    try:
+        yield
+        for name, process in zip(names, processes, strict=True):
+            if process.poll() is not None:
+                raise Halt("demo_process", f"cdc {name}", f"ended by itself with {process.returncode}", (folder / f"{name}.log").read_text()[-2000:])
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+        for process in processes:
+            process.wait(_END_SECONDS)
+
+
+def _start(name: str, folder: Path, environ: dict[str, str]) -> subprocess.Popen[bytes]:
+    with (folder / f"{name}.log").open("wb") as log:
+        command = [sys.executable, "-m", "cdc.cli", "--config", str(folder / "pipeline.toml"), name]
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **environ})  # noqa: S603
+
+
+def _watch(config: Config, seconds: float, stop: threading.Event, say: Say) -> list[float]:
+    lags: list[float] = []
+    until, told = time.monotonic() + seconds, 0.0
+    with State(config.target, config.pipeline.name) as state:
+        while time.monotonic() < until and not stop.wait(0.25):
+            progress = state.read().progress
+            if progress is not None and progress.cut_no:
+                lags.append(max(0.0, time.time() - progress.source_ts_us / 1e6))
+            if lags and time.monotonic() - told > 5.0:
+                told = time.monotonic()
+                say(f"lag {lags[-1]:.2f} s, cut {progress.cut_no if progress else 0}")
+    return lags
+
+
+def _prove(commands: Commands, config: Config, changes: int, lags: list[float], folder: Path, seconds: float, say: Say) -> Document:
+    say(f"the practice closes after {changes} changes; waiting until the target has the last of them")
+    waited = status.wait(config, WAIT_SECONDS)
+    if not waited["reached"]:
+        raise Halt("demo_wait", "target", f"did not catch up within {WAIT_SECONDS:g} s", _logs(folder))
+    say(f"caught up in {waited['seconds']:.2f} s; comparing every table, row by row, by checksums")
+    report = commands.reconcile(config, folder / "report")
+    say("every table is equal" if report["equal"] else "the two sides differ")
+    last = status.document(config)["lag_seconds"]
+    middle, worst = (statistics.median(lags), max(lags)) if lags else (0.0, 0.0)
+    return {
+        "seconds": seconds, "equal": report["equal"], "tables": len(report["tables"]), "changes": changes,
+        "rows": sum(t.get("rows", 0) or 0 for t in report["tables"]), "caught_up_seconds": waited["seconds"],
+        "lag_median_seconds": middle, "lag_max_seconds": worst, "lag_seconds": last,
+    }  # fmt: skip
+
+
+def _logs(folder: Path) -> str:
+    return "\n".join(path.read_text(errors="replace")[-2000:] for path in sorted(folder.glob("*.log")))

@@ -1,0 +1,155 @@
+"""The in-process transport: bounded, holds only what the sink has not released, forgets everything with the process.
+
+Nothing here survives a restart, and nothing has to: capture reads the log again from the position that the target stores.
+Control offsets go on from the target's stored one, so that epochs grow across restarts as they do with a broker.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+
+from cdc.errors import Halt
+from cdc.model import Message, Record
+from cdc.topic import Document, Idle, Partition, control_topic
+
+_WAIT_SECONDS = 0.2
+
+
+class DirectLog:
+    """Both ends of the in-process transport; capture and the sink may run in two threads.
+
+    `limit_bytes` bounds what lies between them: `send` blocks above it. A transaction larger than that passes in pieces
+    because capture writes a partial cut for each piece and the sink releases what it has applied.
+    """
+
+    def __init__(self, prefix: str, *, first_control: int = 0, partitions: int = 1, limit_bytes: int = 64 << 20, idle: Idle | None = None) -> None:
+        self.control_topic = control_topic(prefix)
+        self._partitions, self._limit, self._idle = partitions, limit_bytes, idle
+        self._changed = threading.Condition()
+        self._held: deque[Message] = deque()
+        self._read = 0
+        self._ends: dict[Partition, int] = {(self.control_topic, 0): first_control}
+        self._released: dict[Partition, int] = {(self.control_topic, 0): first_control}
+        self._unflushed: dict[Partition, int] = {}
+        self._schemas: dict[str, int] = {}
+        self._bytes = 0
+        self._closed = False
+
+    # -- the writer's end -------------------------------------------------------------------------------------------
+
+    def prepare(self, topic: str) -> int:
+        """Make the topic unless it exists; its number of partitions."""
+        with self._changed:
+            for number in range(self._partitions):
+                self._ends.setdefault((topic, number), 0)
+        return self._partitions
+
+    def send(self, topic: str, records: Sequence[Record]) -> None:
+        """Append in this order; blocks while the bound is exceeded."""
+        with self._changed:
+            self._wait_for_room()
+            for record in records:
+                offset = self._append(topic, record.partition, record.key, record.value)
+                if record.value is not None:
+                    self._unflushed[topic, record.partition] = offset
+            self._changed.notify_all()
+
+    def _append(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> int:
+        offset = self._ends[topic, partition]
+        self._ends[topic, partition] = offset + 1
+        self._held.append(Message(topic, partition, offset, key, value))
+        self._bytes += len(value or b"")
+        return offset
+
+    def _wait_for_room(self) -> None:
+        while self._bytes > self._limit:
+            if self._idle is not None:
+                self._idle()
+            if self._closed:
+                raise Halt("transport_closed", self.control_topic, "the reader has gone")
+            self._changed.wait(_WAIT_SECONDS)
+
+    def flush(self) -> Mapping[Partition, int]:
+        """What was sent is acknowledged at once; the last numbered offsets since the last call."""
+        with self._changed:
+            done, self._unflushed = self._unflushed, {}
+        return done
+
+    def append_control(self, key: str, document: Document, *, wait: bool = True) -> int:
+        """Append to the control log; its offset."""
+        with self._changed:
+            offset = self._append(self.control_topic, 0, key.encode(), json.dumps(document).encode())
+            self._changed.notify_all()
+        return offset
+
+    def control(self) -> Iterable[tuple[int, Document]]:
+        """Every control record not yet released."""
+        with self._changed:
+            return [(m.offset, json.loads(m.value or b"{}")) for m in self._held if m.topic == self.control_topic]
+
+    def ends(self, topic: str) -> list[int]:
+        """The offset that the next record of each partition gets."""
+        with self._changed:
+            return [self._ends[topic, number] for number in range(self._partitions)]
+
+    def holds(self, partition: Partition, offset: int, epoch: int, seq: int) -> bool:
+        """Nothing outlives a process here, so no record of an earlier one is held."""
+        return False
+
+    def register(self, subject: str, schema: Document) -> int:
+        """The number of this schema, given unless known."""
+        with self._changed:
+            return self._schemas.setdefault(json.dumps(schema), len(self._schemas) + 1)
+
+    # -- the reader's end -------------------------------------------------------------------------------------------
+
+    def assign(self, offsets: Mapping[Partition, int], control: int) -> None:
+        """Deliver again, from these offsets, whatever is not released."""
+        wanted = {**offsets, (self.control_topic, 0): control}
+        with self._changed:
+            for partition, offset in wanted.items():
+                if offset < self._released.get(partition, 0):
+                    raise Halt("offset_gone", f"{partition[0]}:{partition[1]}", f"offset {offset} is no longer held", "restart the process")
+            self._held = deque(m for m in self._held if m.offset >= wanted.get(m[:2], 0))
+            self._bytes = sum(len(m.value or b"") for m in self._held)
+            self._read = 0
+
+    def poll(self, seconds: float) -> list[Message]:
+        """What has arrived since the last call, in the order it was sent; empty after `seconds`."""
+        with self._changed:
+            if len(self._held) == self._read and not self._closed:
+                self._changed.wait(seconds)
+            messages = list(islice(self._held, self._read, None))
+            self._read = len(self._held)
+        return messages
+
+    def schema(self, schema_id: int) -> Document:
+        """The schema registered under this id."""
+        with self._changed:
+            for text, number in self._schemas.items():
+                if number == schema_id:
+                    return dict(json.loads(text))
+        raise Halt("schema_unknown", f"schema {schema_id}", "no such schema was registered", "restart the process")
+
+    def release(self, offsets: Mapping[Partition, int], control: int) -> None:
+        """Forget everything below these offsets."""
+        with self._changed:
+            self._released.update(offsets)
+            self._released[self.control_topic, 0] = control
+            while self._read and self._is_done(self._held[0]):
+                self._bytes -= len(self._held.popleft().value or b"")
+                self._read -= 1
+            self._changed.notify_all()
+
+    def _is_done(self, message: Message) -> bool:
+        return message.value is None or message.offset < self._released.get(message[:2], 0)  # a tombstone tells this reader nothing
+
+    def close(self) -> None:
+        """Wake everybody up; a writer that waits for room gives up."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

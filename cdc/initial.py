@@ -1,0 +1,65 @@
+"""The initial copy through the topics: every row as `op = r`, inside one window of partial cuts.
+
+P is the base's position; it was taken when it was visible, before the first read. Rows may be newer than P, so no cut is whole
+until the log has been read up to Q, taken after the last read. A crash in between leaves no whole cut, and the next epoch's
+base begins at the same P and copies again: what the torn attempt published is void by its epoch.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+from cdc import codec, envelope
+from cdc.capture import Capture, Stream
+from cdc.catalog import Catalog
+from cdc.chunks import TableReader, exact
+from cdc.config import SourceConfig
+from cdc.control import Copy
+from cdc.keyrange import KeyRange
+from cdc.position import Position
+from cdc.topic import Idle
+
+
+def copy_tables(capture: Capture, source: SourceConfig, catalog: Catalog, breathe: Idle) -> Position:
+    """Publish every row of every followed table; the position Q from which the copy is consistent."""
+    for stream in capture.streams():
+        engine = catalog.engine(stream.table)
+        reader = TableReader(source, catalog.flavour, stream.table, engine)
+        try:
+            _copy(capture, stream, reader, catalog, engine, breathe)
+        finally:
+            reader.close()
+    return catalog.written_position()
+
+
+def _copy(capture: Capture, stream: Stream, reader: TableReader, catalog: Catalog, engine: str, breathe: Idle) -> None:
+    stamp = _stamp(capture, stream, catalog)
+
+    def encode(block: bytearray, start: int, end: int) -> int:
+        return codec.encode_select(stream.plan, block, start, end, stamp, stream.numbers, stream.out)
+
+    def encode_and_send(block: bytearray, start: int, end: int) -> int:
+        breathe()
+        used = encode(block, start, end)
+        capture.copied(used)
+        return used
+
+    if stream.table.key:
+        for _ in reader.pieces(None, encode_and_send):
+            breathe()
+        return
+    with exact(reader, catalog, engine) as position:
+        capture.announce(Copy(capture.epoch, capture.next_cut, stream.table.db, stream.table.name, position, uuid.uuid4().hex))
+        reader.read(KeyRange(), encode)  # nothing is sent while the table may be locked: sending can block
+    capture.copied(0)
+
+
+def _stamp(capture: Capture, stream: Stream, catalog: Catalog) -> codec.Stamp:
+    now_us = time.time_ns() // 1000
+    followed, at = stream.followed, capture.position
+    return envelope.stamp(
+        followed.key_schema or 0, followed.value_schema, flavour=capture.flavour, version=capture.version, name=capture.prefix,
+        ts_us=now_us, snapshot="true", db=followed.db, table=followed.table, server_id=catalog.server_id, gtid=None,
+        file=at.file if at else "", pos=at.offset if at else 0, transaction=None, now_us=now_us,
+    )

@@ -1,0 +1,115 @@
+"""Questions that need only the two databases: how far is the pipeline, and has it everything written by now?"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from cdc import codec
+from cdc.catalog import Catalog
+from cdc.config import Config
+from cdc.lifecycle import SHOWN_AS_CONSISTENT, State
+from cdc.position import Position
+from cdc.progress import Progress, Stored, TableState
+from cdc.state import State as Target
+
+_POLL_SECONDS = 0.05
+
+
+def document(config: Config) -> dict[str, Any]:
+    """The document of `cdc status`."""
+    with Catalog(config.source) as catalog, Target(config.target, config.pipeline.name) as target:
+        stored, quarantined = target.read(), target.quarantined() if target.version() else {}
+        selected = [(t.db, t.name) for t in catalog.tables(config.source.tables, config.source.exclude)]
+        source = {"flavour": catalog.flavour, "version": catalog.version, "position": catalog.written_position().to_json()}
+    progress = stored.progress
+    return {
+        "pipeline": config.pipeline.name,
+        "transport": config.transport.kind,
+        "codec": codec.KIND,
+        "source": source,
+        "captured": {"position": _json(progress.position if progress else None)},
+        "applied": _applied(progress),
+        "lag_seconds": _lag(progress),
+        "tables": [_table(config, name, stored, quarantined.get(name, 0)) for name in sorted({*selected, *stored.tables})],
+    }
+
+
+def _json(position: Position | None) -> dict[str, object] | None:
+    return None if position is None else position.to_json()
+
+
+def _time(us: int) -> str:
+    return datetime.fromtimestamp(us / 1e6, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _applied(progress: Progress | None) -> dict[str, Any]:
+    if progress is None:
+        return {"cut_no": None, "position": None, "source_ts": None}
+    return {"cut_no": progress.cut_no, "position": progress.position.to_json(), "source_ts": _time(progress.source_ts_us)}
+
+
+def _lag(progress: Progress | None) -> dict[str, float | None]:
+    # What capture has read and published is known to its process alone (its metrics); here, end to end.
+    total = None if progress is None else max(0.0, time.time() - progress.source_ts_us / 1e6)
+    return {"read": None, "publish": None, "apply": total, "total": total}
+
+
+def _table(config: Config, name: tuple[str, str], stored: Stored, quarantined: int) -> dict[str, Any]:
+    db, table = name
+    state = stored.tables.get(name) or TableState(db, table, config.target.schema_.replace("{db}", db), table)
+    through = stored.progress.source_ts_us if stored.progress and state.state in SHOWN_AS_CONSISTENT else None
+    return {
+        "source": f"{db}.{table}",
+        "target": f"{state.target_schema}.{state.target_table}",
+        "state": str(state.state),
+        "rows_loaded": state.rows_loaded,
+        "floor": _json(state.floor),
+        "ceiling": _json(state.ceiling),
+        "consistent_through": None if through is None else _time(through),
+        "quarantined": quarantined,
+        "reason": state.reason,
+    }
+
+
+def settle(catalog: Catalog, target: Target, timeout: float = 60.0) -> None:
+    """Return once the target has applied all that the source had written at the call; TimeoutError when it does not come so far."""
+    wanted, until = catalog.written_position(), time.monotonic() + timeout
+    while True:
+        progress = target.read().progress
+        if progress is not None and progress.position.covers(wanted):
+            return
+        if time.monotonic() > until:
+            raise TimeoutError
+        time.sleep(_POLL_SECONDS)
+
+
+def wait(config: Config, timeout: float) -> dict[str, Any]:
+    """Wait until the target holds everything that the source had written at the call; the document of `cdc wait`."""
+    started = time.monotonic()
+    with Catalog(config.source) as catalog:
+        wanted = catalog.written_position()
+        selected = {(t.db, t.name) for t in catalog.tables(config.source.tables, config.source.exclude)}
+    with Target(config.target, config.pipeline.name) as target:
+        while True:
+            stored = target.read()
+            behind = _behind(stored, selected, wanted)
+            seconds = time.monotonic() - started
+            if not behind or seconds >= timeout:
+                applied = _json(stored.progress.position if stored.progress else None)
+                return {"reached": not behind, "position": wanted.to_json(), "applied": applied, "seconds": seconds, "behind": behind}
+            time.sleep(_POLL_SECONDS)
+
+
+def _behind(stored: Stored, selected: set[tuple[str, str]], wanted: Position) -> list[dict[str, str]]:
+    covered = stored.progress is not None and stored.progress.position.covers(wanted)
+    found = []
+    for db, table in sorted(selected):
+        state = stored.tables.get((db, table))
+        kind = state.state if state else State.NEW
+        if kind not in SHOWN_AS_CONSISTENT:
+            found.append({"table": f"{db}.{table}", "state": str(kind), "reason": state.reason if state and state.reason else "is not consistent"})
+        elif not covered:
+            found.append({"table": f"{db}.{table}", "state": str(kind), "reason": "changes of the source are not applied yet"})
+    return found

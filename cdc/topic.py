@@ -1,0 +1,87 @@
+"""What a transport promises; `direct` and `kafka` keep it, and one contract suite runs against both.
+
+Records of one partition are read in the order they were sent, each exactly where `append` put it: offsets grow, but may have
+gaps. A record is *acknowledged* when `flush` has returned after its `send`; only then may a cut name it. The control topic is
+one more ordered log, of JSON documents. Nothing is delivered twice to one assignment; a new assignment starts at the offsets
+it is given, and an offset that is no longer held is an error, never a jump. A writer that is too far ahead of the readers
+blocks in `send` (back-pressure) and calls `idle` now and then while it waits, so that its owner can stop it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from cdc.model import Message, Record
+
+Partition = tuple[str, int]
+"""A topic's name and a partition's number."""
+
+Document = dict[str, Any]
+"""A control record, as in schemas/json/control.schema.json."""
+
+
+class Writer(Protocol):
+    """Capture's end of a transport."""
+
+    def prepare(self, topic: str) -> int:
+        """Make the topic unless it exists; its number of partitions."""
+
+    def send(self, topic: str, records: Sequence[Record]) -> None:
+        """Append in this order, per partition. Returns before they are acknowledged; raises Halt when one never will be."""
+
+    def flush(self) -> Mapping[Partition, int]:
+        """Wait until everything sent is acknowledged; the offset of the last *numbered* record sent since the last flush."""
+
+    def append_control(self, key: str, document: Document, *, wait: bool = True) -> int:
+        """Append to the control topic; its offset once acknowledged, or -1 at once without `wait`."""
+
+    def control(self) -> Iterable[tuple[int, Document]]:
+        """Every control record still held, in order, as of the call."""
+
+    def ends(self, topic: str) -> list[int]:
+        """The offset that the next record of each partition gets."""
+
+    def holds(self, partition: Partition, offset: int, epoch: int, seq: int) -> bool:
+        """Whether the record at `offset` bears this number. True also where retention has removed it since."""
+
+    def register(self, subject: str, schema: Document) -> int:
+        """The id of this schema, readable by every consumer when the call returns."""
+
+    def close(self) -> None:
+        """Give up connections; unacknowledged records may or may not arrive."""
+
+
+class Reader(Protocol):
+    """The sink's end of a transport."""
+
+    control_topic: str
+
+    def assign(self, offsets: Mapping[Partition, int], control: int) -> None:
+        """Read these partitions from these offsets on, the control topic from `control` on; may be called again to add or move."""
+
+    def poll(self, seconds: float) -> list[Message]:
+        """What has arrived, control records among them; empty after `seconds`."""
+
+    def schema(self, schema_id: int) -> Document:
+        """The schema that the writer registered under this id."""
+
+    def release(self, offsets: Mapping[Partition, int], control: int) -> None:
+        """Everything below these offsets is applied (and, between whole cuts, will be read again only after a restart)."""
+
+    def close(self) -> None:
+        """Give up connections."""
+
+
+def control_topic(prefix: str) -> str:
+    """The name of a pipeline's control topic."""
+    return f"{prefix}.control"
+
+
+def schemas_topic(prefix: str) -> str:
+    """The name of the topic that stands in for a schema registry."""
+    return f"{prefix}.schemas"
+
+
+Idle = Callable[[], None]
+"""Called while a writer waits; may raise to give up."""

@@ -1,0 +1,243 @@
+"""From partitions to consistent cuts: which records make up the next state of the source; pure.
+
+Control records and data records are fed in as they arrive, each partition in order. `take` gives the next thing to do, in
+control order: the records of the next complete cuts, a base to enter, or a copy to begin. What is void is dropped and counted
+by reason; a hole in the numbers, or a record that a cut names and that is not there, stops.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cdc.control import Base, Copy, Cut, Entry, Ledger, Named, Start, from_document
+from cdc.errors import Halt
+from cdc.model import Message
+from cdc.position import Position
+from cdc.progress import Partition, Progress
+
+Opened = tuple[int, int, str, int, int, int, int, tuple[int, int], int]
+"""epoch, seq, op, before_at, before_end, after_at, after_end, (start, end) of the transaction's id, ts_us."""
+Open = Callable[[Sequence[bytes]], Sequence[Opened]]
+"""Reads the envelopes of some values of one topic."""
+
+
+@dataclass(slots=True)
+class Changes:
+    """The records of one topic that are to be applied, in order."""
+
+    values: list[bytes] = field(default_factory=list)
+    keys: list[bytes | None] = field(default_factory=list)
+    opened: list[Opened] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Batch:
+    """Changes up to the end of a cut; a `partial` one ends no consistent state and must not be committed."""
+
+    cut: Cut
+    topics: dict[str, Changes]
+    rows: int
+    partial: bool
+
+
+@dataclass(slots=True)
+class Enter:
+    """An epoch's base: numbers and offsets become the base's, then reading goes on at its end offsets."""
+
+    base: Base
+
+
+@dataclass(slots=True)
+class Begin:
+    """A table without a key is copied from here on: empty it, skip its changes up to `copy.position`."""
+
+    copy: Copy
+
+
+Step = Batch | Enter | Begin
+
+
+@dataclass(slots=True)
+class At:
+    """How far the records taken so far reach; becomes `Progress` when it is committed."""
+
+    cut_no: int = 0
+    epoch: int = -1
+    control_next: int = 0
+    position: Position | None = None
+    source_ts_us: int = 0
+    offsets: dict[Partition, int] = field(default_factory=dict)
+    numbers: dict[Partition, int] = field(default_factory=dict)
+
+
+class Cuts:
+    """Assembles cuts above what is stored."""
+
+    def __init__(self, stored: Progress | None, floors: Mapping[str, Position], control_topic: str, open_: Open) -> None:
+        self.at = At()
+        if stored is not None:
+            self.at = At(stored.cut_no, stored.epoch, stored.control_next, stored.position, stored.source_ts_us)
+            self.at.offsets = {p: offset for p, (offset, _) in stored.partitions.items()}
+            self.at.numbers = {p: seq for p, (_, seq) in stored.partitions.items()}
+        self.floors = dict(floors)
+        """By topic: changes of transactions at or below are in the copy already."""
+        self.void: Counter[str] = Counter()
+        self._control_topic, self._open = control_topic, open_
+        self._buffers: dict[Partition, deque[Message]] = {}
+        self._fetched: dict[Partition, int] = dict(self.at.offsets)
+        self._pending: deque[tuple[int, Entry | None]] = deque()
+        self._ledger = Ledger()
+        self._skip_until: Position | None = None
+        self._known: dict[tuple[str, bytes], bool] = {}
+
+    # -- in ----------------------------------------------------------------------------------------------------------
+
+    def feed(self, messages: Iterable[Message]) -> None:
+        """Take what has arrived."""
+        for message in messages:
+            partition = (message.topic, message.partition)
+            if message.topic == self._control_topic:
+                self._feed_control(message)
+                continue
+            if message.offset < self._fetched.get(partition, 0):
+                continue
+            self._fetched[partition] = message.offset + 1
+            if message.value is not None:
+                buffer = self._buffers.get(partition)
+                if buffer is None:
+                    buffer = self._buffers[partition] = deque()
+                buffer.append(message)
+
+    def _feed_control(self, message: Message) -> None:
+        entry = from_document(json.loads(message.value or b"{}"), message.offset)
+        counts = self._ledger.add(message.offset, entry)
+        self._pending.append((message.offset, entry if counts else None))
+
+    def next_offsets(self) -> dict[Partition, int]:
+        """Where fetching goes on, per partition."""
+        return dict(self._fetched)
+
+    def next_control(self) -> int:
+        """Where fetching of the control topic goes on."""
+        return self._pending[-1][0] + 1 if self._pending else self.at.control_next
+
+    # -- out ---------------------------------------------------------------------------------------------------------
+
+    def take(self, limit_rows: int) -> Step | None:
+        """The next step that is complete; None when more must arrive first."""
+        batch: Batch | None = None
+        while self._pending:
+            offset, entry = self._pending[0]
+            if entry is None or (not isinstance(entry, Start) and self._ledger.went_below(entry)):
+                self.void["control"] += 1
+            elif isinstance(entry, Base | Copy):
+                return batch if batch is not None else self._single(offset, entry)
+            elif isinstance(entry, Cut):
+                if not self._complete(entry) or (entry.partial and batch is not None and not batch.partial):
+                    break
+                batch = self._add(batch, entry)
+            self._pending.popleft()
+            self.at.control_next = offset + 1
+            if batch is not None and batch.rows >= (1 if batch.partial else limit_rows):
+                break
+        return batch
+
+    def _single(self, offset: int, entry: Base | Copy) -> Step:
+        self._pending.popleft()
+        self.at.control_next = offset + 1
+        return Enter(entry) if isinstance(entry, Base) else Begin(entry)
+
+    def _complete(self, cut: Cut) -> bool:
+        return all(named.seq <= self.at.numbers.get(p, 0) or self._fetched.get(p, 0) > named.offset for p, named in cut.partitions.items())
+
+    def _add(self, batch: Batch | None, cut: Cut) -> Batch:
+        batch = batch or Batch(cut, {}, 0, cut.partial)
+        for partition, named in cut.partitions.items():
+            if named.seq > self.at.numbers.get(partition, 0):
+                self._gather(partition, named, cut, batch)
+        self._move_to(cut)
+        batch.cut, batch.partial = cut, cut.partial
+        return batch
+
+    def _move_to(self, cut: Cut) -> None:
+        self.at.cut_no, self.at.epoch = cut.cut_no, cut.epoch
+        if cut.partial:
+            return
+        if self.at.position is None or cut.position.covers(self.at.position):
+            self.at.position = cut.position
+            self._skip_until = None
+            self._known.clear()
+            self.floors = {t: floor for t, floor in self.floors.items() if not cut.position.covers(floor)}
+        self.at.source_ts_us = max(self.at.source_ts_us, cut.source_ts_us)
+
+    def _gather(self, partition: Partition, named: Named, cut: Cut, batch: Batch) -> None:
+        buffer = self._buffers.get(partition, deque())
+        messages = []
+        while buffer and buffer[0].offset <= named.offset:
+            messages.append(buffer.popleft())
+        changes = batch.topics.get(partition[0])
+        if changes is None:
+            changes = batch.topics[partition[0]] = Changes()
+        before = len(changes.values)
+        self.at.numbers[partition] = self._accept(partition, messages, cut.epoch, changes)
+        self.at.offsets[partition] = named.offset + 1
+        batch.rows += len(changes.values) - before
+        if self.at.numbers[partition] != named.seq:
+            raise Halt("records_missing", f"{partition[0]}:{partition[1]} offset {named.offset}",
+                       f"the cut names number {named.seq}, the partition has {self.at.numbers[partition]}",
+                       "the broker lost acknowledged records: restart capture, it goes back to what the broker still holds")
+
+    def _accept(self, partition: Partition, messages: list[Message], epoch: int, changes: Changes) -> int:
+        seq = self.at.numbers.get(partition, 0)
+        opened = self._open([m.value or b"" for m in messages])
+        checking = self._skip_until is not None or bool(self.floors)
+        for message, row in zip(messages, opened, strict=True):
+            if row[0] != epoch or row[1] <= seq:
+                self.void["epoch" if row[0] != epoch else "repeat"] += 1
+                continue
+            seq += 1
+            if row[1] != seq:
+                raise Halt("hole", f"{partition[0]}:{partition[1]} offset {message.offset}", f"number {row[1]} follows {seq - 1}",
+                           "records were lost in the topic: copy the table again")
+            if checking and self._applied(partition[0], message.value or b"", row):
+                self.void["applied"] += 1
+                continue
+            changes.values.append(message.value or b"")
+            changes.keys.append(message.key)
+            changes.opened.append(row)
+        return seq
+
+    # -- what the target holds already -------------------------------------------------------------------------------
+
+    def _applied(self, topic: str, value: bytes, row: Opened) -> bool:
+        start, end = row[7]
+        if end <= start:
+            return False  # a row that was read, not logged: it belongs to no transaction
+        transaction = value[start:end]
+        known = self._known.get((topic, transaction))
+        if known is None:
+            text = transaction.decode()
+            known = self._skip_until is not None and self._skip_until.contains(text)
+            known = known or (topic in self.floors and self.floors[topic].contains(text))
+            self._known[topic, transaction] = known
+        return known
+
+    def enter(self, base: Base) -> None:
+        """Go on from a base: its numbers, its offsets; what is applied already is skipped transaction by transaction."""
+        if self.at.position is None:
+            self.at.position = base.position
+        elif not self.at.position.covers(base.position):
+            raise Halt("base_beyond", f"base of epoch {base.epoch}", "capture begins beyond what the target has applied",
+                       "changes between the two would be lost: copy the tables again")
+        if not base.position.covers(self.at.position):
+            self._skip_until = self.at.position
+        self.at.epoch = base.epoch
+        for partition, end in base.ends.items():
+            self.at.offsets[partition], self.at.numbers[partition] = end, base.number(partition)
+            buffer = self._buffers.get(partition, deque())
+            while buffer and buffer[0].offset < end:
+                buffer.popleft()
+            self._fetched[partition] = max(end, self._fetched.get(partition, 0)) if buffer else end

@@ -1,0 +1,195 @@
+"""The initial load: from SELECT to COPY, many tables at once, resumable, beside a source where people work.
+
+One visible position P is taken before the first read and one written position Q after the last; the log is applied from P on,
+so at Q every keyed table equals the source whatever changed meanwhile. A table without a key is read whole at an exact
+position. Every chunk commits with its ledger row; a restart goes on after the last one with the same P.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cdc import codec, envelope
+from cdc.catalog import Catalog
+from cdc.chunks import TableReader, exact
+from cdc.config import SourceConfig
+from cdc.errors import CdcError, Refused
+from cdc.keyrange import Bound, KeyRange
+from cdc.lifecycle import State
+from cdc.model import Table
+from cdc.position import Position, least
+from cdc.progress import Chunk, Progress, Stored, TableState
+
+CHUNK_SECONDS = 1.0
+CHUNK_BYTES = 32 << 20
+_WRITE_BYTES = 256 << 10
+
+Report = Callable[[str, int, int], None]
+"""A table, the rows of it that are in the target, and how many there are by estimate."""
+
+
+@dataclass(slots=True)
+class _Work:
+    """One table to load."""
+
+    table: Table
+    engine: str
+    estimate: int
+    rows: codec.RowPlan
+    values: codec.ValuePlan
+    state: TableState
+    load: Any = None
+    """The target's handle on the load under way."""
+    out: bytearray = field(default_factory=bytearray)
+    read: int = 0
+    """Rows transcoded so far."""
+
+    def transcode(self, block: bytearray, start: int, end: int) -> int:
+        """Take row packets; how many bytes of them were used up."""
+        used, rows = codec.select_to_copy(self.rows, self.values, block, start, end, self.out)
+        self.read += rows
+        return int(used)
+
+    def hand_over(self, writer: Any) -> int:
+        """Write what was read: the source's table is not locked any more, so the target may take its time."""
+        size = len(self.out)
+        if size:
+            writer.write(bytes(self.out))
+            self.out.clear()
+        return size
+
+
+class Copier:
+    """Loads tables through the target's loader connections; raises what stops all, marks refused what stops one."""
+
+    def __init__(self, source: SourceConfig, catalog: Catalog, target: Any, breathe: Callable[[], None], report: Report) -> None:
+        self._source, self._catalog, self._target = source, catalog, target
+        self._breathe, self._report = breathe, report
+        self._lock = threading.Lock()  # guards the target's main connection and the catalog
+        self._errors: list[BaseException] = []
+
+    def load(self, tables: Sequence[Table], prefix: str, stored: Stored, parallel: int) -> Position:
+        """Copy every table that is not yet in the target and store the first position, from which the log is to be applied."""
+        works = [self._prepare(table, prefix) for table in tables]
+        floor, again = self._floor(stored)
+        started_us = time.time_ns() // 1000
+        self._run([work for work in works if again or work.state.state in (State.NEW, State.COPYING)], floor, again, parallel)
+        ceiling = self._catalog.written_position()
+        for work in works:
+            if work.load is not None and work.table.key:
+                self._target.finish_load(work.load, ceiling)
+        self._target.save([], Progress(0, -1, 0, floor, started_us))
+        return floor
+
+    def _prepare(self, table: Table, prefix: str) -> _Work:
+        catalog = self._catalog
+        key = envelope.key_schema(prefix, table)
+        values = codec.ValuePlan(envelope.value_schema(prefix, table, catalog.flavour), key)
+        state: TableState = self._target.create_table(values)
+        return _Work(table, catalog.engine(table), catalog.row_estimate(table), codec.RowPlan(table), values, state)
+
+    def _floor(self, stored: Stored) -> tuple[Position, bool]:
+        """P, and whether loads under way must start again because the log no longer reaches back to theirs."""
+        floors = [s.floor for s in stored.tables.values() if s.floor is not None and s.state in (State.COPYING, State.CATCHING_UP)]
+        if floors:
+            floor = floors[0]
+            for other in floors[1:]:
+                floor = least(floor, other)
+            if not self._catalog.purged(floor):
+                return floor, False
+        return self._catalog.visible_position(), bool(floors)
+
+    # -- threads -----------------------------------------------------------------------------------------------------
+
+    def _run(self, works: Sequence[_Work], floor: Position, again: bool, parallel: int) -> None:
+        todo: queue.SimpleQueue[_Work] = queue.SimpleQueue()
+        for work in sorted(works, key=lambda w: -w.estimate):
+            todo.put(work)
+        threads = [threading.Thread(target=self._drain, args=(todo, floor, again), name=f"copy-{i}") for i in range(parallel)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self._errors:
+            raise self._errors[0]
+
+    def _drain(self, todo: queue.SimpleQueue[_Work], floor: Position, again: bool) -> None:
+        try:
+            loader = self._target.loader()
+            try:
+                while not self._errors:
+                    self._table(todo.get_nowait(), loader, floor, again)
+            finally:
+                loader.close()
+        except queue.Empty:
+            return
+        except BaseException as error:  # noqa: BLE001 - handed to the owner, who raises it
+            self._errors.append(error)
+
+    # -- one table ---------------------------------------------------------------------------------------------------
+
+    def _table(self, work: _Work, loader: Any, floor: Position, again: bool) -> None:
+        with self._lock:
+            work.load = self._target.begin_load(work.values, floor, again=again)
+        reader = TableReader(self._source, self._catalog.flavour, work.table, work.engine)
+        try:
+            if work.table.key:
+                self._keyed(work, reader, loader)
+            else:
+                self._keyless(work, reader, loader)
+        except Refused as refusal:
+            self._refuse(work, refusal)
+        finally:
+            reader.close()
+
+    def _keyed(self, work: _Work, reader: TableReader, loader: Any) -> None:
+        done: list[Chunk] = list(work.load.done)
+        work.read = sum(chunk.rows for chunk in done)
+        if done and done[-1].high is None:
+            return
+        after: Bound | None = tuple(str(v) for v in done[-1].high) if done and isinstance(done[-1].high, list) else None
+        pieces = reader.pieces(after, work.transcode)
+        last = False
+        while not last:
+            number, started = len(done), time.monotonic()
+            with loader.chunk(work.load, Chunk(number, None if after is None else list(after))) as writer:
+                written = 0
+                for piece in pieces:
+                    written += work.hand_over(writer)
+                    after = piece.range.upto
+                    last = after is None
+                    self._breathe_all()
+                    if last or written > CHUNK_BYTES or time.monotonic() - started > CHUNK_SECONDS:
+                        break
+                writer.high = None if after is None else list(after)
+            done.append(Chunk(number))
+            self._report(work.table.qualified, work.read, work.estimate)
+
+    def _keyless(self, work: _Work, reader: TableReader, loader: Any) -> None:
+        with Catalog(self._source) as catalog, loader.chunk(work.load, Chunk(0)) as writer:
+            with exact(reader, catalog, work.engine) as position:
+                reader.read(KeyRange(), work.transcode)
+            work.hand_over(writer)
+        with self._lock:
+            self._target.finish_load(work.load, position, floor=position)
+        self._report(work.table.qualified, work.read, work.estimate)
+
+    def _refuse(self, work: _Work, refusal: CdcError) -> None:
+        refused = replace(work.load.state, state=State.REFUSED, reason=f"{refusal.rule}: {refusal.hint}")
+        work.load = None
+        with self._lock:
+            self._target.save([refused])
+
+    def _breathe_all(self) -> None:
+        self._breathe()
+        if self._errors:
+            raise _Abandoned
+
+
+class _Abandoned(Exception):  # noqa: N818
+    """Another thread failed; its error is the one that counts."""

@@ -1,0 +1,140 @@
+"""Which control records count, and where a restart of capture begins."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cdc.control import Base, Copy, Cut, Entry, Followed, Ledger, Named, Start, from_document, key, restart_point, to_document
+from cdc.errors import Malformed
+from cdc.position import Position
+from cdc.topic import Partition
+
+P: Partition = ("p.db.t", 0)
+Q: Partition = ("p.db.t", 1)
+
+
+def position(number: int) -> Position:
+    """The position after so many transactions."""
+    return Position("mariadb", "s", f"0-1-{number}", "b.000001", number * 100)
+
+
+def start(name: str = "a") -> Start:
+    return Start(name, 1)
+
+
+def base(epoch: int, cut_no: int, at: int, *, copying: bool = False, named: dict[Partition, Named] | None = None) -> Base:
+    tables = (Followed("db", "t", "p.db.t", 2, 1, 2),)
+    return Base(epoch, cut_no, position(at), 0, copying, {P: 0, Q: 0}, named or {}, tables)
+
+
+def cut(epoch: int, cut_no: int, at: int, *, full: bool = False, partial: bool = False, **named: Named) -> Cut:
+    return Cut(epoch, cut_no, position(at), 0, full, partial, {("p.db.t", int(name[1:])): n for name, n in named.items()})
+
+
+def at_offsets(*entries: Entry) -> list[tuple[int, Entry]]:
+    return list(enumerate(entries))
+
+
+def test_every_control_record_survives_its_json_form() -> None:
+    """What capture writes is what the sink reads."""
+    entries: list[Entry] = [
+        start(),
+        base(0, 3, 5, named={P: Named(4, 0, 9)}),
+        cut(0, 4, 6, full=True, p0=Named(5, 0, 10)),
+        Copy(0, 5, "db", "t", position(7), "id"),
+    ]
+    for offset, entry in enumerate(entries):
+        assert entry == from_document(json.loads(json.dumps(to_document(entry))), offset)
+    assert ["start a", "base 0", "full", "copy id"] == [key(e) for e in entries]
+
+
+@pytest.mark.parametrize("document", [{}, {"type": "cut"}, {"type": "other"}, {"type": "start", "id": "a", "ts_ms": 1, "more": 2}])
+def test_what_is_no_control_record_is_malformed_with_its_offset(document: dict[str, object]) -> None:
+    """A foreign topic is not guessed at."""
+    with pytest.raises(Malformed) as caught:
+        from_document(document, 17)
+    assert "control offset 17" == caught.value.place
+
+
+def test_a_record_of_a_lower_epoch_after_a_later_start_is_void() -> None:
+    """A zombie's late cut does not count."""
+    ledger = Ledger()
+    assert ledger.add(0, start())
+    assert ledger.add(1, base(0, 0, 0))
+    assert ledger.add(2, start("b"))
+    assert not ledger.add(3, cut(0, 1, 1))
+    assert ledger.add(4, base(2, 0, 0))
+
+
+def test_a_cut_above_the_number_that_a_later_base_goes_on_from_is_void() -> None:
+    """A broker lost records, capture went back: the cuts in between say what is no longer there."""
+    ledger = Ledger()
+    low, high, later = cut(0, 1, 1), cut(0, 2, 2), cut(3, 2, 2)
+    for offset, entry in enumerate([start(), low, high, start("b"), base(3, 1, 1), later]):
+        ledger.add(offset, entry)
+    assert [False, True, False] == [ledger.went_below(entry) for entry in (low, high, later)]
+
+
+def test_a_copy_stands_and_falls_with_the_cut_after_it() -> None:
+    """A finished copy outlives a restart; a torn one is void."""
+    done, torn = Copy(0, 2, "db", "t", position(1), "done"), Copy(0, 4, "db", "t", position(1), "torn")
+    ledger = Ledger()
+    for offset, entry in enumerate([start(), base(0, 1, 0), done, cut(0, 2, 1), cut(0, 3, 2), torn, start("b"), base(6, 3, 2)]):
+        ledger.add(offset, entry)
+    assert [False, True] == [ledger.went_below(copy) for copy in (done, torn)]
+
+
+def held(*numbers: tuple[Partition, int, int, int]) -> set[tuple[Partition, Named]]:
+    return {(p, Named(offset, epoch, seq)) for p, offset, epoch, seq in numbers}
+
+
+def test_a_restart_begins_at_the_newest_whole_cut() -> None:
+    """With the records of the full cut before it, because a cut names only what changed since."""
+    entries = at_offsets(
+        start(), base(0, 0, 0), cut(0, 1, 1, full=True, p0=Named(0, 0, 1), p1=Named(0, 0, 1)), cut(0, 2, 2, p0=Named(1, 0, 2))
+    )
+    found = restart_point(entries, lambda p, n: True)
+    assert found is not None
+    assert (position(2), {P: Named(1, 0, 2), Q: Named(0, 0, 1)}) == (found[0].position, found[1])
+
+
+def test_a_restart_goes_back_to_what_the_broker_still_holds() -> None:
+    """Acknowledged records were lost: an older cut serves, and the full cut's own records count too."""
+    entries = at_offsets(
+        start(), base(0, 0, 0), cut(0, 1, 1, full=True, p0=Named(0, 0, 1), p1=Named(0, 0, 1)), cut(0, 2, 2, p0=Named(1, 0, 2))
+    )
+    broker = held((P, 0, 0, 1), (Q, 0, 0, 1))
+    found = restart_point(entries, lambda p, n: (p, n) in broker)
+    assert found is not None and position(1) == found[0].position
+    found = restart_point(entries, lambda p, n: (p, n) in held((P, 0, 0, 1), (P, 1, 0, 2)))
+    assert found is not None and position(0) == found[0].position, "the base names nothing, so it is always held"
+
+
+def test_a_partial_cut_is_never_a_restart_point() -> None:
+    """It ends no consistent state."""
+    entries = at_offsets(start(), base(0, 0, 0), cut(0, 1, 1, full=True), cut(0, 2, 1, partial=True))
+    found = restart_point(entries, lambda p, n: True)
+    assert found is not None and 1 == found[0].cut_no
+
+
+def test_a_torn_copy_through_the_topics_begins_again_at_its_base() -> None:
+    """Only partial cuts follow it, so the base with its P is all there is."""
+    entries = at_offsets(start(), base(0, 0, 3, copying=True), cut(0, 1, 3, partial=True, p0=Named(9, 0, 10)))
+    found = restart_point(entries, lambda p, n: True)
+    assert found is not None
+    assert isinstance(found[0], Base) and found[0].copying
+    assert (position(3), {}) == (found[0].position, found[1])
+
+
+def test_a_void_cut_is_never_a_restart_point() -> None:
+    """A zombie's cut after a later start, and a cut that a later base went below, are passed over."""
+    entries = at_offsets(start(), base(0, 0, 0), cut(0, 1, 1, full=True), cut(0, 2, 2), start("b"), base(4, 1, 1), cut(0, 3, 3))
+    found = restart_point(entries, lambda p, n: True)
+    assert found is not None and (4, position(1)) == (found[0].epoch, found[0].position)
+
+
+def test_no_history_is_no_restart_point() -> None:
+    """A first start finds nothing."""
+    assert restart_point(at_offsets(start()), lambda p, n: True) is None

@@ -1,0 +1,327 @@
+"""The sink's assembly of cuts: what is taken, what is void, and where it stops; without a database."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from cdc.control import Base, Copy, Cut, Entry, Followed, Named, Start, to_document
+from cdc.errors import Halt
+from cdc.model import Message
+from cdc.position import Position
+from cdc.progress import Progress
+from cdc.topic import Partition
+from sinks.cuts import Batch, Begin, Cuts, Enter, Opened
+
+TOPIC, CONTROL = "p.db.t", "p.control"
+P: Partition = (TOPIC, 0)
+Q: Partition = (TOPIC, 1)
+
+
+def position(number: int) -> Position:
+    return Position("mariadb", "s", f"0-1-{number}", "b.000001", number * 100)
+
+
+def value(epoch: int, seq: int, transaction: int, op: str = "c") -> bytes:
+    """A record whose envelope is this line of text."""
+    return f"{epoch} {seq} {op} 0-1-{transaction}".encode()
+
+
+def opened(values: Sequence[bytes]) -> list[Opened]:
+    """Reads what `value` wrote."""
+    found: list[Opened] = []
+    for each in values:
+        epoch, seq, op, transaction = each.decode().split()
+        at = (0, 0) if op == "r" else (len(each) - len(transaction), len(each))
+        found.append((int(epoch), int(seq), op, -1, -1, 0, len(each), at, 0))
+    return found
+
+
+class Topics:
+    """Builds messages as a transport would deliver them."""
+
+    def __init__(self) -> None:
+        self.offsets = {P: 0, Q: 0, (CONTROL, 0): 0}
+        self.messages: list[Message] = []
+
+    def put(self, partition: Partition, content: bytes | None) -> int:
+        offset = self.offsets[partition]
+        self.offsets[partition] += 1
+        self.messages.append(Message(*partition, offset, b"k", content))
+        return offset
+
+    def say(self, entry: Entry) -> int:
+        return self.put((CONTROL, 0), json.dumps(to_document(entry)).encode())
+
+    def start(self) -> int:
+        return self.say(Start(str(len(self.messages)), 0))
+
+    def base(self, epoch: int, cut_no: int, at: int, *, copying: bool = False, named: dict[Partition, Named] | None = None) -> None:
+        ends = {p: self.offsets[p] for p in (P, Q)}
+        self.say(Base(epoch, cut_no, position(at), 0, copying, ends, named or {}, (Followed("db", "t", TOPIC, 2, 1, 2),)))
+
+    def cut(self, epoch: int, cut_no: int, at: int, *, partial: bool = False, **named: tuple[int, int]) -> None:
+        partitions = {(TOPIC, int(n[1:])): Named(offset, epoch, seq) for n, (offset, seq) in named.items()}
+        self.say(Cut(epoch, cut_no, position(at), at * 1000, False, partial, partitions))
+
+
+def cuts(stored: Progress | None = None, floors: dict[str, Position] | None = None) -> Cuts:
+    return Cuts(stored, floors or {}, CONTROL, opened)
+
+
+def everything(assembly: Cuts, limit: int = 1000) -> list[str]:
+    """Takes steps until there is none; a short word for each."""
+    said = []
+    while (step := assembly.take(limit)) is not None:
+        if isinstance(step, Enter):
+            assembly.enter(step.base)
+            said.append(f"base {step.base.epoch}")
+        elif isinstance(step, Begin):
+            said.append(f"copy {step.copy.id}")
+        else:
+            rows = [v.decode() for changes in step.topics.values() for v in changes.values]
+            said.append(f"{'partial' if step.partial else 'cut'} {step.cut.cut_no}: {', '.join(rows)}")
+    return said
+
+
+def test_a_cut_is_applied_when_all_its_records_are_there_and_not_before() -> None:
+    """Order of arrival between partitions and control does not matter."""
+    topics = Topics()
+    epoch = topics.start()
+    topics.base(epoch, 0, 0)
+    a, b = topics.put(P, value(epoch, 1, 1)), topics.put(Q, value(epoch, 1, 1))
+    topics.cut(epoch, 1, 1, p0=(a, 1), p1=(b, 1))
+    for seed in range(20):
+        assembly, order = cuts(), _shuffled(topics.messages, seed)
+        said: list[str] = []
+        for i, message in enumerate(order):
+            assembly.feed([message])
+            said += everything(assembly)
+            if i < len(order) - 1:
+                assert not any(word.startswith("cut") for word in said)
+        assert [f"base {epoch}", f"cut 1: {epoch} 1 c 0-1-1, {epoch} 1 c 0-1-1"] == said
+
+
+def _shuffled(messages: list[Message], seed: int) -> list[Message]:
+    """Another order of arrival that keeps each partition's own."""
+    queues: dict[Partition, list[Message]] = {}
+    for message in messages:
+        queues.setdefault(message[:2], []).append(message)
+    rng, order = random.Random(seed), []
+    while queues:
+        partition = rng.choice(sorted(queues))
+        order.append(queues[partition].pop(0))
+        if not queues[partition]:
+            del queues[partition]
+    return order
+
+
+def test_records_of_another_epoch_are_void_and_counted() -> None:
+    """The torn tail of a crash and a zombie's late record lie between ours."""
+    topics = Topics()
+    first = topics.start()
+    topics.base(first, 0, 0)
+    topics.put(P, value(first, 1, 1))
+    second = topics.start()
+    topics.base(second, 0, 0)
+    topics.put(P, value(first, 2, 1))
+    mine = topics.put(P, value(second, 1, 1))
+    topics.cut(second, 1, 1, p0=(mine, 1))
+    assembly = cuts()
+    assembly.feed(topics.messages)
+    assert [f"base {first}", f"base {second}", f"cut 1: {second} 1 c 0-1-1"] == everything(assembly)
+    assert 1 == assembly.void["epoch"]
+
+
+def test_what_the_target_has_applied_is_skipped_by_transaction() -> None:
+    """Capture went back below what is stored: of one cut, one transaction is new."""
+    topics = Topics()
+    epoch = topics.start()
+    topics.base(epoch, 3, 3)
+    topics.put(P, value(epoch, 1, 4))
+    last = topics.put(P, value(epoch, 2, 5))
+    topics.cut(epoch, 4, 5, p0=(last, 2))
+    assembly = cuts(Progress(9, 0, 0, position(4), 0))
+    assembly.feed(topics.messages)
+    assert [f"base {epoch}", f"cut 4: {epoch} 2 c 0-1-5"] == everything(assembly)
+    assert (1, position(5)) == (assembly.void["applied"], assembly.at.position)
+
+
+def test_the_position_never_moves_back() -> None:
+    """Cuts below what is stored leave it where it is."""
+    topics = Topics()
+    epoch = topics.start()
+    topics.base(epoch, 3, 3)
+    last = topics.put(P, value(epoch, 1, 4))
+    topics.cut(epoch, 4, 4, p0=(last, 1))
+    assembly = cuts(Progress(9, 0, 0, position(8), 0))
+    assembly.feed(topics.messages)
+    assert [f"base {epoch}", "cut 4: "] == everything(assembly)
+    assert position(8) == assembly.at.position
+
+
+def test_a_table_skips_what_its_copy_holds_and_no_more() -> None:
+    """A floor counts transaction by transaction, for its own table."""
+    topics = Topics()
+    epoch = topics.start()
+    topics.base(epoch, 0, 1)
+    topics.put(P, value(epoch, 1, 2))
+    last = topics.put(P, value(epoch, 2, 3))
+    topics.cut(epoch, 1, 3, p0=(last, 2))
+    assembly = cuts(Progress(0, -1, 0, position(1), 0), {TOPIC: position(2)})
+    assembly.feed(topics.messages)
+    assert [f"base {epoch}", f"cut 1: {epoch} 2 c 0-1-3"] == everything(assembly)
+    assert {} == assembly.floors
+
+
+def test_a_row_that_was_read_is_never_skipped_by_position() -> None:
+    """It belongs to no transaction."""
+    topics = Topics()
+    epoch = topics.start()
+    topics.base(epoch, 0, 1)
+    last = topics.put(P, value(epoch, 1, 0, "r"))
+    topics.cut(epoch, 1, 3, p0=(last, 1))
+    assembly = cuts(Progress(0, -1, 0, position(5), 0), {TOPIC: position(9)})
+    assembly.feed(topics.messages)
+    assert [f"base {epoch}", f"cut 1: {epoch} 1 r 0-1-0"] == everything(assembly)
+
+
+def test_a_hole_in_the_numbers_stops() -> None:
+    """A record that never came is never passed over."""
+    topics = Topics()
+    epoch = topics.start()
+    topics.base(epoch, 0, 0)
+    topics.put(P, value(epoch, 1, 1))
+    last = topics.put(P, value(epoch, 3, 1))
+    topics.cut(epoch, 1, 1, p0=(last, 3))
+    assembly = cuts()
+    assembly.feed(topics.messages)
+    with pytest.raises(Halt) as caught:
+        everything(assembly)
+    assert "hole" == caught.value.code
+
+
+def test_a_cut_that_names_a_record_which_is_not_there_stops() -> None:
+    """The broker lost an acknowledged record and something else stands at its offset."""
+    topics = Topics()
+    epoch = topics.start()
+    topics.base(epoch, 0, 0)
+    last = topics.put(P, value(epoch, 1, 1))
+    topics.cut(epoch, 1, 1, p0=(last, 2))
+    assembly = cuts()
+    assembly.feed(topics.messages)
+    with pytest.raises(Halt) as caught:
+        everything(assembly)
+    assert "records_missing" == caught.value.code
+
+
+def test_a_base_beyond_what_is_stored_is_refused() -> None:
+    """What lies between would be lost."""
+    topics = Topics()
+    topics.base(topics.start(), 0, 5)
+    assembly = cuts(Progress(0, -1, 0, position(4), 0))
+    assembly.feed(topics.messages)
+    with pytest.raises(Halt) as caught:
+        everything(assembly)
+    assert "base_beyond" == caught.value.code
+
+
+def test_pieces_are_partial_until_the_whole_cut_and_never_mixed_with_it() -> None:
+    """A whole cut before the pieces is given out first, so that it can be committed."""
+    topics = Topics()
+    epoch = topics.start()
+    topics.base(epoch, 0, 0)
+    topics.cut(epoch, 1, 1, p0=(topics.put(P, value(epoch, 1, 1)), 1))
+    topics.cut(epoch, 2, 1, partial=True, p0=(topics.put(P, value(epoch, 2, 2)), 2))
+    topics.cut(epoch, 3, 2, p0=(topics.put(P, value(epoch, 3, 2)), 3))
+    assembly = cuts()
+    assembly.feed(topics.messages)
+    assert [f"base {epoch}", f"cut 1: {epoch} 1 c 0-1-1", f"partial 2: {epoch} 2 c 0-1-2", f"cut 3: {epoch} 3 c 0-1-2"] == everything(assembly)
+
+
+def test_no_batch_crosses_a_base() -> None:
+    """Numbers and offsets change there."""
+    topics = Topics()
+    first = topics.start()
+    topics.base(first, 0, 0)
+    last = topics.put(P, value(first, 1, 1))
+    topics.cut(first, 1, 1, p0=(last, 1))
+    second = topics.start()
+    topics.base(second, 1, 1, named={P: Named(last, first, 1)})
+    topics.cut(second, 2, 2, p0=(topics.put(P, value(second, 2, 2)), 2))
+    assembly = cuts()
+    assembly.feed(topics.messages)
+    assert [f"base {first}", f"cut 1: {first} 1 c 0-1-1", f"base {second}", f"cut 2: {second} 2 c 0-1-2"] == everything(assembly)
+
+
+def test_a_cut_that_a_later_base_went_below_is_void() -> None:
+    """Capture lost its tail and says so before the sink got there."""
+    topics = Topics()
+    first = topics.start()
+    topics.base(first, 0, 0)
+    topics.cut(first, 1, 1, p0=(topics.put(P, value(first, 1, 1)), 1))
+    second = topics.start()
+    topics.base(second, 0, 0)
+    topics.cut(second, 1, 1, p0=(topics.put(P, value(second, 1, 1)), 1))
+    assembly = cuts()
+    assembly.feed(topics.messages)
+    assert [f"base {first}", f"base {second}", f"cut 1: {second} 1 c 0-1-1"] == everything(assembly)
+    assert 1 == assembly.void["control"]
+
+
+def test_a_batch_ends_at_a_cut_once_it_is_large_enough() -> None:
+    """Bounded by rows, never inside a cut."""
+    topics = Topics()
+    epoch = topics.start()
+    topics.base(epoch, 0, 0)
+    for n in range(1, 5):
+        topics.cut(epoch, n, n, p0=(topics.put(P, value(epoch, n, n)), n))
+    assembly = cuts()
+    assembly.feed(topics.messages)
+    assert [f"base {epoch}", "cut 2", "cut 4"] == [word.split(":")[0] for word in everything(assembly, limit=2)]
+
+
+def test_a_restart_of_the_sink_goes_on_at_its_stored_offsets() -> None:
+    """Numbers below the stored one are repeats; reading goes on behind them."""
+    topics = Topics()
+    epoch = topics.start()
+    topics.base(epoch, 0, 0)
+    topics.cut(epoch, 1, 1, p0=(topics.put(P, value(epoch, 1, 1)), 1))
+    topics.cut(epoch, 2, 2, p0=(topics.put(P, value(epoch, 2, 2)), 2))
+    assembly = cuts(Progress(1, epoch, 3, position(1), 0, {P: (1, 1)}))
+    assert ({P: 1}, 3) == (assembly.next_offsets(), assembly.next_control())
+    assembly.feed([m for m in topics.messages if m.offset >= (3 if m.topic == CONTROL else 1)])
+    assert [f"cut 2: {epoch} 2 c 0-1-2"] == everything(assembly)
+
+
+def test_a_copy_is_given_out_before_its_rows() -> None:
+    """The table is emptied first, whatever came before it in the window."""
+    topics = Topics()
+    epoch = topics.start()
+    topics.base(epoch, 0, 1, copying=True)
+    topics.cut(epoch, 1, 1, partial=True, p0=(topics.put(P, value(epoch, 1, 0, "r")), 1))
+    topics.say(Copy(epoch, 2, "db", "t", position(2), "id"))
+    topics.cut(epoch, 2, 3, p0=(topics.put(P, value(epoch, 2, 0, "r")), 2))
+    assembly = cuts()
+    assembly.feed(topics.messages)
+    said = everything(assembly)
+    assert [f"base {epoch}", f"partial 1: {epoch} 1 r 0-1-0", "copy id", f"cut 2: {epoch} 2 r 0-1-0"] == said
+
+
+def test_a_batch_is_what_take_says_it_is() -> None:
+    """The rows are counted without what is void."""
+    topics = Topics()
+    epoch = topics.start()
+    topics.base(epoch, 0, 0)
+    topics.cut(epoch, 1, 1, p0=(topics.put(P, value(epoch, 1, 1)), 1))
+    assembly = cuts()
+    assembly.feed(topics.messages)
+    entered = assembly.take(10)
+    assert isinstance(entered, Enter)
+    assembly.enter(entered.base)
+    batch = assembly.take(10)
+    assert isinstance(batch, Batch)
+    assert (1, False, 1) == (batch.rows, batch.partial, batch.cut.cut_no)

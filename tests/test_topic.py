@@ -1,0 +1,255 @@
+"""The contract of a transport, on both: the in-process one and Kafka."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+import pytest
+
+from cdc.direct import DirectLog
+from cdc.errors import CdcError, Halt
+from cdc.kafka import KafkaBroker, KafkaReader, KafkaWriter, topic_registry
+from cdc.model import Message, Record
+from cdc.supervise import Stopped
+from cdc.topic import Partition, Reader, Writer
+from tests.servers import Broker
+
+PARTITIONS = 2
+
+
+@dataclass
+class Transport:
+    """Both ends of one transport under test."""
+
+    kind: str
+    writer: Writer
+    reader: Reader
+    prefix: str
+
+    @property
+    def topic(self) -> str:
+        return f"{self.prefix}.db.table"
+
+    def read(self, count: int) -> list[Message]:
+        """The next `count` messages; fails when they do not come."""
+        messages: list[Message] = []
+        for _ in range(200):
+            messages += self.reader.poll(0.1)
+            if len(messages) >= count:
+                return messages
+        raise AssertionError(f"{len(messages)} of {count} messages came")
+
+
+def _numbered(epoch: int, seq: int) -> bytes:
+    number = f"{epoch}.{seq}".encode()
+    return b"\0\0\0\0\1before" + bytes((2, 2 * len(number))) + number + b"after"
+
+
+@pytest.fixture(params=["direct", "kafka"])
+def transport(request: pytest.FixtureRequest) -> Iterator[Transport]:
+    """A fresh transport with two partitions a topic."""
+    if request.param == "direct":
+        log = DirectLog("p", partitions=PARTITIONS)
+        yield Transport("direct", log, log, "p")
+        return
+    kafka: Broker = request.getfixturevalue("kafka")
+    broker = KafkaBroker(kafka.bootstrap, kafka.prefix, {}, partitions=PARTITIONS)
+    registry = topic_registry(broker)
+    with closing(KafkaWriter(broker, registry)) as writer, closing(KafkaReader(broker, registry)) as reader:
+        yield Transport("kafka", writer, reader, kafka.prefix)
+
+
+def test_records_of_a_partition_arrive_in_the_order_they_were_sent(transport: Transport) -> None:
+    """Order holds across sends, and each record keeps its key and value."""
+    assert transport.writer.prepare(transport.topic) == PARTITIONS
+    for start in (0, 100):
+        transport.writer.send(transport.topic, [Record(i % 2, b"k%d" % i, b"v%d" % i) for i in range(start, start + 100)])
+    transport.writer.flush()
+    transport.reader.assign({(transport.topic, 0): 0, (transport.topic, 1): 0}, 0)
+    messages = transport.read(200)
+    for partition in range(PARTITIONS):
+        mine = [m for m in messages if m.partition == partition]
+        assert [(b"k%d" % i, b"v%d" % i) for i in range(partition, 200, 2)] == [(m.key, m.value) for m in mine]
+        assert list(range(100)) == [m.offset for m in mine]
+
+
+def test_flush_names_the_last_numbered_record_and_not_the_tombstone_after_it(transport: Transport) -> None:
+    """A cut that named a tombstone could not be checked: it bears no number."""
+    transport.writer.prepare(transport.topic)
+    transport.writer.send(transport.topic, [Record(0, b"a", b"1"), Record(0, b"a", b"2"), Record(0, b"a", None), Record(1, b"b", b"3")])
+    assert {(transport.topic, 0): 1, (transport.topic, 1): 0} == dict(transport.writer.flush())
+    assert {} == dict(transport.writer.flush())
+
+
+def test_the_ends_are_where_the_next_records_go(transport: Transport) -> None:
+    """End offsets count every record, tombstones too."""
+    transport.writer.prepare(transport.topic)
+    assert [0, 0] == transport.writer.ends(transport.topic)
+    transport.writer.send(transport.topic, [Record(1, b"a", b"1"), Record(1, b"a", None)])
+    transport.writer.flush()
+    assert [0, 2] == transport.writer.ends(transport.topic)
+
+
+def test_control_records_have_growing_offsets_and_can_be_read_back(transport: Transport) -> None:
+    """A start record finds its own offset in what is read back."""
+    first = transport.writer.append_control("start a", {"type": "start", "id": "a"})
+    second = transport.writer.append_control("start b", {"type": "start", "id": "b"})
+    assert first < second
+    assert [(first, "a"), (second, "b")] == [(offset, doc["id"]) for offset, doc in transport.writer.control()]
+
+
+def test_control_and_data_reach_the_same_reader(transport: Transport) -> None:
+    """One assignment covers both."""
+    transport.writer.prepare(transport.topic)
+    transport.reader.assign({(transport.topic, 0): 0}, 0)
+    transport.writer.send(transport.topic, [Record(0, None, b"row")])
+    transport.writer.flush()
+    transport.writer.append_control("cut", {"type": "cut"}, wait=False)
+    topics = {(m.topic, m.value) for m in transport.read(2)}
+    assert {(transport.topic, b"row"), (transport.reader.control_topic, b'{"type": "cut"}')} == topics
+
+
+def test_a_new_assignment_delivers_again_what_was_not_released(transport: Transport) -> None:
+    """A sink that rolled back reads the same records once more."""
+    transport.writer.prepare(transport.topic)
+    transport.writer.send(transport.topic, [Record(0, None, b"%d" % i) for i in range(10)])
+    transport.writer.flush()
+    partition: Partition = (transport.topic, 0)
+    transport.reader.assign({partition: 0}, 0)
+    assert 10 == len(transport.read(10))
+    transport.reader.release({partition: 4}, 0)
+    transport.reader.assign({partition: 6}, 0)
+    assert [6, 7, 8, 9] == [m.offset for m in transport.read(4)]
+
+
+def test_an_offset_that_is_no_longer_held_is_an_error(transport: Transport) -> None:
+    """Nobody is ever moved to another offset in silence."""
+    transport.writer.prepare(transport.topic)
+    transport.writer.send(transport.topic, [Record(0, None, b"%d" % i) for i in range(10)])
+    transport.writer.flush()
+    partition: Partition = (transport.topic, 0)
+    gone = 5
+    if transport.kind == "direct":
+        transport.reader.assign({partition: 0}, 0)
+        transport.read(10)
+        transport.reader.release({partition: 8}, 0)
+    else:
+        gone = 99
+    with pytest.raises(Halt) as caught:
+        transport.reader.assign({partition: gone}, 0)
+        transport.read(1)
+    assert "offset_gone" == caught.value.code
+
+
+def test_a_schema_keeps_its_number_and_is_found_by_it(transport: Transport) -> None:
+    """Registering again gives the same id; both ends agree on it."""
+    schema = {"type": "record", "name": "Key", "fields": [{"name": "id", "type": "long"}]}
+    other = {"type": "record", "name": "Key", "fields": []}
+    first = transport.writer.register("s-key", schema)
+    assert first == transport.writer.register("s-key", schema)
+    assert first != transport.writer.register("s-key", other)
+    assert schema == transport.reader.schema(first)
+
+
+def test_a_writer_that_is_far_ahead_waits_and_can_be_stopped_meanwhile() -> None:
+    """Back-pressure of the in-process transport: bounded, and the wish to end gets through."""
+    stop = threading.Event()
+
+    def idle() -> None:
+        if stop.is_set():
+            raise Stopped
+
+    log = DirectLog("p", limit_bytes=1000, idle=idle)
+    log.prepare("t")
+    log.send("t", [Record(0, None, b"x" * 2000)])
+    ended: list[str] = []
+
+    def send() -> None:
+        try:
+            log.send("t", [Record(0, None, b"y")])
+            ended.append("sent")
+        except Stopped:
+            ended.append("stopped")
+
+    blocked = threading.Thread(target=send)
+    blocked.start()
+    blocked.join(0.3)
+    assert blocked.is_alive(), "send went on above the bound"
+    log.assign({("t", 0): 0}, 0)
+    log.poll(1)
+    log.release({("t", 0): 1}, 0)
+    blocked.join(5)
+    assert ["sent"] == ended
+    log.send("t", [Record(0, None, b"x" * 2000)])
+    blocked = threading.Thread(target=send)
+    blocked.start()
+    stop.set()
+    blocked.join(5)
+    assert ["sent", "stopped"] == ended
+
+
+def test_a_tombstone_at_the_head_does_not_keep_what_is_behind_it() -> None:
+    """Released records leave memory although an older partition ends in a tombstone."""
+    log = DirectLog("p", limit_bytes=1000)
+    log.prepare("a")
+    log.prepare("b")
+    log.send("a", [Record(0, b"k", b"gone"), Record(0, b"k", None)])
+    log.send("b", [Record(0, b"k", b"x" * 2000)])
+    log.assign({("a", 0): 0, ("b", 0): 0}, 0)
+    assert 3 == len(log.poll(1))
+    log.release({("a", 0): 1, ("b", 0): 1}, 0)
+    sender = threading.Thread(target=lambda: log.send("b", [Record(0, b"k", b"more")]), daemon=True)
+    sender.start()
+    sender.join(5)
+    assert not sender.is_alive()
+
+
+def test_holds_tells_the_number_at_an_offset(kafka: Broker) -> None:
+    """A broker that lost acknowledged records is found out by the number that stands where the cut's record was."""
+    broker = KafkaBroker(kafka.bootstrap, kafka.prefix, {})
+    with closing(KafkaWriter(broker, topic_registry(broker))) as writer:
+        topic = f"{kafka.prefix}.t"
+        writer.prepare(topic)
+        writer.send(topic, [Record(0, None, _numbered(7, 12)), Record(0, None, _numbered(7, 13))])
+        writer.flush()
+        assert writer.holds((topic, 0), 1, 7, 13)
+        assert not writer.holds((topic, 0), 1, 7, 12)
+        assert not writer.holds((topic, 0), 0, 8, 12)
+        assert not writer.holds((topic, 0), 2, 7, 14)
+
+
+def test_a_record_too_large_for_the_broker_stops_instead_of_vanishing(kafka: Broker) -> None:
+    """What cannot be produced is an error at once, with its topic."""
+    broker = KafkaBroker(kafka.bootstrap, kafka.prefix, {"message.max.bytes": 1000_000})
+    with closing(KafkaWriter(broker, topic_registry(broker))) as writer:
+        topic = f"{kafka.prefix}.t"
+        writer.prepare(topic)
+        with pytest.raises(CdcError) as caught:
+            writer.send(topic, [Record(0, None, b"small"), Record(0, None, b"x" * 2_000_000)])
+            writer.flush()
+        assert topic in caught.value.place
+
+
+def test_headers_keep_their_record_in_order(kafka: Broker) -> None:
+    """Records with headers go another way through the client and must not overtake or fall behind."""
+    broker = KafkaBroker(kafka.bootstrap, kafka.prefix, {})
+    registry = topic_registry(broker)
+    with closing(KafkaWriter(broker, registry)) as writer, closing(KafkaReader(broker, registry)) as reader:
+        topic = f"{kafka.prefix}.t"
+        writer.prepare(topic)
+        headers = [("__debezium.newkey", b"n")]
+        writer.send(topic, [Record(0, b"k", b"%d" % i, headers if i % 3 == 1 else None) for i in range(300)])
+        writer.flush()
+        reader.assign({(topic, 0): 0}, 0)
+        values = [m.value for m in Transport("kafka", writer, reader, kafka.prefix).read(300)]
+        assert [b"%d" % i for i in range(300)] == values
+
+
+def test_an_unreachable_broker_is_named() -> None:
+    """The address, the rule and the mend."""
+    with pytest.raises(CdcError) as caught:
+        KafkaBroker("127.0.0.1:1", "p", {}).check()
+    assert ("broker_unreachable", "kafka 127.0.0.1:1") == (caught.value.code, caught.value.place)
