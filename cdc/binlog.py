@@ -61,8 +61,7 @@ class BinlogReader:
         self._clock_offset_us = clock_offset_us(self._connection, self.place)
         prepare(self._connection, start, server_id, heartbeat_seconds, self.place)
         self._packets = dump(self._connection, start, server_id, self.place, timeout)
-        self._at = Place()
-        self._placed = bool(start.file)
+        self._at, self._placed = Place(), bool(start.file)
         self._shapes: dict[bytes, Wanted | None] = {}
         self._maps: dict[int, Wanted | None] = {}
         self._group = Group()
@@ -367,8 +366,8 @@ HANDLERS: Mapping[int, Handler] = {
     24: partial(_rows, kind="u", version=1),
     25: partial(_rows, kind="d", version=1),
     HEARTBEAT: BinlogReader._on_heartbeat,
-    28: _quiet,  # IGNORABLE: a comment of a newer server
-    29: _quiet,  # ROWS_QUERY: the statement's text, for people
+    28: _quiet,  # IGNORABLE: a newer server's comment
+    29: _quiet,  # ROWS_QUERY: the statement's text
     30: partial(_rows, kind="c", version=2),
     31: partial(_rows, kind="u", version=2),
     32: partial(_rows, kind="d", version=2),

@@ -97,6 +97,7 @@ class Selection:
     def __init__(self, patterns: Sequence[str], exclude: Sequence[str] = (), *, fold_case: bool = False) -> None:
         flags = re.IGNORECASE if fold_case else re.NOFLAG
         self._patterns = [re.compile(_expression(pattern), flags) for pattern in patterns]
+        self._databases = [re.compile(_part_expression(pattern.partition(".")[0]), flags) for pattern in patterns]
         self._exclude = [re.compile(_expression(pattern), flags) for pattern in exclude]
         self._known: dict[tuple[str, str], bool] = {}
 
@@ -107,11 +108,21 @@ class Selection:
             known = self._known[db, table] = db.lower() not in SYSTEM_SCHEMAS and self._matches(f"{db}.{table}")
         return known
 
+    __call__ = wants
+
+    def may_be_in(self, db: str) -> bool:
+        """Whether a table of this database could be selected."""
+        return db.lower() not in SYSTEM_SCHEMAS and any(one.fullmatch(db) for one in self._databases)
+
     def _matches(self, name: str) -> bool:
         return any(one.fullmatch(name) for one in self._patterns) and not any(one.fullmatch(name) for one in self._exclude)
 
 
 def _expression(pattern: str) -> str:
-    """A pattern as a regular expression: * is any characters within the database or the table name, ? is one."""
+    """A pattern as a regular expression: * is any characters, ? is one; the first dot parts database and table."""
     db, _, table = pattern.partition(".")
-    return r"\.".join("".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in part) for part in (db, table or "*"))
+    return rf"{_part_expression(db)}\.{_part_expression(table or '*')}"
+
+
+def _part_expression(part: str) -> str:
+    return "".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in part)
