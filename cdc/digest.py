@@ -18,24 +18,10 @@ from cdc.model import Column, Table
 Key = tuple[str, ...]
 """The canonical texts of a key's columns, in key order. It holds row values: never log it, never write it down."""
 
-_TOKENS = frozenset(
-    {
-        "tinyint",
-        "smallint",
-        "mediumint",
-        "int",
-        "bigint",
-        "decimal",
-        "float",
-        "double",
-        "bit",
-        "year",
-        "date",
-        "datetime",
-        "timestamp",
-        "time",
-    }
-)
+_TOKENS = frozenset({
+    "tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double", "bit",
+    "year", "date", "datetime", "timestamp", "time",
+})  # fmt: skip
 """Types whose canonical text can hold neither a comma nor '~', so that they need no length in front."""
 _INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
 _MASK_64 = (1 << 64) - 1
