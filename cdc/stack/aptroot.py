@@ -82,7 +82,7 @@ def _newest(what: str, pattern: str, options: tuple[str, ...]) -> str:
 def _source_line() -> str:
     release = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', Path("/etc/os-release").read_text(), re.MULTILINE))
     codename, keys, archive = release.get("VERSION_CODENAME", ""), "", ""
-    for archive, suites, keys in _sources():  # noqa: B007 - the first that fits is what is wanted
+    for archive, suites, keys in sources():  # noqa: B007 - the first that fits is what is wanted
         if codename in suites:
             break
     else:
@@ -93,15 +93,15 @@ def _source_line() -> str:
     return f"deb [arch={machine}{signed}] {archive} {SUITES.get(release.get('ID', ''), codename)} {parts}"
 
 
-def _sources() -> list[tuple[str, list[str], str]]:
+def sources(etc: Path = Path("/etc/apt")) -> list[tuple[str, list[str], str]]:
     """(archive, suites, key file) of every source of packages this machine has, in either of apt's two formats."""
     found = []
-    for place in sorted(Path("/etc/apt/sources.list.d").glob("*.sources")):
+    for place in sorted((etc / "sources.list.d").glob("*.sources")):
         for stanza in re.split(r"\n\s*\n", place.read_text()):
             fields = {name.lower(): value.strip() for name, value in re.findall(r"^([A-Za-z-]+):[ \t]*(.*)$", stanza, re.MULTILINE)}
             if "deb" in fields.get("types", "").split() and fields.get("uris"):
                 found.append((fields["uris"].split()[0], fields.get("suites", "").split(), fields.get("signed-by", "")))
-    for place in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*.list"))]:
+    for place in [etc / "sources.list", *sorted((etc / "sources.list.d").glob("*.list"))]:
         lines = place.read_text() if place.exists() else ""
         for options, archive, suite in re.findall(r"^deb\s+(\[[^]]*\]\s+)?(\S+)\s+(\S+)", lines, re.MULTILINE):
             key = re.search(r"signed-by=([^\s\]]+)", options)
