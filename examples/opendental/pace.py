@@ -28,7 +28,7 @@ class TokenBucket:
             return 0.0
         self.credit = min(self.most, self.credit + (now - self.then) * self.rate)
         self.then = now
-        return max(0.0, -self.credit / self.rate)
+        return -self.credit / self.rate if self.credit < -1e-6 else 0.0  # less than that may not move a float clock
 
 
 class Latency:
