@@ -105,11 +105,13 @@ def test_up_again_keeps_ports_passwords_and_data_and_starts_what_crashed(folder)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("wanted", [1, 3])
-def test_no_orphan_is_left_when_the_starter_is_ended_while_it_starts(folder, how, wanted):
+@pytest.mark.parametrize("when", ["preparing", "serving"])
+def test_no_orphan_is_left_when_the_starter_is_ended_while_it_starts(folder, how, when):
+    # MySQL prepares for seconds after PostgreSQL serves: the moment between is what a careless clean-up misses
+    served = folder / "postgres" / "process.json"
     starter = begin(UP, folder, "mysql", "kafka")
     try:
-        assert becomes_true(lambda: len(ours(folder)) >= wanted)
+        assert becomes_true(lambda: bool(ours(folder)) if when == "preparing" else served.exists())
         os.killpg(starter.pid, how)
         starter.wait(60)
     finally:
