@@ -23,7 +23,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.event = threading.Event()
-        self._breaks = False
+        self._asked = self._breaks = False
 
     def listen(self) -> Stop:
         """Take over the signals; only the main thread may."""
@@ -34,12 +34,14 @@ class Stop:
     def breaks_off(self) -> None:
         """From here on a signal raises Interrupted in the main thread; so does one that came already."""
         self._breaks = True
-        if self.event.is_set():
+        if self._asked:
             raise Interrupted
 
     def _heard(self, _number: int, _frame: FrameType | None) -> None:
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
-        self.event.set()
+        self._asked = True
+        # Not set from here: the handler may have interrupted a wait of the main thread that holds the event's lock.
+        threading.Thread(target=self.event.set, name="stop", daemon=True).start()
         if self._breaks:
             raise Interrupted

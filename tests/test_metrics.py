@@ -71,6 +71,10 @@ def test_lag_is_never_negative():
     assert {0.0} == set(Lag(105 * SECOND, 106 * SECOND, 107 * SECOND).seconds(100 * SECOND).values())
 
 
+def test_a_mark_ahead_of_the_clock_does_not_make_the_next_stage_late():
+    assert {"read": 0.0, "publish": 3.0, "apply": 0.0, "total": 3.0} == Lag(105 * SECOND, 97 * SECOND, 97 * SECOND).seconds(100 * SECOND)
+
+
 def test_totals_are_those_of_all_runs_in_this_process():
     metrics = Metrics("od")
     metrics.watch_capture(Captured(rows=3, transactions=2, cuts=1, cut_no=8))
