@@ -16,10 +16,9 @@ from cdc import binlog_decode as decode
 from cdc.binlog_events import Begin, Commit, Event, Heartbeat, Kind, Rows, Statement, TableMap
 from cdc.binlog_group import Group
 from cdc.binlog_place import ARTIFICIAL, FORMAT, HEARTBEAT, HEARTBEAT_V2, ROTATE, UNPLACED, Place
-from cdc.binlog_tables import column_count, names_of, table_of
+from cdc.binlog_tables import column_count, names_of, table_of, text_of
 from cdc.binlog_wire import dump, event_of, prepare
 from cdc.catalog import Catalog
-from cdc.codec import charsets
 from cdc.config import SourceConfig
 from cdc.errors import Halt, Malformed
 from cdc.mysql import clock_offset_us, connect, deciding
@@ -265,8 +264,8 @@ class BinlogReader:
 
     def _text(self, query: decode.Query) -> str:
         charset, _ = self._collations.get(query.collation, ("utf8mb4", 4))
-        found = charsets.to_utf8(charset, query.sql) if charset != "binary" else None
-        return (query.sql if found is None else found).decode("utf-8", "replace")
+        found = text_of(charset, query.sql)
+        return query.sql.decode("utf-8", "replace") if found is None else found
 
     # Rows
 
@@ -284,7 +283,7 @@ class BinlogReader:
         db, name = names_of(shape, 2)
         if not self._wants(db, name):
             return None
-        parse = partial(table_of, collations=self._collations, disguised=self._disguised)
+        parse = partial(table_of, flavour=self._start.flavour, collations=self._collations, disguised=self._disguised)
         count = column_count(shape, 2)
         head, images = _lenenc(count), _full(count)
         table = TableMap(table_id, db, name, shape, shape[2:], parse)

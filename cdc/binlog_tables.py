@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from cdc.codec import charsets
 from cdc.errors import Halt, Malformed
 from cdc.model import Column, Table
+from cdc.position import Flavour
 
 Collations = Mapping[int, tuple[str, int]]
 """Collation id -> (character set, its longest character in bytes), as the server that wrote the log numbers them."""
@@ -39,9 +40,11 @@ _PLAIN = {
     141: "varchar compressed",
 }
 _FRACTIONAL = {17: "timestamp", 18: "datetime", 19: "time"}
-_NUMERIC = frozenset({1, 2, 9, 3, 8, 4, 5, 246})
+_YEAR = 13
+_NUMERIC = frozenset({1, 2, 9, 3, 8, 4, 5, 246, _YEAR})
 _VARCHAR, _BIT, _DECIMAL, _ENUM, _SET, _BLOB, _VAR_STRING, _STRING = 15, 16, 246, 247, 248, 252, 253, 254
 _CHARACTER = frozenset({_VARCHAR, _BLOB, _VAR_STRING, _STRING, 140, 141})
+_GEOMETRY, _VECTOR = 255, 242
 _TWO_BYTES = frozenset({_VARCHAR, _BIT, _DECIMAL, _VAR_STRING, _STRING, _ENUM, _SET, 141})
 _ONE_BYTE = frozenset({4, 5, _BLOB, 17, 18, 19, 245, 255, 242, 140})
 _NO_BYTES = frozenset({1, 2, 3, 7, 8, 9, 10, 11, 12, 13, 14})
@@ -117,6 +120,24 @@ class _Reader:
         return found
 
 
+def text_of(charset: str, raw: bytes) -> str | None:
+    """Text as the server would show it; None when the bytes are none, or the character set is unknown. Not for rows: slow."""
+    known = charsets.CHARSETS.get(charset)
+    if known is None:
+        return None
+    try:
+        if known.kind == charsets.UTF8:
+            return raw.decode("utf-8")
+        if known.kind == charsets.TABLE:
+            entries = charsets.table(charset)
+            encoded = [entries[4 * byte + 1 : 4 * byte + 1 + entries[4 * byte]] for byte in raw]
+            return b"".join(encoded).decode("utf-8") if all(encoded) else None
+    except UnicodeDecodeError:
+        return None
+    found = charsets.to_utf8(charset, raw)
+    return None if found is None else found.decode("utf-8")
+
+
 def names_of(event: bytes, at: int) -> tuple[str, str]:
     """Database and table of a table map, `at` being right behind its flags; the only part read for every shape."""
     length = event[at]
@@ -131,7 +152,7 @@ def column_count(event: bytes, at: int) -> int:
     return _Reader(event, at + event[at] + 2).number()
 
 
-def table_of(map_body: bytes, collations: Collations, disguised: Disguised) -> Table:
+def table_of(map_body: bytes, flavour: Flavour, collations: Collations, disguised: Disguised) -> Table:
     """The table that a map describes; `map_body` begins right behind the flags, without the checksum."""
     db, name = names_of(map_body, 0)
     reader = _Reader(map_body, map_body[0] + 2)
@@ -145,7 +166,7 @@ def table_of(map_body: bytes, collations: Collations, disguised: Disguised) -> T
             "the log does not name the columns",
             "SET GLOBAL binlog_row_metadata = FULL, reconnect the writers, and copy the table again",
         )
-    columns = tuple(_Shapes(fields, extra, collations, f"{db}.{name}").columns())
+    columns = tuple(_Shapes(fields, extra, flavour, collations, f"{db}.{name}").columns())
     if disguised:
         columns = tuple(_undisguised(column, disguised.get((db, name, column.name), "")) for column in columns)
     return Table(db, name, columns, tuple(extra.key))
@@ -238,11 +259,12 @@ def _spread(default: list[int], explicit: list[int], count: int) -> list[int]:
 class _Shapes:
     """Puts a map's fixed and optional parts together, column by column."""
 
-    def __init__(self, fields: list[_Field], extra: _Extra, collations: Collations, place: str) -> None:
+    def __init__(self, fields: list[_Field], extra: _Extra, flavour: Flavour, collations: Collations, place: str) -> None:
         self._fields, self._extra, self._collations, self._place = fields, extra, collations, place
         kinds = [_kind(one) for one in fields]
+        self._with_collation = _CHARACTER | {_GEOMETRY} if flavour == "mariadb" else _CHARACTER | {_VECTOR}
         self._kinds = kinds
-        self._text_collations = iter(_spread(extra.default_charset, extra.charsets, sum(kind in _CHARACTER for kind in kinds)))
+        self._text_collations = iter(_spread(extra.default_charset, extra.charsets, sum(kind in self._with_collation for kind in kinds)))
         self._label_collations = iter(
             _spread(extra.label_default_charset, extra.label_charsets, sum(kind in (_ENUM, _SET) for kind in kinds))
         )
@@ -251,7 +273,8 @@ class _Shapes:
 
     def columns(self) -> Iterator[Column]:
         for kind, one, name in zip(self._kinds, self._fields, self._extra.names):
-            unsigned = kind in _NUMERIC and self._next_sign()
+            unsigned = kind in _NUMERIC and self._next_sign() and kind != _YEAR
+            collation = next(self._text_collations) if kind in self._with_collation else 0
             if kind in _PLAIN and kind not in _CHARACTER:
                 yield Column(name, _PLAIN[kind], unsigned, one.nullable)
             elif kind in _FRACTIONAL:
@@ -263,7 +286,7 @@ class _Shapes:
             elif kind in (_ENUM, _SET):
                 yield self._labelled(kind, name, one.nullable)
             else:
-                yield self._text(kind, name, one, next(self._text_collations))
+                yield self._text(kind, name, one, collation)
 
     def _next_sign(self) -> bool:
         index, self._numbers = self._numbers, self._numbers + 1
@@ -287,10 +310,10 @@ class _Shapes:
         return Column(name, "enum" if kind == _ENUM else "set", nullable=nullable, charset=charset, labels=labels)
 
     def _label(self, raw: bytes, charset: str, column: str) -> str:
-        found = charsets.to_utf8(charset, raw) if charset else raw
+        found = text_of(charset, raw) if charset else raw.decode("latin-1")
         if found is None:
             raise Halt("bad_label", f"{self._place}.{column}", f"a label is not valid {charset}", "exclude the table")
-        return found.decode("utf-8")
+        return found
 
     def _charset(self, collation: int, column: str) -> tuple[str, int]:
         if collation not in self._collations:

@@ -70,7 +70,7 @@ class Packets:
     def _receive(self) -> None:
         """Fill the buffer up to at least one whole packet."""
         parts = [self._buffer[self._at :]]
-        held, needed = len(parts[0]), 4
+        held, needed = len(parts[0]), _needed(parts[0])
         try:
             while held < needed:
                 part = self._sock.recv(max(_RECEIVE, min(needed - held, 1 << 24)))
@@ -78,13 +78,19 @@ class Packets:
                     raise Retry("source_lost", self._place, "the server closed the connection")
                 parts.append(part)
                 held += len(part)
-                if needed == 4 and held >= 4:
-                    needed = 4 + int.from_bytes(b"".join(parts)[:3], "little")
+                if needed == 4:
+                    parts = [b"".join(parts)]
+                    needed = _needed(parts[0])
         except TimeoutError:
             raise Retry("source_lost", self._place, "the server was silent for longer than three heartbeats") from None
         except (OSError, ValueError) as error:
             raise Retry("source_lost", self._place, f"the connection broke: {type(error).__name__}") from None
         self._buffer, self._at = b"".join(parts), 0
+
+
+def _needed(held: bytes) -> int:
+    """How many bytes the first packet takes, as far as can be told yet."""
+    return 4 if len(held) < 4 else 4 + int.from_bytes(held[:3], "little")
 
 
 def prepare(connection: Connection[Any], start: Position, server_id: int, heartbeat_seconds: float, place: str) -> None:

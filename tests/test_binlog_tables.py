@@ -1,0 +1,85 @@
+"""A table has one description: the log's table map and information_schema give equal values, type by type."""
+
+from __future__ import annotations
+
+import pytest
+
+from cdc.binlog_events import Rows
+from cdc.catalog import Catalog
+from cdc.model import Table
+from tests.servers import SourceDatabase
+from tests.source_log import config, events_since, position
+
+# fmt: off
+BOTH = {
+    "tinyint": "TINYINT", "tinyint_u": "TINYINT UNSIGNED", "bool": "BOOLEAN", "smallint": "SMALLINT", "smallint_u": "SMALLINT UNSIGNED",
+    "mediumint": "MEDIUMINT", "mediumint_u": "MEDIUMINT UNSIGNED ZEROFILL", "integer": "INT NOT NULL", "int_u": "INT UNSIGNED",
+    "bigint": "BIGINT", "bigint_u": "BIGINT UNSIGNED NOT NULL", "decimal": "DECIMAL(10,2)", "decimal_max": "DECIMAL(65,30) UNSIGNED",
+    "decimal_0": "DECIMAL(5)", "float": "FLOAT", "float_u": "FLOAT UNSIGNED", "double": "DOUBLE", "double_digits": "DOUBLE(10,3)",
+    "bit1": "BIT", "bit9": "BIT(9)", "bit64": "BIT(64)", "year": "YEAR", "date": "DATE", "datetime": "DATETIME", "datetime6": "DATETIME(6)",
+    "timestamp": "TIMESTAMP NULL", "timestamp3": "TIMESTAMP(3) NULL", "time": "TIME", "time4": "TIME(4)",
+    "char": "CHAR(10)", "char0": "CHAR(0)", "char255": "CHAR(255) CHARACTER SET utf8mb4", "char_latin1": "CHAR(255) CHARACTER SET latin1",
+    "char_bin": "CHAR(3) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin", "varchar": "VARCHAR(100)",
+    "varchar_long": "VARCHAR(4000) CHARACTER SET latin1", "varchar_utf16": "VARCHAR(7) CHARACTER SET utf16",
+    "varchar_utf8": "VARCHAR(7) CHARACTER SET utf8mb3", "varchar_ucs2": "VARCHAR(7) CHARACTER SET ucs2",
+    "varchar_sjis": "VARCHAR(7) CHARACTER SET sjis", "varchar_cp1251": "VARCHAR(7) CHARACTER SET cp1251",
+    "varchar_gbk": "VARCHAR(7) CHARACTER SET gbk", "binary": "BINARY(16)", "binary255": "BINARY(255)", "varbinary": "VARBINARY(20)",
+    "varbinary_long": "VARBINARY(1000)", "tinytext": "TINYTEXT", "text": "TEXT", "mediumtext": "MEDIUMTEXT",
+    "longtext": "LONGTEXT CHARACTER SET latin1", "tinyblob": "TINYBLOB", "blob": "BLOB", "mediumblob": "MEDIUMBLOB", "longblob": "LONGBLOB",
+    "enum": "ENUM('a','it''s','','é','x,y')", "enum_latin1": "ENUM('café','b') CHARACTER SET latin1",
+    "enum_utf16": "ENUM('ü','b') CHARACTER SET utf16", "enum_ascii": "ENUM('y','n') CHARACTER SET ascii",
+    "set": "SET('one','two','three')", "set_latin1": "SET('é','ß') CHARACTER SET latin1", "json": "JSON", "geometry": "GEOMETRY",
+    "point": "POINT", "polygon": "POLYGON", "multipoint": "MULTIPOINT", "collection": "GEOMETRYCOLLECTION",
+    "stored": "INT GENERATED ALWAYS AS (`integer` + 1) STORED", "virtual": "INT GENERATED ALWAYS AS (`integer` + 2) VIRTUAL",
+    "hidden": "INT INVISIBLE", "näme ``x``": "INT",
+}
+OWN = {
+    "mariadb": {
+        "uuid": "UUID", "inet6": "INET6", "inet4": "INET4", "uca": "VARCHAR(5) CHARACTER SET utf8mb4 COLLATE utf8mb4_uca1400_ai_ci",
+        "uca_enum": "ENUM('ä') CHARACTER SET utf8mb4 COLLATE utf8mb4_uca1400_swedish_as_cs",
+    },
+    "mysql": {
+        "vector": "VECTOR(3)", "ai_ci": "VARCHAR(5) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_ai_ci",
+        "gb": "VARCHAR(7) CHARACTER SET gb18030",
+    },
+}
+# fmt: on
+
+
+def described(source: SourceDatabase, *names: str) -> list[tuple[Table, Table]]:
+    """For each table, after one row was inserted: the log's description and the catalog's."""
+    start = position(source)
+    for name in names:
+        source.execute(f"INSERT INTO `{name}` () VALUES ()")
+    logged = {event.table.name: event.table.table() for event in events_since(source, start) if isinstance(event, Rows)}
+    with Catalog(config(source)) as catalog:
+        known = {table.name: table for table in catalog.tables([f"{source.name}.*"])}
+    return [(logged[name], known[name]) for name in names]
+
+
+@pytest.fixture
+def lenient(source: SourceDatabase) -> SourceDatabase:
+    """NOT NULL columns may be left out of an INSERT."""
+    source.execute("SET SESSION sql_mode = ''")
+    return source
+
+
+def test_every_type_has_one_description(lenient: SourceDatabase) -> None:
+    columns = {**BOTH, **OWN[lenient.flavour]}
+    for number, (name, definition) in enumerate(columns.items()):
+        own = "" if name == "integer" else f", `{name}` {definition}"
+        lenient.execute(f"CREATE TABLE t{number} (`integer` INT{own})")
+    for logged, known in described(lenient, *(f"t{number}" for number in range(len(columns)))):
+        assert known == logged
+
+
+def test_one_wide_table_has_one_description(lenient: SourceDatabase) -> None:
+    columns = {**BOTH, **OWN[lenient.flavour]}
+    lenient.execute(f"CREATE TABLE wide ({', '.join(f'`{name}` {definition}' for name, definition in columns.items())})")
+    lenient.execute("ALTER TABLE wide ADD PRIMARY KEY (bigint_u, `integer`)")
+    [(logged, known)] = described(lenient, "wide")
+    for theirs, ours in zip(known.columns, logged.columns, strict=True):
+        assert theirs == ours
+    assert known == logged
+    assert len(columns) == len(logged.columns)
+    assert ["bigint_u", "integer"] == [logged.columns[at].name for at in logged.key]
