@@ -243,6 +243,7 @@ def taken(b: Buffer, at: cython.Py_ssize_t, n: cython.Py_ssize_t) -> bytes:
 
 
 @cython.cfunc
+@cython.exceptval(check=False)
 def days_from_civil(y: cython.longlong, m: cython.int, d: cython.int) -> cython.longlong:
     """Days since 1970-01-01 of a date of the proleptic Gregorian calendar, year 1 or later."""
     if m <= 2:
@@ -252,6 +253,7 @@ def days_from_civil(y: cython.longlong, m: cython.int, d: cython.int) -> cython.
 
 
 @cython.cfunc
+@cython.exceptval(check=False)
 def date_fault(y: cython.longlong, m: cython.int, d: cython.int) -> cython.int:
     """0 for a real date; else 1 zero, 2 partial, 3 impossible, 4 year zero."""
     if y == 0 and m == 0 and d == 0:
@@ -272,6 +274,7 @@ def date_fault(y: cython.longlong, m: cython.int, d: cython.int) -> cython.int:
 
 
 @cython.cfunc
+@cython.exceptval(check=False)
 def murmur2(p: cython.p_const_uchar, n: cython.Py_ssize_t) -> cython.uint:
     """The hash by which Kafka's Java client places keys."""
     m: cython.ulonglong = 0x5BD1E995
@@ -301,6 +304,7 @@ def murmur2(p: cython.p_const_uchar, n: cython.Py_ssize_t) -> cython.uint:
 
 
 @cython.cfunc
+@cython.exceptval(check=False)
 def le(p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.int) -> cython.ulonglong:
     """`n` bytes as an unsigned little-endian number."""
     value: cython.ulonglong = 0
@@ -311,6 +315,7 @@ def le(p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.int) -> cython.
 
 
 @cython.cfunc
+@cython.exceptval(check=False)
 def be(p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.int) -> cython.ulonglong:
     """`n` bytes as an unsigned big-endian number."""
     value: cython.ulonglong = 0

@@ -6,7 +6,7 @@ from cdc.codec._select cimport Packets, row
 cdef class Reader:
     cdef const unsigned char* p
     cdef Py_ssize_t at, end
-    cdef long long long(self) except? -1
+    cdef long long number(self) except? -1
 
 cdef class CopyPlan:
     cdef readonly str place

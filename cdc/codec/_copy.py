@@ -29,8 +29,8 @@ class Reader:
     """Where we are in a record's bytes."""
 
     @cython.cfunc
-    @cython.exceptval(-1, check=True)
-    def long(self) -> cython.longlong:
+    @cython.exceptval(-1)
+    def number(self) -> cython.longlong:
         """The next Avro long."""
         value: cython.ulonglong = 0
         shift: cython.int = 0
@@ -54,7 +54,7 @@ class Reader:
 @cython.exceptval(-1)
 def length(r: Reader) -> cython.Py_ssize_t:
     """The next length, which its bytes must follow."""
-    n: cython.longlong = r.long()
+    n: cython.longlong = r.number()
     if n < 0 or n > r.end - r.at:
         raise ValueError("a value that does not end")
     return n
@@ -202,7 +202,7 @@ def two(p: cython.p_const_uchar, at: cython.Py_ssize_t) -> cython.int:
 
 
 @cython.cfunc
-@cython.exceptval(-1, check=True)
+@cython.exceptval(-1)
 def zoned_micros(p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t) -> cython.longlong:
     """`YYYY-MM-DDTHH:MM[:SS[.fraction]]Z` (or +hh:mm) in microseconds since 1970-01-01 UTC."""
     end: cython.Py_ssize_t = at + n
@@ -240,8 +240,8 @@ def put_ewkb(b: Buffer, r: Reader) -> cython.int:
     at: cython.Py_ssize_t = r.at
     r.at += n
     srid: cython.longlong = 0
-    if r.long() == 1:
-        srid = r.long()
+    if r.number() == 1:
+        srid = r.number()
     if n < 5:
         raise ValueError("a geometry too short for its header")
     if srid == 0:
@@ -269,11 +269,11 @@ def put_reals(b: Buffer, r: Reader) -> cython.int:
     for k in range(24):
         put_byte(b, 0)
     while True:
-        count = r.long()
+        count = r.number()
         if count == 0:
             break
         if count < 0:
-            r.long()
+            r.number()
             count = -count
         if count < 0 or count > (r.end - r.at) // 4:
             raise ValueError("an array that does not end")
@@ -313,7 +313,7 @@ def copy_field(b: Buffer, r: Reader, op: cython.int, a: cython.int) -> cython.in
     n: cython.Py_ssize_t
     v: cython.longlong
     if op == TO_INT8:
-        put_whole(b, r.long(), 8)
+        put_whole(b, r.number(), 8)
     elif op == TO_TEXT or op == TO_BYTEA or op == TO_JSONB:
         n = length(r)
         if op != TO_BYTEA and has_nul(r.p, r.at, n):
@@ -324,9 +324,9 @@ def copy_field(b: Buffer, r: Reader, op: cython.int, a: cython.int) -> cython.in
         put_raw(b, r.p, r.at, n)
         r.at += n
     elif op == TO_INT4:
-        put_whole(b, r.long(), 4)
+        put_whole(b, r.number(), 4)
     elif op == TO_INT2:
-        put_whole(b, r.long(), 2)
+        put_whole(b, r.number(), 2)
     elif op == TO_DOUBLE or op == TO_REAL:
         n = 8 if op == TO_DOUBLE else 4
         if n > r.end - r.at:
@@ -335,9 +335,9 @@ def copy_field(b: Buffer, r: Reader, op: cython.int, a: cython.int) -> cython.in
         put_reversed(b, r.p, r.at, n)
         r.at += n
     elif op == TO_DATE:
-        put_whole(b, r.long() - EPOCH_DAYS, 4)
+        put_whole(b, r.number() - EPOCH_DAYS, 4)
     elif op == TO_STAMP_US or op == TO_STAMP_MS or op == TO_STAMP_NS:
-        v = r.long()
+        v = r.number()
         if op == TO_STAMP_MS:
             if v > 300000000000000 or v < -300000000000000:
                 raise ValueError("a timestamp beyond its range")
@@ -354,7 +354,7 @@ def copy_field(b: Buffer, r: Reader, op: cython.int, a: cython.int) -> cython.in
         put_numeric(b, r.p, r.at, n, a)
         r.at += n
     elif op == TO_INTERVAL or op == TO_INTERVAL_MS:
-        v = r.long()
+        v = r.number()
         put_be(b, 16, 4)
         if op == TO_INTERVAL_MS:
             v *= 1000
@@ -382,7 +382,7 @@ def copy_field(b: Buffer, r: Reader, op: cython.int, a: cython.int) -> cython.in
         put_reals(b, r)
     else:
         n = length(r)
-        text = bytes([r.p[k] for k in range(r.at, r.at + n)])
+        text = slice_of(r, n)
         put_object(b, uuid_field(text) if op == TO_UUID else inet_field(text))
         r.at += n
     return 0
@@ -398,7 +398,7 @@ def copy_row(plan: CopyPlan, b: Buffer, r: Reader) -> cython.int:
     for i in range(plan.count):
         try:
             if plan.null[i] >= 0:
-                branch = r.long()
+                branch = r.number()
                 if branch == plan.null[i]:
                     put_be(b, 0xFFFFFFFF, 4)
                     continue
@@ -474,11 +474,11 @@ def skip_array(r: Reader, width: cython.int) -> cython.int:
     """Pass over an array of values of fixed width."""
     count: cython.longlong
     while True:
-        count = r.long()
+        count = r.number()
         if count == 0:
             return 0
         if count < 0:
-            r.long()
+            r.number()
             count = -count
         if count < 0 or count > (r.end - r.at) // width:
             raise ValueError("an array that does not end")
@@ -498,13 +498,13 @@ def walk(plan: SkipPlan, r: Reader, marks: cython.longlong[::1]) -> cython.int:
         n = plan.a[k]
         k += 1
         if op == SKIP_LONG:
-            r.long()
+            r.number()
         elif op == SKIP_BYTES:
             n = length(r)
             r.at += n
         elif op == SKIP_UNION:
             # The number says the null's branch in its lowest bit, and how far to go on where it is taken.
-            branch = r.long()
+            branch = r.number()
             if branch < 0 or branch > 1:
                 raise ValueError("an unknown branch of a union")
             if branch == (n & 1):
@@ -522,35 +522,33 @@ def walk(plan: SkipPlan, r: Reader, marks: cython.longlong[::1]) -> cython.int:
 
 
 @cython.cfunc
-@cython.exceptval(-1, check=True)
+@cython.exceptval(-1)
 def long_at(r: Reader, at: cython.longlong) -> cython.longlong:
     """The long at a mark; 0 where the way did not lead past it."""
     if at < 0:
         return 0
     r.at = at
-    return r.long()
+    return r.number()
 
 
 @cython.cfunc
 def sequence_at(r: Reader, at: cython.longlong) -> tuple:
     """Epoch and number of `"<epoch>.<seq>"`; (-1, -1) for anything else, such as a foreign record's."""
-    numbers: cython.longlong[2] = [0, 0]
-    part: cython.int = 0
-    digits: cython.int = 0
-    k: cython.Py_ssize_t
     if at < 0:
         return (-1, -1)
     r.at = at
-    n: cython.Py_ssize_t = length(r)
-    for k in range(r.at, r.at + n):
-        if r.p[k] == 46 and part == 0 and digits > 0:
-            part, digits = 1, 0
-        elif 48 <= r.p[k] <= 57 and digits < 18:
-            numbers[part] = numbers[part] * 10 + (r.p[k] - 48)
-            digits += 1
-        else:
-            return (-1, -1)
-    return (numbers[0], numbers[1]) if part == 1 and digits > 0 else (-1, -1)
+    text: bytes = slice_of(r, length(r))
+    epoch, dot, seq = text.partition(b".")
+    if dot and epoch.isdigit() and seq.isdigit() and len(text) < 37:
+        return (int(epoch), int(seq))
+    return (-1, -1)
+
+
+@cython.cfunc
+def slice_of(r: Reader, n: cython.Py_ssize_t) -> bytes:
+    if cython.compiled:
+        return cython.cast(cython.p_const_char, r.p + r.at)[:n]
+    return bytes(r.p[r.at : r.at + n])
 
 
 def open_values(plan: SkipPlan, values) -> list:

@@ -52,7 +52,7 @@ def put_integer(b: Buffer, value: cython.longlong) -> cython.int:
 
 
 @cython.cfunc
-@cython.exceptval(-1, check=True)
+@cython.exceptval(-1)
 def signed(p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.int) -> cython.longlong:
     value: cython.longlong = le(p, at, n)
     if p[at + n - 1] & 0x80:

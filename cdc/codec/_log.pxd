@@ -1,7 +1,7 @@
 from cdc.codec.ops cimport *
 from cdc.codec._buffer cimport Buffer, put_byte, put_long, put_raw, put_object, put_buffer, put_string, put_digits, put_unscaled, put_unscaled_object, taken, murmur2, le, be
 from cdc.codec._plan cimport RowPlan, Work, broken, anomaly, put_text, put_key
-from cdc.codec._wire cimport put_date, put_datetime, put_zoned, put_geometry, put_vector, put_bits, put_address
+from cdc.codec._wire cimport put_date, put_datetime, put_fixed, put_zoned, put_geometry, put_vector, put_bits, put_address
 from cdc.codec._json cimport put_json
 
 cdef class Frame:
@@ -11,5 +11,5 @@ cdef class Frame:
     cdef int partitions
     cdef long long total, order
 
-cdef int emit(RowPlan plan, Frame f, Work w, int op, Py_ssize_t before, Py_ssize_t before_to, Py_ssize_t after, Py_ssize_t after_to, bytes key, long long row, object headers) except -1
+cdef int emit(RowPlan plan, Frame f, Work w, int op, Py_ssize_t before, Py_ssize_t before_to, Py_ssize_t after, Py_ssize_t after_to, bytes key, long long row, object headers) except? -1
 cdef bytes key_of(RowPlan plan, Frame f, Work w, Py_ssize_t image)

@@ -27,7 +27,7 @@ if not cython.compiled:
     )
     from cdc.codec._json import put_json
     from cdc.codec._plan import RowPlan, Work, anomaly, broken, put_key, put_text
-    from cdc.codec._wire import put_address, put_bits, put_date, put_datetime, put_geometry, put_vector, put_zoned
+    from cdc.codec._wire import put_address, put_bits, put_date, put_datetime, put_fixed, put_geometry, put_vector, put_zoned
     from cdc.codec.ops import *  # noqa: F403
 
 make = tuple.__new__  # a named tuple's own constructor takes twice as long
@@ -280,26 +280,6 @@ def value(
     else:
         put_address(plan, i, b, p, at, n)
     return at + n
-
-
-@cython.cfunc
-@cython.exceptval(-1)
-def put_fixed(
-    plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t
-) -> cython.int:
-    """BINARY(n): the log leaves out trailing zero bytes, which belong to the value."""
-    size: cython.Py_ssize_t = plan.b[i]
-    if n > size:
-        raise broken(plan, i, at, "a binary value longer than its column")
-    put_string(b, p, at, n)
-    if n < size:
-        b.n -= n + (1 if n < 64 else 2)
-        put_long(b, size)
-        put_raw(b, p, at, n)
-        k: cython.Py_ssize_t
-        for k in range(size - n):
-            put_byte(b, 0)
-    return 0
 
 
 @cython.cfunc

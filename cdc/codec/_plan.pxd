@@ -12,9 +12,9 @@ cdef class RowPlan:
     cdef int[::1] op, a, b, c, tag, iskey, key
     cdef Work spare
     cdef Work work(self)
-    cdef int keep(self, Work w) except -1
+    cdef int keep(self, Work w) except? -1
 
 cdef object broken(RowPlan plan, Py_ssize_t i, Py_ssize_t at, str rule)
-cdef int anomaly(RowPlan plan, Py_ssize_t i, int fault, bint counting, Buffer b) except -1
-cdef int put_text(RowPlan plan, Py_ssize_t i, Buffer b, const unsigned char* p, Py_ssize_t at, Py_ssize_t n) except -1
-cdef int put_key(RowPlan plan, Work w, Buffer key, bytes frame, Py_ssize_t image) except -1
+cdef int anomaly(RowPlan plan, Py_ssize_t i, int fault, bint counting, Buffer b) except? -1
+cdef int put_text(RowPlan plan, Py_ssize_t i, Buffer b, const unsigned char* p, Py_ssize_t at, Py_ssize_t n) except? -1
+cdef int put_key(RowPlan plan, Work w, Buffer key, bytes frame, Py_ssize_t image) except? -1

@@ -21,9 +21,9 @@ if not cython.compiled:
         put_unscaled,
         put_unscaled_object,
     )
-    from cdc.codec._log import Frame, emit, key_of, put_fixed
+    from cdc.codec._log import Frame, emit, key_of
     from cdc.codec._plan import RowPlan, Work, broken, put_text
-    from cdc.codec._wire import put_address, put_bits, put_date, put_datetime, put_geometry, put_vector, put_zoned
+    from cdc.codec._wire import put_address, put_bits, put_date, put_datetime, put_fixed, put_geometry, put_vector, put_zoned
     from cdc.codec.ops import *  # noqa: F403
 
 FULL = 0xFFFFFF  # a packet of this length goes on in the next one
@@ -88,7 +88,7 @@ class Packets:
 
 
 @cython.cfunc
-@cython.exceptval(-1, check=True)
+@cython.exceptval(-1)
 def number(plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t) -> cython.ulonglong:
     """Decimal digits as an unsigned number; not more than 20 of them."""
     value: cython.ulonglong = 0
@@ -164,7 +164,7 @@ def select_double(plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, 
 
 
 @cython.cfunc
-@cython.exceptval(-1, check=True)
+@cython.exceptval(-1)
 def read_double(plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t) -> cython.double:
     """A double from text: up to 15 digits and a power of ten up to 22 are exact by one division; the rest goes the long way."""
     if not cython.compiled:
@@ -210,8 +210,8 @@ def clock(plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, at: cyth
     fsp: cython.int = plan.a[i]
     if n != 5 + (fsp + 1 if fsp > 0 else 0) or p[at + 2] != 58 or (fsp > 0 and p[at + 5] != 46):
         raise broken(plan, i, at, "a time of unexpected form")
-    minute: cython.int = two(p, at)
-    second: cython.int = two(p, at + 3)
+    minute: cython.longlong = two(p, at)
+    second: cython.longlong = two(p, at + 3)
     if minute > 59 or second > 59:
         raise broken(plan, i, at, "a time that is none")
     micros: cython.longlong = 0

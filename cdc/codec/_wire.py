@@ -8,7 +8,7 @@ import cython
 from cdc.codec import ops
 
 if not cython.compiled:
-    from cdc.codec._buffer import Buffer, date_fault, days_from_civil, le, put_byte, put_digits, put_long, put_raw
+    from cdc.codec._buffer import Buffer, date_fault, days_from_civil, le, put_byte, put_digits, put_long, put_raw, put_string
     from cdc.codec._plan import RowPlan, anomaly, broken
 
 HEX = b"0123456789abcdef"
@@ -173,3 +173,23 @@ def put_address(
     put_long(b, len(encoded))
     pointer: cython.p_const_uchar = encoded
     return put_raw(b, pointer, 0, len(encoded))
+
+
+@cython.cfunc
+@cython.exceptval(-1)
+def put_fixed(
+    plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t
+) -> cython.int:
+    """BINARY(n): the log leaves out trailing zero bytes, which belong to the value."""
+    size: cython.Py_ssize_t = plan.b[i]
+    if n > size:
+        raise broken(plan, i, at, "a binary value longer than its column")
+    put_string(b, p, at, n)
+    if n < size:
+        b.n -= n + (1 if n < 64 else 2)
+        put_long(b, size)
+        put_raw(b, p, at, n)
+        k: cython.Py_ssize_t
+        for k in range(size - n):
+            put_byte(b, 0)
+    return 0
