@@ -81,6 +81,14 @@ def test_text_that_moves_from_one_column_to_the_next_is_seen(both):
     assert {("1",), ("2",), ("3",)} == set(found(compare(both, table)))
 
 
+def test_a_null_that_moves_from_one_number_to_the_next_is_seen(both):
+    table = Table(both.name, "nulls", (COLUMNS[0], Column("a", "int"), Column("b", "int"), Column("c", "double")), key=(0,))
+    both.create(table, ("bigint NOT NULL", "int", "int", "double"))
+    both.on_source(f"INSERT INTO {both.name}.nulls VALUES (1, 5, NULL, 1), (2, 1, 2, NULL)")
+    both.on_target(f"INSERT INTO {both.name}.nulls VALUES (1, NULL, 5, 1), (2, 12, NULL, NULL)")
+    assert {("1",), ("2",)} == set(found(compare(both, table)))
+
+
 def test_names_with_quotes_spaces_and_signs_are_only_names(both):
     id, value = Column('i`d "x"', "int", nullable=False), Column("100 % {c} 'é'", "varchar", length=10, charset="utf8mb4")
     table = Table(both.name, 'odd `na"me', (id, value), key=(0,))

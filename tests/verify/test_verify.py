@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from cdc.digest import Key
 from cdc.errors import Refused
 from cdc.model import Table
-from snapshot.verify import MOST_BUCKETS, Kind, Result, State, bucket_count, verify
+from snapshot.verify import MOST_BUCKETS, SIGHTINGS, Kind, Result, State, bucket_count, verify
 from tests.verify.memory import INTEGERS, KEYLESS, TEXTS, Clinic, Content, MemorySide
 
 KEYED = pytest.mark.parametrize("table", [INTEGERS, TEXTS], ids=["spans", "buckets"])
@@ -119,6 +121,44 @@ def test_a_difference_in_a_table_without_a_key_is_never_called_equal_by_lag():
         clinic.still.add(31)
         clinic.target[31] = "planted"
         assert verify(KEYLESS, *clinic.sides(), clinic.settle).state is not State.EQUAL
+
+
+@EVERY
+def test_changes_that_only_a_settle_carries_over_are_lag(table):
+    source, target = content(), content()
+    looks = iter(range(10**6))
+
+    def change() -> None:
+        if next(looks) == 1:
+            source.update({7: "changed", 8: "new"})
+            del source[14]
+
+    def settle() -> None:
+        target.clear()
+        target.update(source)
+
+    assert State.EQUAL is verify(table, MemorySide(source, change), MemorySide(target), settle).state
+
+
+def settles_until_different(write: Callable[[Content, int], None]) -> int:
+    """How often a difference is looked at while `write` changes the source at each settle."""
+    source, settled = content(), [0]
+
+    def settle() -> None:
+        settled[0] += 1
+        write(source, settled[0])
+
+    assert State.DIFFERENT is verify(INTEGERS, MemorySide(source), MemorySide({**content(), 7: "planted"}), settle).state
+    return settled[0] - 1
+
+
+def test_a_row_that_was_seen_to_change_is_looked_at_twice_as_often():
+    def change_once(source: Content, settled: int) -> None:
+        if settled == 2:
+            source[7] = "changed"
+
+    assert SIGHTINGS == settles_until_different(lambda source, settled: None)
+    assert 2 * SIGHTINGS < settles_until_different(change_once)
 
 
 @EVERY
