@@ -33,7 +33,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # The compiled codec. A missing compiler is no failure: the codec then runs uncompiled, and says so.
 extension: $(VENV)/.extension
 $(VENV)/.extension: $(VENV)/.installed setup.py $(wildcard cdc/codec/*.py cdc/codec/*.pxd)
-	$(BIN)/python setup.py -q build_ext --inplace
+	$(BIN)/python setup.py -q build_ext --inplace --parallel $(WORKERS)
 	touch $@
 
 servers: install
