@@ -201,21 +201,23 @@ def add_totals(desk: Desk) -> None:
 
 
 def convert_images(desk: Desk) -> None:
-    """A table without a key: equal rows come in pairs, one of them changes, one of them goes."""
+    """A table without a key: four equal rows come, one of them changes, one of them goes; the oldest are cleared now and then."""
     number = desk.rng.randint(1, 200)
     row = f"({number}, 7, 'scan {desk.acts % 50}.jpg', NULL, 0)"
-    one = f"DocNum = {number} LIMIT 1"
+    one = f"DocNum = {number} AND Done = 0 LIMIT 1"
     with desk.transaction():
-        desk.run("keyless insert", f"INSERT INTO tempimageconv2 VALUES {row}, {row}")
+        desk.run("keyless insert", f"INSERT INTO tempimageconv2 VALUES {row}, {row}, {row}, {row}")
         desk.update("tempimageconv2", f"Done = Done + 1, ConvDate = {desk.today()}", one, "keyless update")
         desk.run("keyless delete", f"DELETE FROM tempimageconv2 WHERE {one}")
+    if desk.rng.random() < 0.1:
+        desk.run("keyless delete", "DELETE FROM tempimageconv2 LIMIT 40")
 
 
 def tidy_leftovers(desk: Desk) -> None:
     """The other tables without a key: several equal rows at once, and rows full of NULLs."""
     desk.run("keyless insert", desk.filler("tmpdocument").insert(desk.acts, 1))
     desk.run("keyless insert", f"INSERT INTO tmpdocument (DocNum) VALUES {', '.join(['(0)'] * 3)}")
-    desk.run("keyless delete", "DELETE FROM tmpdocument WHERE DocNum = 0 LIMIT 2")
+    desk.run("keyless delete", f"DELETE FROM tmpdocument WHERE DocNum = 0 LIMIT {desk.rng.choice((2, 2, 8))}")
     desk.update("definition_bak_20200424", "ItemOrder = ItemOrder + 1", f"Category = {desk.rng.randint(0, 9)} LIMIT 2", "keyless update")
 
 

@@ -30,6 +30,8 @@ WORDS = NOTE.split()
 ODD = ["it's", 'said "ouch"', "50% off", "C:\\images\\", "line\nbreak", "tab\there", "a|b,c;d", "NULL", "\\N", "{}"]
 ODD += ["naïve", "£20", "déjà vu", "½ tab"]
 WIDE = ["日本語", "Привет", "שלום", "ﬁne", "Å→B"]
+LAST = {"utf8mb4": "\U0010ffff", "latin1": "\u00ff"}
+"""The last character of a character set; utf8mb3, everybody else's, ends with the basic plane."""
 EMOJI = ["😁", "🦷🪥", "👩🏽‍⚕️ ok", "👍🏿", "𝒩ote"]
 
 
@@ -45,11 +47,7 @@ def literals(texts: Iterable[str], column: Column) -> list[str]:
 
 
 def fits(text: str, charset: str) -> bool:
-    if charset == "utf8mb4":
-        return True
-    if charset == "latin1":
-        return text.isascii() or all(ord(c) < 256 for c in text)
-    return all(ord(c) < 0x10000 for c in text)
+    return max(text, default="") <= LAST.get(charset, "\uffff")
 
 
 def words(rng: Random, column: Column) -> str:
