@@ -74,22 +74,23 @@ def key_schema(prefix: str, table: Table) -> Schema | None:
     if not table.key:
         return None
     names, space = field_names(table), namespace(prefix, table)
-    fields: list[Schema] = [{"name": names[i], "type": _once(column_schema(table.columns[i]), set())} for i in table.key]
+    fields: list[Schema] = [{"name": names[i], "type": column_schema(table.columns[i])} for i in table.key]
     return {"type": "record", "name": "Key", "namespace": space, "fields": fields, "connect.name": f"{space}.Key"}
 
 
-def _once(schema: Schema, seen: set[str]) -> object:
-    """A simple type without attributes as its name; a record that was already defined by its full name."""
-    if schema["type"] == "record":
-        name = f"{schema['namespace']}.{schema['name']}"
-        if name in seen:
-            return {"type": name, "connect.parameters": schema["connect.parameters"]}
-        seen.add(name)
-    return schema
+def _unlike(schema: Schema, seen: set[str]) -> Schema:
+    """A record under a name of its own: Avro lets a name be defined once, and a mere reference could not carry the parameters."""
+    if schema["type"] != "record":
+        return schema
+    name = str(schema["name"])
+    while name in seen:
+        name = f"{schema['name']}_{len(seen) + 1}"
+    seen.add(name)
+    return schema | {"name": name}
 
 
 def _field(name: str, column: Column, seen: set[str]) -> Schema:
-    schema = _once(column_schema(column), seen)
+    schema = _unlike(column_schema(column), seen)
     if types.nullable_on_wire(column):
         return {"name": name, "type": ["null", schema], "default": None}
     return {"name": name, "type": schema}

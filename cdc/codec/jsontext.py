@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import struct
 
-WIDTH = 23  # the server's MAX_DOUBLE_STR_LENGTH
+WIDTH = 24  # the server's MAX_DOUBLE_STR_LENGTH
+LINE = 76  # where its base64 breaks; the break is then escaped
 FIXED_POINT = 15  # its MAX_DECPT_FOR_F_FORMAT
 DECIMAL, DATE, TIME, DATETIMES = 246, 10, 11, (7, 12)
 
@@ -51,7 +52,9 @@ def opaque_text(kind: int, data: bytes) -> bytes | None:
         return _decimal(data)
     if kind in (DATE, TIME, *DATETIMES):
         return _moment(kind, data) if len(data) == 8 else None
-    return b'"base64:type%d:%s"' % (kind, base64.b64encode(data))
+    encoded = base64.b64encode(data)
+    lines = [encoded[at : at + LINE] for at in range(0, len(encoded), LINE)]
+    return b'"base64:type%d:%s"' % (kind, b"\\n".join(lines))
 
 
 def _decimal(data: bytes) -> bytes | None:
