@@ -12,7 +12,7 @@ import psycopg
 from psycopg.pq.abc import PGresult
 
 from cdc.config import TargetConfig
-from cdc.errors import CdcError, Halt, Retry
+from cdc.errors import CdcError, Halt, Refused, Retry
 from cdc.lifecycle import State as Standing
 from cdc.position import Position
 from cdc.progress import Partition, Progress, Stored, TableState
@@ -46,6 +46,8 @@ ON CONFLICT (pipeline, db, "table", "column", reason) DO UPDATE SET count = a.co
 _START_LOAD = """
 UPDATE cdc.tables SET state = 'copying', floor = %s, ceiling = NULL, reason = '', rows_loaded = 0, load_no = load_no + 1,
  changed_at = now() WHERE (pipeline, db, "table") = (%s, %s, %s) RETURNING load_no"""
+_TAKEN = """
+SELECT pipeline, db, "table" FROM cdc.tables WHERE (target_schema, target_table) = (%s, %s) AND state <> 'refused'"""
 _LOAD_NO = 'SELECT load_no FROM cdc.tables WHERE (pipeline, db, "table") = (%s, %s, %s)'
 _LOADED = """
 SELECT coalesce(sum(c.rows), 0)::int8 FROM cdc.chunks c JOIN cdc.tables t USING (pipeline, db, "table", load_no)
@@ -277,11 +279,18 @@ class PostgresTarget:
         if known is not None and ours:
             check_table(self.connection, plan, place, found)
             return known
+        self._free(plan, place)
         ensure_table(self.connection, plan, place, adopt=self.target.adopt)
         state = TableState(plan.db, plan.table, place.schema, place.table, Standing.NEW, schema=schema)
         self._save(None, [state])
         self.wire.flush()
         return state
+
+    def _free(self, plan: Plan, place: Place) -> None:
+        taken = self.connection.execute(_TAKEN, [place.schema, place.table]).fetchone()
+        if taken is not None and taken != (self.pipeline, plan.db, plan.table):
+            raise Refused("target_taken", str(place), f"it is the target of {taken[1]}.{taken[2]} of pipeline {taken[0]}",
+                          "give target.schema another name")  # fmt: skip
 
     def _begin_load(self, plan: Plan, place: Place, floor: Position, again: bool) -> Load:
         known = self._stored(plan)

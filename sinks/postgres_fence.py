@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 
+import psycopg
 from psycopg.pq.abc import PGresult
 
 from cdc.config import TargetConfig
@@ -39,7 +40,12 @@ UPDATE cdc.pipeline SET backend_pid = pg_backend_pid(), opened_at = now()
 def connect_writer(target: TargetConfig, pipeline: str, purpose: str) -> Connection:
     """A connection that the next owner of the pipeline will find and end."""
     connection = connect(target, f"cdc {pipeline} {purpose}")
-    connection.execute(f"SELECT pg_advisory_lock_shared({_KEY})".encode(), {"pipeline": pipeline})
+    connection.prepare_threshold = None  # else the driver's DEALLOCATE ALL after a ROLLBACK would take the wire's statements too
+    try:
+        connection.execute(f"SELECT pg_advisory_lock_shared({_KEY})".encode(), {"pipeline": pipeline})
+    except psycopg.Error:
+        connection.close()
+        raise
     return connection
 
 

@@ -1,0 +1,33 @@
+"""Targets that are closed when the test is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from sinks.postgres import PostgresTarget
+from tests.servers import TargetDatabase
+from tests.target.opening import config
+from tests.target.plans import HandPlan
+
+Opened = Callable[..., PostgresTarget]
+
+
+@pytest.fixture
+def opened(postgres: TargetDatabase) -> Iterator[Opened]:
+    """Opens a target for a pipeline, by default "p", with tables made for some plans."""
+    made: list[PostgresTarget] = []
+
+    def start(*plans: HandPlan, pipeline: str = "p", port: int = 0, **more: Any) -> PostgresTarget:
+        target = PostgresTarget(config(postgres, port, **more), pipeline)
+        made.append(target)
+        target.open()
+        for plan in plans:
+            target.create_table(plan)
+        return target
+
+    yield start
+    for target in made:
+        target.close()

@@ -1,0 +1,117 @@
+"""The target's tables: made as the source has them, or taken when they fit, or refused with the reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from cdc.errors import Halt, Refused
+from cdc.progress import Chunk
+from tests.servers import TargetDatabase
+from tests.target.conftest import Opened
+from tests.target.opening import at, batch, cut, rows
+from tests.target.plans import COMPOSITE, KEYED, KEYLESS, ONLY_KEY, Column, HandPlan
+
+DESCRIBE = """
+SELECT attname::text, format_type(atttypid, atttypmod), attnotnull, coalesce(collname, '')::text FROM pg_attribute
+  LEFT JOIN pg_collation c ON c.oid = attcollation AND collname = 'C'
+ WHERE attrelid = to_regclass('{}') AND attnum > 0 ORDER BY attnum"""
+
+
+def test_a_table_has_the_names_types_and_key_of_its_plan_and_nothing_else(postgres: TargetDatabase, opened: Opened):
+    opened(COMPOSITE, KEYED)
+    assert [("b", "integer", False, ""), ("Code", "character varying(10)", True, "C"), ('q"n', "bigint", True, "")] == postgres.execute(
+        DESCRIBE.format("app.composite")
+    )
+    assert [("PRIMARY KEY (\"Code\", \"q\"\"n\")",)] == postgres.execute(
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'app.composite'::regclass"
+    )
+
+
+def test_schema_and_load_time_follow_the_configuration(postgres: TargetDatabase, opened: Opened):
+    opened(ONLY_KEY, schema_="raw_{db}", loaded_at="_loaded_at")
+    assert ["Id", "_loaded_at"] == [name for name, *_ in postgres.execute(DESCRIBE.format("raw_app.only_key"))]
+
+
+def test_a_table_with_rows_is_refused_unless_it_is_adopted(postgres: TargetDatabase, opened: Opened):
+    postgres.execute("CREATE SCHEMA app", 'CREATE TABLE app.only_key ("Id" bigint PRIMARY KEY)', "INSERT INTO app.only_key VALUES (7)")
+    with pytest.raises(Refused) as refusal:
+        opened(ONLY_KEY)
+    assert "target_not_empty" == refusal.value.code
+    opened(ONLY_KEY, adopt=True)
+    assert 1 == rows(postgres, ONLY_KEY).total()
+
+
+def test_an_empty_table_that_fits_is_taken(postgres: TargetDatabase, opened: Opened):
+    postgres.execute("CREATE SCHEMA app", 'CREATE TABLE app.only_key (mine text DEFAULT 1, "Id" bigint, UNIQUE ("Id"))')
+    target = opened(ONLY_KEY)
+    target.write(batch(ONLY_KEY, *[("c", None, (n,)) for n in range(100)]))
+    target.commit(cut(1))
+    assert 100 == rows(postgres, ONLY_KEY).total()
+
+
+@pytest.mark.parametrize(
+    ("made", "word"),
+    [
+        ('CREATE TABLE app.composite (b int, "Code" varchar(10), "q""n" bigint)', "primary key"),
+        ('CREATE TABLE app.composite (b int, "Code" varchar(10), "q""n" bigint, PRIMARY KEY ("Code"))', "primary key"),
+        ('CREATE TABLE app.composite (b bigint, "Code" varchar(10), "q""n" bigint, PRIMARY KEY ("Code", "q""n"))', "'b' is bigint"),
+        ('CREATE TABLE app.composite (b int, "Code" varchar(11), "q""n" bigint, PRIMARY KEY ("Code", "q""n"))', "varying(11)"),
+        ('CREATE TABLE app.composite ("Code" varchar(10), "q""n" bigint, PRIMARY KEY ("Code", "q""n"))', "no column 'b'"),
+        ('CREATE TABLE app.composite (b int NOT NULL, "Code" varchar(10), "q""n" bigint, PRIMARY KEY ("Code", "q""n"))', "NOT NULL"),
+        ('CREATE TABLE app.composite (b int, "Code" varchar(10), "q""n" bigint, x int NOT NULL, PRIMARY KEY ("Code", "q""n"))', "NOT NULL"),
+        ("CREATE VIEW app.composite AS SELECT 1 AS b", "ordinary"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused_with_what_is_wrong(postgres: TargetDatabase, opened: Opened, made: str, word: str):
+    postgres.execute("CREATE SCHEMA app", made)
+    with pytest.raises(Refused) as refusal:
+        opened(COMPOSITE)
+    assert "target_table" == refusal.value.code
+    assert word in refusal.value.rule
+
+
+@pytest.mark.parametrize(
+    ("plan", "code"),
+    [
+        (HandPlan("t" * 64, ONLY_KEY.columns), "name_too_long"),
+        (HandPlan("ä" * 32, ONLY_KEY.columns), "name_too_long"),
+        (HandPlan("t", ONLY_KEY.columns, db="d" * 64), "name_too_long"),
+        (HandPlan("t", (Column("c" * 64, "bigint", True),)), "name_too_long"),
+        (HandPlan("t", (*ONLY_KEY.columns, *(Column(f"c{n}", "text") for n in range(1600)))), "too_many_columns"),
+        (HandPlan("t", (*ONLY_KEY.columns, Column("_at", "text"))), "loaded_at"),
+    ],
+    ids=["table", "bytes", "schema", "column", "columns", "loaded_at"],
+)
+def test_what_postgresql_cannot_hold_is_refused_before_anything_is_made(postgres: TargetDatabase, opened: Opened, plan: HandPlan, code: str):
+    with pytest.raises(Refused) as refusal:
+        opened(plan, loaded_at="_at")
+    assert code == refusal.value.code
+    assert [(0,)] == postgres.execute("SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('app')")
+
+
+def test_two_source_tables_cannot_share_a_target(opened: Opened):
+    with pytest.raises(Refused) as refusal:
+        opened(ONLY_KEY, HandPlan("only_key", ONLY_KEY.columns, db="other"), schema_="raw")
+    assert "target_taken" == refusal.value.code
+
+
+def test_making_a_table_of_ours_again_finds_it_with_its_rows(postgres: TargetDatabase, opened: Opened):
+    target = opened(ONLY_KEY)
+    load, loader = target.begin_load(ONLY_KEY, at(1)), target.loader()
+    with loader.chunk(load, Chunk(1)) as chunk:
+        chunk.write(ONLY_KEY.tuple((1,)))
+    loader.close()
+    done = target.finish_load(load, at(3))
+    assert done == target.create_table(ONLY_KEY)
+    postgres.execute("DROP TABLE app.only_key")
+    with pytest.raises(Halt) as stop:
+        target.create_table(ONLY_KEY)
+    assert "target_missing" == stop.value.code
+
+
+def test_a_table_dropped_under_way_stops(postgres: TargetDatabase, opened: Opened):
+    target = opened(KEYLESS)
+    postgres.execute("DROP TABLE app.keyless")
+    with pytest.raises(Halt) as stop:
+        target.write(batch(KEYLESS, ("c", None, (1, None, None, None, None))))
+    assert "target_missing" == stop.value.code

@@ -1,0 +1,153 @@
+"""Schema `cdc`: made once by whoever comes first, and read back as it was stored."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from cdc.errors import CdcError, Refused, Retry
+from cdc.lifecycle import State as Standing
+from cdc.progress import Progress, Stored, TableState
+from cdc.state import State
+from cdc.state_schema import VERSION
+from tests.servers import TargetDatabase
+from tests.target.conftest import Opened
+from tests.target.opening import at, config, cut
+from tests.target.plans import KEYED, ONLY_KEY
+
+
+def test_many_starters_at_once_make_the_schema_once(postgres: TargetDatabase):
+    failures: list[BaseException] = []
+    together = threading.Barrier(6)
+
+    def start(number: int) -> None:
+        try:
+            with State(config(postgres), f"p{number % 3}") as state:
+                together.wait()
+                state.migrate()
+        except CdcError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=start, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [] == failures
+    assert [(number,) for number in range(1, VERSION + 1)] == postgres.execute("SELECT version FROM cdc.schema_version ORDER BY 1")
+    assert [("p0",), ("p1",), ("p2",)] == postgres.execute("SELECT name FROM cdc.pipeline ORDER BY 1")
+
+
+def test_migrating_again_changes_nothing(postgres: TargetDatabase):
+    objects = "SELECT oid, relname FROM pg_class WHERE relnamespace = 'cdc'::regnamespace ORDER BY 1"
+    with State(config(postgres), "p") as state:
+        state.migrate()
+        first = postgres.execute(objects)
+        state.migrate()
+    assert first == postgres.execute(objects)
+    assert len(first) > 10
+
+
+def test_a_schema_newer_than_the_program_is_refused(postgres: TargetDatabase):
+    with State(config(postgres), "p") as state:
+        state.migrate()
+        postgres.execute(f"INSERT INTO cdc.schema_version (version) VALUES ({VERSION + 1})")
+        with pytest.raises(Refused) as refusal:
+            state.migrate()
+    assert "state_newer" == refusal.value.code
+
+
+def test_reading_before_anything_is_stored_finds_nothing_and_makes_nothing(postgres: TargetDatabase):
+    with State(config(postgres), "p") as state:
+        assert Stored(None, {}) == state.read()
+        assert 0 == state.version()
+
+
+def test_progress_and_tables_come_back_as_they_were_stored(postgres: TargetDatabase, opened: Opened):
+    target = opened()
+    progress = Progress(2**40, 7, 11, at(5), 1_712_345_678_901_237, {("od.app.a", 0): (10, 9), ("od.app.b", 3): (2**50, 4)})
+    table = TableState("app", "A", "raw", "A", Standing.CATCHING_UP, at(1), at(4), 77, "because", {"key_schema": None, "value_schema": 8})
+    target.commit(progress, [table])
+    assert Stored(progress, {("app", "A"): table}) == target.open()
+    moved = replace(progress, cut_no=2**40 + 1, partitions={("od.app.b", 3): (2**50 + 1, 5)})
+    target.commit(moved, [replace(table, state=Standing.CONSISTENT, floor=None)])
+    with State(config(postgres), "p") as state:
+        stored = state.read()
+        assert [replace(table, state=Standing.CONSISTENT, floor=None)] == state.tables()
+    assert stored.progress == replace(moved, partitions={("od.app.a", 0): (10, 9), ("od.app.b", 3): (2**50 + 1, 5)})
+
+
+def test_pipelines_in_one_target_do_not_see_one_another(opened: Opened):
+    one, two = opened(KEYED, pipeline="one"), opened(ONLY_KEY, pipeline="two")
+    one.commit(cut(1, t=(5, 4)))
+    two.commit(cut(9, t=(7, 6)))
+    assert cut(1, t=(5, 4)) == one.open().progress
+    assert cut(9, t=(7, 6)) == two.open().progress
+    assert [("app", "only_key")] == list(two.open().tables)
+
+
+def test_a_table_belongs_to_one_pipeline(opened: Opened):
+    opened(KEYED, pipeline="one")
+    with pytest.raises(Refused) as refusal:
+        opened(KEYED, pipeline="two")
+    assert "target_taken" == refusal.value.code
+
+
+def test_the_lowest_floor_is_the_one_that_all_others_cover(opened: Opened, postgres: TargetDatabase):
+    target = opened()
+    table = TableState("app", "a", "app", "a", Standing.COPYING, at(5))
+    tables = [table, replace(table, table="b", target_table="b", floor=at(3)), replace(table, table="c", target_table="c", floor=None),
+              replace(table, table="d", target_table="d", floor=at(1), state=Standing.REFUSED)]  # fmt: skip
+    target.save(tables)
+    with State(config(postgres), "p") as state:
+        assert at(3) == state.lowest_floor()
+    with State(config(postgres), "other") as state:
+        assert state.lowest_floor() is None
+
+
+def test_freshness_is_shown_for_consistent_tables_only(opened: Opened, postgres: TargetDatabase):
+    target = opened(KEYED, ONLY_KEY)
+    state = replace(target.open().tables["app", "only_key"], state=Standing.CONSISTENT)
+    target.commit(cut(1), [state])
+    shown = postgres.execute('SELECT "table", consistent_through IS NULL, seconds_behind > 0, quarantined FROM cdc.freshness ORDER BY 1')
+    assert [("Keyed Table", True, None, 0), ("only_key", False, True, 0)] == shown
+
+
+def test_anomalies_are_counted_in_the_transaction_of_their_rows(opened: Opened, postgres: TargetDatabase):
+    target = opened()
+    for number in range(1, 3):
+        target.count_anomalies("app", "a", {("d", "zero_date"): 3, ("e", "zero_date"): number})
+        target.commit(cut(number))
+    target.count_anomalies("app", "a", {("d", "zero_date"): 99})
+    target.rollback()
+    with State(config(postgres), "p") as state:
+        assert {("app", "a", "d", "zero_date"): 6, ("app", "a", "e", "zero_date"): 3} == state.anomalies()
+
+
+def test_reports_are_kept_newest_first(postgres: TargetDatabase):
+    with State(config(postgres), "p") as state:
+        state.migrate()
+        for day in range(3):
+            state.store_reconciliation(1_700_000_000_000_000 + day, day, {"day": day})
+        assert [{"day": 2}, {"day": 1}] == state.reconciliations(2)
+
+
+def test_a_server_that_is_away_is_tried_again_and_a_wrong_password_is_not(postgres: TargetDatabase):
+    with pytest.raises(Retry) as away:
+        State(config(postgres, port=1), "p")
+    wrong = config(postgres)
+    with pytest.raises(Refused) as refused:
+        State(wrong.model_copy(update={"url": replace(wrong.url, password="wrong")}), "p")
+    with pytest.raises(Refused) as missing:
+        State(wrong.model_copy(update={"url": replace(wrong.url, database="nowhere")}), "p")
+    assert ("target_unreachable", "target_auth") == (away.value.code, refused.value.code)
+    assert missing.value.code in ("target_auth", "target_database")
+    assert "wrong" not in f"{refused.value!r}{refused.value.__context__!r}"
+
+
+def test_a_session_speaks_utc_iso_and_utf8(postgres: TargetDatabase):
+    with State(config(postgres), "p") as state:
+        shown = [state.connection.execute(f"SHOW {name}".encode()).fetchone() for name in ("TimeZone", "DateStyle", "client_encoding")]
+    assert [("UTC",), ("ISO, YMD",), ("UTF8",)] == shown
