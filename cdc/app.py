@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from cdc import demo as demonstration
 from cdc.binlog import BinlogReader
 from cdc.capture import Capture, Counters, Restart
 from cdc.catalog import Catalog
+from cdc.chunks import TableReader
 from cdc.config import Config
 from cdc.direct import DirectLog
 from cdc.errors import Refused, Retry
@@ -165,7 +167,13 @@ def _load(config: Config, target: PostgresTarget, stored: Stored, breathe: Idle,
     logs.logger("snapshot").info("copy_started")
     with Catalog(config.source) as catalog:
         tables = _selected(config, catalog)
-        copier = Copier(config.source, catalog, target, breathe, report)
+        reading = threading.Lock()  # the catalog has one connection
+
+        def read(table: Table) -> TableReader:
+            with reading:
+                return TableReader(config.source, catalog, table)
+
+        copier = Copier(catalog, read, target, breathe, report)
         copier.load(tables, config.transport.prefix, stored, config.snapshot.parallel)
     logs.logger("snapshot").info("copy_done", tables=len(tables))
     return target.open()
@@ -215,7 +223,7 @@ def _capture(config: Config, writer: Writer, parts: Parts, metrics: Metrics, rea
         restart = stage.start(lambda: _first(config, catalog), previous)
         metrics.watch_capture(stage.counters)
         catalog.check(restart.position)
-        selects = catalog.selection(config.source.tables, config.source.exclude).wants
+        selects = catalog.selection(config.source.tables, config.source.exclude)
         if restart.copying:
             stage.copied_all(initial.copy_tables(stage, config.source, catalog, parts.breathe))
     reader = BinlogReader(config.source, config.source.server_id, restart.position, heartbeat_seconds=config.source.heartbeat_seconds, wants=stage.wants)
@@ -290,13 +298,14 @@ def reconcile(config: Config, tables: Sequence[str], repair: bool, report_dir: P
     """Compare every table by checksums; what differs although it is at rest is a difference."""
     if repair:
         raise Refused("not_yet", "cdc reconcile --repair", "this version reports and does not repair yet", "leave out --repair")
-    started_us = time.time_ns() // 1000
+    started = datetime.now(UTC)
     with Catalog(config.source) as catalog, State(config.target, config.pipeline.name) as state:
+        position = catalog.written_position().to_json()
         results = [_verified(config, catalog, state, table) for table in catalog.tables(tables or config.source.tables, config.source.exclude)]
-        document = report.document(config.pipeline.name, results, started_us)
-        state.store_reconciliation(started_us, sum(len(r.differences) for r in results), document)
+        document = report.document(config.pipeline.name, results, started, datetime.now(UTC), position)
+        state.store_reconciliation(int(started.timestamp() * 1e6), report.differences(results), document)
     if report_dir is not None:
-        report.write(report_dir, document)
+        report.write(document, report_dir)
     return document
 
 
@@ -304,7 +313,7 @@ def _verified(config: Config, catalog: Catalog, state: State, table: Table) -> R
     known = state.table(table.db, table.name)
     schema, name = (known.target_schema, known.target_table) if known else (config.target.schema_.replace("{db}", table.db), table.name)
     with closing(connect(config.source, raw=True)) as source, closing(state_connect(config.target, "cdc reconcile")) as target:
-        sides = SourceSide(source, table, catalog.engine(table)), PostgresSide(target, table, schema, name)
+        sides = SourceSide(source, table, catalog.engine(table), catalog.row_estimate(table)), PostgresSide(target, table, schema, name)
         return verify(table, *sides, lambda: questions.settle(catalog, state))
 
 

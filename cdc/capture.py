@@ -29,6 +29,18 @@ PARTIAL_BYTES = 32 << 20
 """A transaction larger than this passes in pieces, each closed by a partial cut, so that nobody has to hold it whole."""
 
 
+_REASONS: Mapping[str, str] = {
+    "created": "a table was created that the selection covers",
+    "changed": "the columns of a followed table were changed",
+    "dropped": "a followed table was dropped",
+    "renamed": "a followed table was renamed",
+    "truncated": "a followed table was truncated",
+    "written": "rows of a followed table were changed by a statement instead of row images",
+    "database": "a database that holds followed tables was changed",
+    "unknown": "the log holds a statement that cannot be proven irrelevant",
+}
+
+
 class Log(Protocol):
     """What capture needs of `BinlogReader`."""
 
@@ -236,10 +248,11 @@ class Capture:
     def _statement(self, event: Statement, selects: Callable[[str, str], bool]) -> None:
         verdict = ddl.classify(event.sql, event.db, selects)
         if isinstance(verdict, ddl.Unsupported):
-            if self.position is not None:
+            if self.position is not None and not self._total:  # a cut inside a transaction would name a part of it
                 self._cut_here(self.position, self.counters.source_ts_us)
-            raise Halt("statement_unsupported", f"{', '.join(verdict.tables) or event.db} at {event.transaction}", verdict.reason,
-                       "everything before it is published; schema changes are not followed yet")
+            names = ", ".join(f"{db}.{table}" if table else db for db, table in verdict.tables) or event.db
+            raise Halt("statement_unsupported", f"{names} at {event.transaction}", _REASONS[verdict.reason],
+                       "everything before it is published; exclude the table, or copy all into a fresh pipeline")
 
     # -- the initial copy through the topics ---------------------------------------------------------------------------
 

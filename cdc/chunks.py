@@ -55,10 +55,14 @@ class Piece:
 class TableReader:
     """Reads one table's rows over a connection of its own, piece by piece in key order."""
 
-    def __init__(self, source: SourceConfig, flavour: str, table: Table, engine: str) -> None:
+    def __init__(self, source: SourceConfig, catalog: Catalog, table: Table) -> None:
+        """`catalog` is asked here and no more: it may serve another thread afterwards."""
+        engine = catalog.engine(table)
         self.table = table
+        self._source, self._flavour, self._server = source, catalog.flavour, catalog.server
+        self._by_snapshot = engine.lower() == "innodb" and catalog.gtid_mode
         self._place = table.qualified
-        self._columns = ", ".join(codec.select_list(table, flavour))
+        self._columns = ", ".join(codec.select_list(table, catalog.flavour))
         self._target_seconds = _SECONDS.get(engine.lower(), _SECONDS_MVCC)
         self._rows = _FIRST_ROWS
         self._shape: list[bytes] | None = None
@@ -116,7 +120,7 @@ class TableReader:
             cursor.execute(sql)
             return list(cursor.fetchall())
 
-    def data_bytes(self) -> int:
+    def _data_bytes(self) -> int:
         """The size of the table's data as the server last knew it."""
         db, name = (v.encode().hex() for v in (self.table.db, self.table.name))
         rows = self.execute(
@@ -125,20 +129,45 @@ class TableReader:
         )
         return int(rows[0][0]) if rows else 0
 
-    def begin_snapshot(self, catalog: Catalog) -> Position:
-        """Open an InnoDB snapshot on this connection, and the position that it shows exactly."""
-        if catalog.flavour == "mariadb":
+    @contextmanager
+    def exact(self) -> Iterator[Position]:
+        """Hold the table still: within the block a read of it is exact at the position that the block is given.
+
+        InnoDB with GTIDs: a snapshot whose position is known, nobody waits. Else LOCK TABLES .. READ for as long as the block
+        runs, refused above a size limit; under the lock every write of this table is in the log, so any position taken now serves.
+        """
+        if self._by_snapshot:
+            yield self._begin_snapshot()
+            self.execute("COMMIT")
+            return
+        size = self._data_bytes()
+        if size > KEYLESS_BYTES:
+            raise Refused("keyless_too_large", self._place, f"has no primary key and {size} bytes, and would be locked while it is read",
+                          "give it a primary key, or exclude it")
+        self.execute(f"LOCK TABLES {qualified(self.table)} READ")
+        try:
+            with Catalog(self._source) as catalog:
+                yield catalog.written_position()
+        finally:
+            self.execute("UNLOCK TABLES")
+
+    def _begin_snapshot(self) -> Position:
+        """Open an InnoDB snapshot on this connection; the position that it shows exactly."""
+        if self._flavour == "mariadb":
             self.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
             status = {n.lower(): v.decode() for n, v in self.execute("SHOW STATUS LIKE 'binlog_snapshot_%'")}
             file, offset = status[b"binlog_snapshot_file"], int(status[b"binlog_snapshot_position"])
             gtids = self.execute(f"SELECT BINLOG_GTID_POS('{file}', {offset})")[0][0].decode()
-            return Position(catalog.flavour, catalog.server, canonical_gtids(catalog.flavour, gtids), file, offset)
-        while True:  # until no commit falls between the two readings, and none is halfway (18 of 6,810 were wrong without the second test)
+            return self._at(gtids, file, offset)
+        while True:  # until no commit falls between the two readings and none is halfway: without the second test 18 of 6,810 were wrong
             before = self.execute("SELECT @@GLOBAL.gtid_executed")[0][0]
             self.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
             if self.execute("SELECT @@GLOBAL.gtid_executed, @@GLOBAL.gtid_owned")[0] == (before, b""):
-                return Position(catalog.flavour, catalog.server, canonical_gtids(catalog.flavour, before.decode()))
+                return self._at(before.decode())
             self.execute("COMMIT")
+
+    def _at(self, gtids: str, file: str = "", offset: int = 0) -> Position:
+        return Position(self._flavour, self._server, canonical_gtids(self._flavour, gtids), file, offset)
 
     def _check_shape(self) -> None:
         connection: Any = self._connection
@@ -171,25 +200,3 @@ def _ended(buffer: bytearray, at: int, place: str) -> bool:
     if buffer[at + 4] == _ERR and len(buffer) >= at + 4 + size:
         raise decision(err.OperationalError(int.from_bytes(buffer[at + 5 : at + 7], "little"), ""), place)
     return buffer[at + 4] == _EOF and size < 9 and len(buffer) >= at + 4 + size
-
-
-@contextmanager
-def exact(reader: TableReader, catalog: Catalog, engine: str) -> Iterator[Position]:
-    """Hold a table still: within the block a read of it is exact at the position that the block is given.
-
-    InnoDB with GTIDs: a snapshot whose position is known, nobody waits. Else LOCK TABLES .. READ for as long as the block runs,
-    refused above a size limit; under the lock every write of this table is in the log already, so any position taken now serves.
-    """
-    if engine.lower() == "innodb" and catalog.gtid_mode:
-        yield reader.begin_snapshot(catalog)
-        reader.execute("COMMIT")
-        return
-    size = reader.data_bytes()
-    if size > KEYLESS_BYTES:
-        raise Refused("keyless_too_large", reader.table.qualified, f"has no primary key and {size} bytes, and would be locked while it is read",
-                      "give it a primary key, or exclude it")
-    reader.execute(f"LOCK TABLES {qualified(reader.table)} READ")
-    try:
-        yield catalog.written_position()
-    finally:
-        reader.execute("UNLOCK TABLES")

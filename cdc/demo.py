@@ -73,7 +73,7 @@ def _practice(servers: stack.Stack, size: float, say: Say) -> int:
     say(f"a practice moves in: OpenDental-like tables, MyISAM, size {size:g}")
     opendental.create(_connection(servers), _DATABASE, "MyISAM")
     loaded = opendental.load(_connection(servers), _DATABASE, size=size, seed=1)
-    return sum(loaded.values()) if isinstance(loaded, dict) else int(loaded)
+    return sum(loaded.values())
 
 
 def _work(commands: Commands, servers: stack.Stack, config: Config, folder: Path, seconds: float, stop: threading.Event, say: Say) -> Document:
@@ -87,8 +87,8 @@ def _work(commands: Commands, servers: stack.Stack, config: Config, folder: Path
         say(f"people start to work ({RATE:g} changes a second); the tables are copied meanwhile")
         copied = commands.snapshot(config)
         say(f"copied {copied['rows']} rows of {len(copied['tables'])} tables in {copied['seconds']:.1f} s; from here on every change streams")
-        with _streaming(config, folder, servers):
-            lags = _watch(config, seconds, stop, say)
+        with _streaming(config, folder, servers) as alive:
+            lags = _watch(config, seconds, stop, say, alive)
             closing.set()
             worker.join()
             return _prove(commands, config, practice.report().total, lags, folder, seconds, say)
@@ -98,18 +98,22 @@ def _work(commands: Commands, servers: stack.Stack, config: Config, folder: Path
 
 
 @contextmanager
-def _streaming(config: Config, folder: Path, servers: stack.Stack) -> Iterator[None]:
+def _streaming(config: Config, folder: Path, servers: stack.Stack) -> Iterator[Callable[[], None]]:
+    """The streaming processes; yields a check that they are alive."""
     names = ["run"] if config.transport.kind == "direct" else ["capture", "apply"]
-    processes = [_start(name, folder, servers.environ) for name in names]
-    try:
-        yield
-        for name, process in zip(names, processes, strict=True):
+    processes = {name: _start(name, folder, servers.environ) for name in names}
+
+    def alive() -> None:
+        for name, process in processes.items():
             if process.poll() is not None:
-                raise Halt("demo_process", f"cdc {name}", f"ended by itself with {process.returncode}", (folder / f"{name}.log").read_text()[-2000:])
+                raise Halt("demo_process", f"cdc {name}", f"ended by itself with {process.returncode}", _logs(folder))
+
+    try:
+        yield alive
     finally:
-        for process in processes:
+        for process in processes.values():
             process.send_signal(signal.SIGTERM)
-        for process in processes:
+        for process in processes.values():
             process.wait(_END_SECONDS)
 
 
@@ -119,11 +123,12 @@ def _start(name: str, folder: Path, environ: dict[str, str]) -> subprocess.Popen
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **environ})  # noqa: S603
 
 
-def _watch(config: Config, seconds: float, stop: threading.Event, say: Say) -> list[float]:
+def _watch(config: Config, seconds: float, stop: threading.Event, say: Say, alive: Callable[[], None]) -> list[float]:
     lags: list[float] = []
     until, told = time.monotonic() + seconds, 0.0
     with State(config.target, config.pipeline.name) as state:
         while time.monotonic() < until and not stop.wait(0.25):
+            alive()
             progress = state.read().progress
             if progress is not None and progress.cut_no:
                 lags.append(max(0.0, time.time() - progress.source_ts_us / 1e6))

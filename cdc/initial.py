@@ -13,7 +13,7 @@ import uuid
 from cdc import codec, envelope
 from cdc.capture import Capture, Stream
 from cdc.catalog import Catalog
-from cdc.chunks import TableReader, exact
+from cdc.chunks import TableReader
 from cdc.config import SourceConfig
 from cdc.control import Copy
 from cdc.keyrange import KeyRange
@@ -24,16 +24,15 @@ from cdc.topic import Idle
 def copy_tables(capture: Capture, source: SourceConfig, catalog: Catalog, breathe: Idle) -> Position:
     """Publish every row of every followed table; the position Q from which the copy is consistent."""
     for stream in capture.streams():
-        engine = catalog.engine(stream.table)
-        reader = TableReader(source, catalog.flavour, stream.table, engine)
+        reader = TableReader(source, catalog, stream.table)
         try:
-            _copy(capture, stream, reader, catalog, engine, breathe)
+            _copy(capture, stream, reader, catalog, breathe)
         finally:
             reader.close()
     return catalog.written_position()
 
 
-def _copy(capture: Capture, stream: Stream, reader: TableReader, catalog: Catalog, engine: str, breathe: Idle) -> None:
+def _copy(capture: Capture, stream: Stream, reader: TableReader, catalog: Catalog, breathe: Idle) -> None:
     stamp = _stamp(capture, stream, catalog)
 
     def encode(block: bytearray, start: int, end: int) -> int:
@@ -49,7 +48,7 @@ def _copy(capture: Capture, stream: Stream, reader: TableReader, catalog: Catalo
         for _ in reader.pieces(None, encode_and_send):
             breathe()
         return
-    with exact(reader, catalog, engine) as position:
+    with reader.exact() as position:
         capture.announce(Copy(capture.epoch, capture.next_cut, stream.table.db, stream.table.name, position, uuid.uuid4().hex))
         reader.read(KeyRange(), encode)  # nothing is sent while the table may be locked: sending can block
     capture.copied(0)

@@ -10,14 +10,13 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from cdc import codec, envelope
 from cdc.catalog import Catalog
-from cdc.chunks import TableReader, exact
-from cdc.config import SourceConfig
 from cdc.errors import CdcError, Refused
 from cdc.keyrange import Bound, KeyRange
 from cdc.lifecycle import State
@@ -29,6 +28,26 @@ CHUNK_SECONDS = 1.0
 CHUNK_BYTES = 32 << 20
 _WRITE_BYTES = 256 << 10
 
+Consume = Callable[[bytearray, int, int], int]
+"""Takes a buffer with row packets in [start, end); returns how many bytes it used up."""
+
+
+class Piece(Protocol):
+    """A key range that was read."""
+
+    @property
+    def range(self) -> KeyRange: ...
+
+
+class Reader(Protocol):
+    """Reads one table of the source; `cdc.chunks.TableReader` is one."""
+
+    def pieces(self, after: Bound | None, consume: Consume) -> Iterator[Piece]: ...
+    def read(self, piece: KeyRange, consume: Consume) -> None: ...
+    def exact(self) -> AbstractContextManager[Position]: ...
+    def close(self) -> None: ...
+
+
 Report = Callable[[str, int, int], None]
 """A table, the rows of it that are in the target, and how many there are by estimate."""
 
@@ -38,7 +57,6 @@ class _Work:
     """One table to load."""
 
     table: Table
-    engine: str
     estimate: int
     rows: codec.RowPlan
     values: codec.ValuePlan
@@ -67,8 +85,8 @@ class _Work:
 class Copier:
     """Loads tables through the target's loader connections; raises what stops all, marks refused what stops one."""
 
-    def __init__(self, source: SourceConfig, catalog: Catalog, target: Any, breathe: Callable[[], None], report: Report) -> None:
-        self._source, self._catalog, self._target = source, catalog, target
+    def __init__(self, catalog: Catalog, read: Callable[[Table], Reader], target: Any, breathe: Callable[[], None], report: Report) -> None:
+        self._catalog, self._read, self._target = catalog, read, target
         self._breathe, self._report = breathe, report
         self._lock = threading.Lock()  # guards the target's main connection and the catalog
         self._errors: list[BaseException] = []
@@ -91,7 +109,7 @@ class Copier:
         key = envelope.key_schema(prefix, table)
         values = codec.ValuePlan(envelope.value_schema(prefix, table, catalog.flavour), key)
         state: TableState = self._target.create_table(values)
-        return _Work(table, catalog.engine(table), catalog.row_estimate(table), codec.RowPlan(table), values, state)
+        return _Work(table, catalog.row_estimate(table), codec.RowPlan(table), values, state)
 
     def _floor(self, stored: Stored) -> tuple[Position, bool]:
         """P, and whether loads under way must start again because the log no longer reaches back to theirs."""
@@ -136,7 +154,7 @@ class Copier:
     def _table(self, work: _Work, loader: Any, floor: Position, again: bool) -> None:
         with self._lock:
             work.load = self._target.begin_load(work.values, floor, again=again)
-        reader = TableReader(self._source, self._catalog.flavour, work.table, work.engine)
+        reader = self._read(work.table)
         try:
             if work.table.key:
                 self._keyed(work, reader, loader)
@@ -147,7 +165,7 @@ class Copier:
         finally:
             reader.close()
 
-    def _keyed(self, work: _Work, reader: TableReader, loader: Any) -> None:
+    def _keyed(self, work: _Work, reader: Reader, loader: Any) -> None:
         done: list[Chunk] = list(work.load.done)
         work.read = sum(chunk.rows for chunk in done)
         if done and done[-1].high is None:
@@ -170,9 +188,9 @@ class Copier:
             done.append(Chunk(number))
             self._report(work.table.qualified, work.read, work.estimate)
 
-    def _keyless(self, work: _Work, reader: TableReader, loader: Any) -> None:
-        with Catalog(self._source) as catalog, loader.chunk(work.load, Chunk(0)) as writer:
-            with exact(reader, catalog, work.engine) as position:
+    def _keyless(self, work: _Work, reader: Reader, loader: Any) -> None:
+        with loader.chunk(work.load, Chunk(0)) as writer:
+            with reader.exact() as position:
                 reader.read(KeyRange(), work.transcode)
             work.hand_over(writer)
         with self._lock:
