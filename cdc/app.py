@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import cdc
-from cdc import codec, doctor as examination, initial, logs, status as questions
+from cdc import codec, initial, logs
 from cdc import demo as demonstration
+from cdc import doctor as examination
+from cdc import status as questions
 from cdc.binlog import BinlogReader
 from cdc.capture import Capture, Counters, Restart
 from cdc.catalog import Catalog
@@ -20,7 +22,8 @@ from cdc.chunks import TableReader
 from cdc.config import Config
 from cdc.direct import DirectLog
 from cdc.errors import Refused, Retry
-from cdc.kafka import KafkaBroker, KafkaReader, KafkaWriter, topic_registry
+from cdc.kafka import KafkaReader, KafkaWriter
+from cdc.kafka_broker import KafkaBroker, topic_registry
 from cdc.metrics import Metrics
 from cdc.model import Table
 from cdc.mysql import connect
@@ -28,7 +31,7 @@ from cdc.progress import Stored
 from cdc.schemas import HttpRegistry, Registry
 from cdc.state import State
 from cdc.state import connect as state_connect
-from cdc.supervise import Parts, Stopped, supervise
+from cdc.supervise import Parts, supervise
 from cdc.topic import Idle, Writer
 from sinks.apply import Apply, Rewound
 from sinks.apply import Counters as Applied
@@ -89,7 +92,12 @@ def apply(config: Config, stop: threading.Event) -> Document:
 def snapshot(config: Config, stop: threading.Event, progress: Report) -> Document:
     """Copy the tables into the target, once."""
     if config.snapshot.through == "topics":
-        raise Refused("snapshot_through", "snapshot.through", 'is "topics": capture makes the copy, there is nothing to do here', "start cdc capture and cdc apply")
+        raise Refused(
+            "snapshot_through",
+            "snapshot.through",
+            'is "topics": capture makes the copy, there is nothing to do here',
+            "start cdc capture and cdc apply",
+        )
     started, complete = time.monotonic(), [False]
     with _metrics(config) as metrics, closing(PostgresTarget(config.target, config.pipeline.name)) as target:
 
@@ -105,22 +113,39 @@ def snapshot(config: Config, stop: threading.Event, progress: Report) -> Documen
 
 def _loaded(config: Config, stored: Stored, complete: bool, seconds: float) -> Document:
     tables = [
-        {"source": f"{s.db}.{s.table}", "target": f"{s.target_schema}.{s.target_table}", "state": str(s.state), "rows": s.rows_loaded, "reason": s.reason}
+        {
+            "source": f"{s.db}.{s.table}",
+            "target": f"{s.target_schema}.{s.target_table}",
+            "state": str(s.state),
+            "rows": s.rows_loaded,
+            "reason": s.reason,
+        }
         for s in stored.tables.values()
     ]
     position = stored.progress.position.to_json() if stored.progress else None
     rows = sum(s.rows_loaded for s in stored.tables.values())
-    return {"pipeline": config.pipeline.name, "complete": complete, "position": position, "rows": rows, "seconds": seconds, "tables": tables}
+    return {
+        "pipeline": config.pipeline.name,
+        "complete": complete,
+        "position": position,
+        "rows": rows,
+        "seconds": seconds,
+        "tables": tables,
+    }
 
 
 def _needs_kafka(config: Config, command: str) -> None:
     if config.transport.kind != "kafka":
-        raise Refused("transport", "transport.kind", f'cdc {command} is one half of a pipeline over "kafka"', 'use cdc run, or set kind = "kafka"')
+        raise Refused(
+            "transport", "transport.kind", f'cdc {command} is one half of a pipeline over "kafka"', 'use cdc run, or set kind = "kafka"'
+        )
 
 
 @contextmanager
 def _metrics(config: Config) -> Iterator[Metrics]:
-    metrics = Metrics(config.pipeline.name, transport=config.transport.kind, codec=codec.KIND, version=cdc.__version__, prefix=config.transport.prefix)
+    metrics = Metrics(
+        config.pipeline.name, transport=config.transport.kind, codec=codec.KIND, version=cdc.__version__, prefix=config.transport.prefix
+    )
     endpoint = metrics.serve(config.metrics.listen)
     try:
         yield metrics
@@ -155,7 +180,9 @@ def _selected(config: Config, catalog: Catalog) -> list[Table]:
             raise Refused(finding.code, finding.place, finding.rule, finding.hint_sql)
     tables = catalog.tables(config.source.tables, config.source.exclude)
     if not tables:
-        raise Refused("no_tables", "source.tables", f"{', '.join(config.source.tables)} matches no table", "patterns are db.table with * and ?")
+        raise Refused(
+            "no_tables", "source.tables", f"{', '.join(config.source.tables)} matches no table", "patterns are db.table with * and ?"
+        )
     return tables
 
 
@@ -226,7 +253,9 @@ def _capture(config: Config, writer: Writer, parts: Parts, metrics: Metrics, rea
         selects = catalog.selection(config.source.tables, config.source.exclude)
         if restart.copying:
             stage.copied_all(initial.copy_tables(stage, config.source, catalog, parts.breathe))
-    reader = BinlogReader(config.source, config.source.server_id, restart.position, heartbeat_seconds=config.source.heartbeat_seconds, wants=stage.wants)
+    reader = BinlogReader(
+        config.source, config.source.server_id, restart.position, heartbeat_seconds=config.source.heartbeat_seconds, wants=stage.wants
+    )
     with closing(reader):
         metrics.state("capture", "streaming")
         ready()
@@ -272,7 +301,9 @@ def _apply(config: Config, stage: Apply, stored: Stored, parts: Parts, metrics: 
     try:
         stage.run(stored, parts.stopped, config.apply.max_delay_seconds)
     except Rewound:
-        raise Retry("rewound", f"pipeline {config.pipeline.name}", "capture began again below pieces that were not committed", "nothing is lost") from None
+        raise Retry(
+            "rewound", f"pipeline {config.pipeline.name}", "capture began again below pieces that were not committed", "nothing is lost"
+        ) from None
 
 
 # -- questions ----------------------------------------------------------------------------------------------------------
@@ -301,7 +332,9 @@ def reconcile(config: Config, tables: Sequence[str], repair: bool, report_dir: P
     started = datetime.now(UTC)
     with Catalog(config.source) as catalog, State(config.target, config.pipeline.name) as state:
         position = catalog.written_position().to_json()
-        results = [_verified(config, catalog, state, table) for table in catalog.tables(tables or config.source.tables, config.source.exclude)]
+        results = [
+            _verified(config, catalog, state, table) for table in catalog.tables(tables or config.source.tables, config.source.exclude)
+        ]
         document = report.document(config.pipeline.name, results, started, datetime.now(UTC), position)
         state.store_reconciliation(int(started.timestamp() * 1e6), report.differences(results), document)
     if report_dir is not None:
@@ -319,5 +352,7 @@ def _verified(config: Config, catalog: Catalog, state: State, table: Table) -> R
 
 def demo(*, source: str, transport: str, seconds: float, size: float, stop: threading.Event, progress: Report) -> Document:
     """Everything at work on this machine."""
-    commands = demonstration.Commands(lambda config: snapshot(config, stop, progress), lambda config, folder: reconcile(config, (), False, folder))
+    commands = demonstration.Commands(
+        lambda config: snapshot(config, stop, progress), lambda config, folder: reconcile(config, (), False, folder)
+    )
     return demonstration.demo(commands, source, transport, seconds, size, stop)

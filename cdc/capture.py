@@ -91,8 +91,12 @@ class Stream:
         if shape.fingerprint in self._shapes:
             return
         if shape.table() != self.table:
-            raise Halt("schema_changed", self.table.qualified, "the table's columns are not those that were copied",
-                       "schema changes are not followed yet: drop the pipeline's target tables and state, and copy again")
+            raise Halt(
+                "schema_changed",
+                self.table.qualified,
+                "the table's columns are not those that were copied",
+                "schema changes are not followed yet: drop the pipeline's target tables and state, and copy again",
+            )
         self._shapes.add(shape.fingerprint)
 
 
@@ -126,8 +130,12 @@ class Capture:
         ends = self._follow(restart)
         if restart is None:
             if any(ends.values()):
-                raise Halt("no_cut", f"topics {self.prefix}.*", "hold records, but the control topic has no cut to go on from",
-                           "give the pipeline another transport.prefix, or delete its topics")
+                raise Halt(
+                    "no_cut",
+                    f"topics {self.prefix}.*",
+                    "hold records, but the control topic has no cut to go on from",
+                    "give the pipeline another transport.prefix, or delete its topics",
+                )
             restart = first()
         self._begin(restart, ends)
         return restart
@@ -135,7 +143,9 @@ class Capture:
     def _from_history(self) -> Restart | None:
         entries = [(offset, control.from_document(doc, offset)) for offset, doc in self.writer.control()]
         if not any(offset == self._epoch for offset, _ in entries):
-            raise Halt("control_topic", f"{self.prefix}.control", "the start record cannot be read back", "is the topic's cleanup.policy right?")
+            raise Halt(
+                "control_topic", f"{self.prefix}.control", "the start record cannot be read back", "is the topic's cleanup.policy right?"
+            )
         before = [(offset, entry) for offset, entry in entries if offset < self._epoch]
         found = control.restart_point(before, lambda p, n: self.writer.holds(p, *n))
         if found is None:
@@ -223,9 +233,21 @@ class Capture:
     def _stamp(self, stream: Stream, event: Rows) -> codec.Stamp:
         gtid = self._transaction if self._transaction and not self._transaction.startswith("file=") else None
         return envelope.stamp(
-            stream.followed.key_schema or 0, stream.followed.value_schema, flavour=self.flavour, version=self.version, name=self.prefix,
-            ts_us=event.ts_us, snapshot="false", db=event.table.db, table=event.table.name, server_id=event.server_id, gtid=gtid,
-            file=event.file, pos=event.offset, transaction=self._transaction, now_us=time.time_ns() // 1000,
+            stream.followed.key_schema or 0,
+            stream.followed.value_schema,
+            flavour=self.flavour,
+            version=self.version,
+            name=self.prefix,
+            ts_us=event.ts_us,
+            snapshot="false",
+            db=event.table.db,
+            table=event.table.name,
+            server_id=event.server_id,
+            gtid=gtid,
+            file=event.file,
+            pos=event.offset,
+            transaction=self._transaction,
+            now_us=time.time_ns() // 1000,
         )
 
     def _commit(self, event: Commit, pending: bool) -> None:
@@ -251,8 +273,12 @@ class Capture:
             if self.position is not None and not self._total:  # a cut inside a transaction would name a part of it
                 self._cut_here(self.position, self.counters.source_ts_us)
             names = ", ".join(f"{db}.{table}" if table else db for db, table in verdict.tables) or event.db
-            raise Halt("statement_unsupported", f"{names} at {event.transaction}", _REASONS[verdict.reason],
-                       "everything before it is published; exclude the table, or copy all into a fresh pipeline")
+            raise Halt(
+                "statement_unsupported",
+                f"{names} at {event.transaction}",
+                _REASONS[verdict.reason],
+                "everything before it is published; exclude the table, or copy all into a fresh pipeline",
+            )
 
     # -- the initial copy through the topics ---------------------------------------------------------------------------
 

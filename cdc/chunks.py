@@ -93,7 +93,7 @@ class TableReader:
     def _next_bound(self, after: Bound | None) -> Bound | None:
         # Reads self._rows entries of the key's index and nothing else; the LIMIT starts at `after`, never at the table's start.
         sql = (
-            f"SELECT {bound_list(self.table)} FROM {qualified(self.table)} WHERE {KeyRange(after).condition(self.table)} "  # noqa: S608
+            f"SELECT {bound_list(self.table)} FROM {qualified(self.table)} WHERE {KeyRange(after).condition(self.table)} "
             f"ORDER BY {key_list(self.table)} LIMIT {self._rows - 1}, 1"
         )
         with deciding(self._place), self._connection.cursor() as cursor:
@@ -103,7 +103,7 @@ class TableReader:
 
     def read(self, piece: KeyRange, consume: Consume) -> None:
         """Read one range at once; the whole table for KeyRange()."""
-        self.stream(f"SELECT {self._columns} FROM {qualified(self.table)} WHERE {piece.condition(self.table)}", consume)  # noqa: S608
+        self.stream(f"SELECT {self._columns} FROM {qualified(self.table)} WHERE {piece.condition(self.table)}", consume)
 
     def stream(self, sql: str, consume: Consume) -> None:
         """Run a SELECT and hand its row packets over as they arrive; the shape must stay that of the first SELECT."""
@@ -125,7 +125,7 @@ class TableReader:
         db, name = (v.encode().hex() for v in (self.table.db, self.table.name))
         rows = self.execute(
             "SELECT COALESCE(data_length, 0) FROM information_schema.tables "
-            f"WHERE table_schema = CONVERT(X'{db}' USING utf8mb4) AND table_name = CONVERT(X'{name}' USING utf8mb4)"  # noqa: S608
+            f"WHERE table_schema = CONVERT(X'{db}' USING utf8mb4) AND table_name = CONVERT(X'{name}' USING utf8mb4)"
         )
         return int(rows[0][0]) if rows else 0
 
@@ -142,8 +142,12 @@ class TableReader:
             return
         size = self._data_bytes()
         if size > KEYLESS_BYTES:
-            raise Refused("keyless_too_large", self._place, f"has no primary key and {size} bytes, and would be locked while it is read",
-                          "give it a primary key, or exclude it")
+            raise Refused(
+                "keyless_too_large",
+                self._place,
+                f"has no primary key and {size} bytes, and would be locked while it is read",
+                "give it a primary key, or exclude it",
+            )
         self.execute(f"LOCK TABLES {qualified(self.table)} READ")
         try:
             with Catalog(self._source) as catalog:

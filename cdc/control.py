@@ -151,7 +151,9 @@ def from_document(document: Document, offset: int) -> Entry:
                 fields[name] = read(fields[name])
         return make(**fields)
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise Malformed("control_record", f"control offset {offset}", "is not a control record", "is transport.prefix another pipeline's?") from None
+        raise Malformed(
+            "control_record", f"control offset {offset}", "is not a control record", "is transport.prefix another pipeline's?"
+        ) from None
 
 
 _KINDS: Mapping[str, Callable[..., Entry]] = {"start": Start, "base": Base, "cut": Cut, "copy": Copy}
@@ -184,7 +186,9 @@ class Ledger:
         return any(isinstance(other, Base) and other.epoch > entry.epoch and other.cut_no < entry.cut_no for _, other in self.entries)
 
 
-def restart_point(records: Iterable[tuple[int, Entry]], holds: Callable[[Partition, Named], bool]) -> tuple[Base | Cut, dict[Partition, Named]] | None:
+def restart_point(
+    records: Iterable[tuple[int, Entry]], holds: Callable[[Partition, Named], bool]
+) -> tuple[Base | Cut, dict[Partition, Named]] | None:
     """The newest whole cut (or base) that counts and whose named records are still held, with those records; None: no history.
 
     Older ones are tried when a broker lost acknowledged records.

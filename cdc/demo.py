@@ -44,7 +44,9 @@ def demo(commands: Commands, source: str, transport: str, seconds: float, size: 
     """Run everything for `seconds` of work; the document of `cdc demo`."""
     say = _teller()
     with tempfile.TemporaryDirectory(prefix="cdc-demo-") as folder:
-        say(f"starting {source}, PostgreSQL{' and Kafka' if transport == 'kafka' else ''} as local processes (installed first if they are missing)")
+        say(
+            f"starting {source}, PostgreSQL{' and Kafka' if transport == 'kafka' else ''} as local processes (installed first if they are missing)"
+        )
         with stack.lent(Path(folder) / "stack", source=source, kafka=transport == "kafka", databases=(_DATABASE,)) as servers:
             config = _config(servers, Path(folder))
             rows = _practice(servers, size, say)
@@ -64,7 +66,12 @@ def _config(servers: stack.Stack, folder: Path) -> Config:
 
 
 def _connection(servers: stack.Stack) -> Document:
-    return {"host": servers.source.host, "port": servers.source.port, "user": "root", "password": servers.environ["CDC_SOURCE_ADMIN_PASSWORD"]}
+    return {
+        "host": servers.source.host,
+        "port": servers.source.port,
+        "user": "root",
+        "password": servers.environ["CDC_SOURCE_ADMIN_PASSWORD"],
+    }
 
 
 def _practice(servers: stack.Stack, size: float, say: Say) -> int:
@@ -76,7 +83,9 @@ def _practice(servers: stack.Stack, size: float, say: Say) -> int:
     return sum(loaded.values())
 
 
-def _work(commands: Commands, servers: stack.Stack, config: Config, folder: Path, seconds: float, stop: threading.Event, say: Say) -> Document:
+def _work(
+    commands: Commands, servers: stack.Stack, config: Config, folder: Path, seconds: float, stop: threading.Event, say: Say
+) -> Document:
     from examples import opendental  # noqa: PLC0415
 
     closing = threading.Event()
@@ -86,7 +95,9 @@ def _work(commands: Commands, servers: stack.Stack, config: Config, folder: Path
     try:
         say(f"people start to work ({RATE:g} changes a second); the tables are copied meanwhile")
         copied = commands.snapshot(config)
-        say(f"copied {copied['rows']} rows of {len(copied['tables'])} tables in {copied['seconds']:.1f} s; from here on every change streams")
+        say(
+            f"copied {copied['rows']} rows of {len(copied['tables'])} tables in {copied['seconds']:.1f} s; from here on every change streams"
+        )
         with _streaming(config, folder, servers) as alive:
             lags = _watch(config, seconds, stop, say, alive)
             closing.set()
@@ -120,7 +131,7 @@ def _streaming(config: Config, folder: Path, servers: stack.Stack) -> Iterator[C
 def _start(name: str, folder: Path, environ: dict[str, str]) -> subprocess.Popen[bytes]:
     with (folder / f"{name}.log").open("wb") as log:
         command = [sys.executable, "-m", "cdc.cli", "--config", str(folder / "pipeline.toml"), name]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **environ})  # noqa: S603
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **environ})
 
 
 def _watch(config: Config, seconds: float, stop: threading.Event, say: Say, alive: Callable[[], None]) -> list[float]:

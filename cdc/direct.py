@@ -26,7 +26,9 @@ class DirectLog:
     because capture writes a partial cut for each piece and the sink releases what it has applied.
     """
 
-    def __init__(self, prefix: str, *, first_control: int = 0, partitions: int = 1, limit_bytes: int = 64 << 20, idle: Idle | None = None) -> None:
+    def __init__(
+        self, prefix: str, *, first_control: int = 0, partitions: int = 1, limit_bytes: int = 64 << 20, idle: Idle | None = None
+    ) -> None:
         self.control_topic = control_topic(prefix)
         self._partitions, self._limit, self._idle = partitions, limit_bytes, idle
         self._changed = threading.Condition()

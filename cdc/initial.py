@@ -58,7 +58,19 @@ def _stamp(capture: Capture, stream: Stream, catalog: Catalog) -> codec.Stamp:
     now_us = time.time_ns() // 1000
     followed, at = stream.followed, capture.position
     return envelope.stamp(
-        followed.key_schema or 0, followed.value_schema, flavour=capture.flavour, version=capture.version, name=capture.prefix,
-        ts_us=now_us, snapshot="true", db=followed.db, table=followed.table, server_id=catalog.server_id, gtid=None,
-        file=at.file if at else "", pos=at.offset if at else 0, transaction=None, now_us=now_us,
+        followed.key_schema or 0,
+        followed.value_schema,
+        flavour=capture.flavour,
+        version=capture.version,
+        name=capture.prefix,
+        ts_us=now_us,
+        snapshot="true",
+        db=followed.db,
+        table=followed.table,
+        server_id=catalog.server_id,
+        gtid=None,
+        file=at.file if at else "",
+        pos=at.offset if at else 0,
+        transaction=None,
+        now_us=now_us,
     )

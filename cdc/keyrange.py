@@ -76,7 +76,9 @@ def literal(column: Column, raw: bytes) -> str:
         return f"X'{raw.hex()}'"
     if column.type in _TEXT:
         return f"_{column.charset} X'{raw.hex()}'"
-    raise Halt("key_type", f"column {column.name}", f"a key of type {column.type} cannot be walked in pieces", "copy the table without a key range")
+    raise Halt(
+        "key_type", f"column {column.name}", f"a key of type {column.type} cannot be walked in pieces", "copy the table without a key range"
+    )
 
 
 def bound(table: Table, values: Sequence[bytes]) -> Bound:

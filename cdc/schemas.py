@@ -100,13 +100,15 @@ class HttpRegistry:
 
     def _call(self, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._url + path, data, {"Content-Type": "application/vnd.schemaregistry.v1+json"})  # noqa: S310 - the scheme is checked by the configuration
+        request = urllib.request.Request(self._url + path, data, {"Content-Type": "application/vnd.schemaregistry.v1+json"})
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:
                 return dict(json.load(answer))
         except urllib.error.HTTPError as e:
             if e.code >= 500:
                 raise Retry("registry_error", self._url + path, f"HTTP {e.code}", "the registry is busy or broken") from None
-            raise Refused("registry_refused", self._url + path, f"HTTP {e.code}", "is this a Confluent-compatible registry that accepts the schema?") from None
+            raise Refused(
+                "registry_refused", self._url + path, f"HTTP {e.code}", "is this a Confluent-compatible registry that accepts the schema?"
+            ) from None
         except (urllib.error.URLError, OSError) as e:
             raise Retry("registry_unreachable", self._url, type(e).__name__, "is transport.registry right, and the registry up?") from None

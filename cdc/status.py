@@ -109,7 +109,9 @@ def _behind(stored: Stored, selected: set[tuple[str, str]], wanted: Position) ->
         state = stored.tables.get((db, table))
         kind = state.state if state else State.NEW
         if kind not in SHOWN_AS_CONSISTENT:
-            found.append({"table": f"{db}.{table}", "state": str(kind), "reason": state.reason if state and state.reason else "is not consistent"})
+            found.append(
+                {"table": f"{db}.{table}", "state": str(kind), "reason": state.reason if state and state.reason else "is not consistent"}
+            )
         elif not covered:
             found.append({"table": f"{db}.{table}", "state": str(kind), "reason": "changes of the source are not applied yet"})
     return found

@@ -15,7 +15,7 @@ _LONGEST_WAIT_SECONDS = 15.0
 _HEALTHY_SECONDS = 60.0
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for the end while we waited
+class Stopped(Exception):
     """The wish to end, raised where work waits."""
 
 

@@ -172,8 +172,12 @@ class Apply:
             name = (followed.db, followed.table)
             frame = self._know(followed.key_schema, followed.value_schema)
             if name not in self._states and not base.copying:
-                raise Halt("table_not_copied", f"{followed.db}.{followed.table}", "is followed by capture and was never copied",
-                           "tables cannot be added to a running pipeline yet: exclude it, or start a new pipeline")
+                raise Halt(
+                    "table_not_copied",
+                    f"{followed.db}.{followed.table}",
+                    "is followed by capture and was never copied",
+                    "tables cannot be added to a running pipeline yet: exclude it, or start a new pipeline",
+                )
             if name not in self._states:
                 self._states[name] = self.target.create_table(self._plan(frame))
             self._change(*name, schema={"key_schema": followed.key_schema, "value_schema": followed.value_schema})
@@ -203,5 +207,5 @@ class Apply:
         return opened
 
 
-class Rewound(Exception):  # noqa: N818 - not an error: the owner opens the target again and goes on from what it stores
+class Rewound(Exception):
     """Uncommitted pieces were rolled back because capture began again below them."""

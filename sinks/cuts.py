@@ -186,9 +186,12 @@ class Cuts:
         self.at.offsets[partition] = named.offset + 1
         batch.rows += len(changes.values) - before
         if self.at.numbers[partition] != named.seq:
-            raise Halt("records_missing", f"{partition[0]}:{partition[1]} offset {named.offset}",
-                       f"the cut names number {named.seq}, the partition has {self.at.numbers[partition]}",
-                       "the broker lost acknowledged records: restart capture, it goes back to what the broker still holds")
+            raise Halt(
+                "records_missing",
+                f"{partition[0]}:{partition[1]} offset {named.offset}",
+                f"the cut names number {named.seq}, the partition has {self.at.numbers[partition]}",
+                "the broker lost acknowledged records: restart capture, it goes back to what the broker still holds",
+            )
 
     def _accept(self, partition: Partition, messages: list[Message], epoch: int, changes: Changes) -> int:
         seq = self.at.numbers.get(partition, 0)
@@ -200,8 +203,12 @@ class Cuts:
                 continue
             seq += 1
             if row[1] != seq:
-                raise Halt("hole", f"{partition[0]}:{partition[1]} offset {message.offset}", f"number {row[1]} follows {seq - 1}",
-                           "records were lost in the topic: copy the table again")
+                raise Halt(
+                    "hole",
+                    f"{partition[0]}:{partition[1]} offset {message.offset}",
+                    f"number {row[1]} follows {seq - 1}",
+                    "records were lost in the topic: copy the table again",
+                )
             if checking and self._applied(partition[0], message.value or b"", row):
                 self.void["applied"] += 1
                 continue
@@ -230,8 +237,12 @@ class Cuts:
         if self.at.position is None:
             self.at.position = base.position
         elif not self.at.position.covers(base.position):
-            raise Halt("base_beyond", f"base of epoch {base.epoch}", "capture begins beyond what the target has applied",
-                       "changes between the two would be lost: copy the tables again")
+            raise Halt(
+                "base_beyond",
+                f"base of epoch {base.epoch}",
+                "capture begins beyond what the target has applied",
+                "changes between the two would be lost: copy the tables again",
+            )
         if not base.position.covers(self.at.position):
             self._skip_until = self.at.position
         self.at.epoch = base.epoch

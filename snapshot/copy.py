@@ -209,5 +209,5 @@ class Copier:
             raise _Abandoned
 
 
-class _Abandoned(Exception):  # noqa: N818
+class _Abandoned(Exception):
     """Another thread failed; its error is the one that counts."""

@@ -107,16 +107,19 @@ def test_a_restart_goes_back_to_what_the_broker_still_holds() -> None:
     )
     broker = held((P, 0, 0, 1), (Q, 0, 0, 1))
     found = restart_point(entries, lambda p, n: (p, n) in broker)
-    assert found is not None and position(1) == found[0].position
+    assert found is not None
+    assert position(1) == found[0].position
     found = restart_point(entries, lambda p, n: (p, n) in held((P, 0, 0, 1), (P, 1, 0, 2)))
-    assert found is not None and position(0) == found[0].position, "the base names nothing, so it is always held"
+    assert found is not None
+    assert position(0) == found[0].position, "the base names nothing, so it is always held"
 
 
 def test_a_partial_cut_is_never_a_restart_point() -> None:
     """It ends no consistent state."""
     entries = at_offsets(start(), base(0, 0, 0), cut(0, 1, 1, full=True), cut(0, 2, 1, partial=True))
     found = restart_point(entries, lambda p, n: True)
-    assert found is not None and 1 == found[0].cut_no
+    assert found is not None
+    assert 1 == found[0].cut_no
 
 
 def test_a_torn_copy_through_the_topics_begins_again_at_its_base() -> None:
@@ -124,7 +127,8 @@ def test_a_torn_copy_through_the_topics_begins_again_at_its_base() -> None:
     entries = at_offsets(start(), base(0, 0, 3, copying=True), cut(0, 1, 3, partial=True, p0=Named(9, 0, 10)))
     found = restart_point(entries, lambda p, n: True)
     assert found is not None
-    assert isinstance(found[0], Base) and found[0].copying
+    assert isinstance(found[0], Base)
+    assert found[0].copying
     assert (position(3), {}) == (found[0].position, found[1])
 
 
@@ -132,7 +136,8 @@ def test_a_void_cut_is_never_a_restart_point() -> None:
     """A zombie's cut after a later start, and a cut that a later base went below, are passed over."""
     entries = at_offsets(start(), base(0, 0, 0), cut(0, 1, 1, full=True), cut(0, 2, 2), start("b"), base(4, 1, 1), cut(0, 3, 3))
     found = restart_point(entries, lambda p, n: True)
-    assert found is not None and (4, position(1)) == (found[0].epoch, found[0].position)
+    assert found is not None
+    assert (4, position(1)) == (found[0].epoch, found[0].position)
 
 
 def test_no_history_is_no_restart_point() -> None:

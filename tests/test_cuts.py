@@ -239,7 +239,9 @@ def test_pieces_are_partial_until_the_whole_cut_and_never_mixed_with_it() -> Non
     topics.cut(epoch, 3, 2, p0=(topics.put(P, value(epoch, 3, 2)), 3))
     assembly = cuts()
     assembly.feed(topics.messages)
-    assert [f"base {epoch}", f"cut 1: {epoch} 1 c 0-1-1", f"partial 2: {epoch} 2 c 0-1-2", f"cut 3: {epoch} 3 c 0-1-2"] == everything(assembly)
+    assert [f"base {epoch}", f"cut 1: {epoch} 1 c 0-1-1", f"partial 2: {epoch} 2 c 0-1-2", f"cut 3: {epoch} 3 c 0-1-2"] == everything(
+        assembly
+    )
 
 
 def test_no_batch_crosses_a_base() -> None:

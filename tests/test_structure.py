@@ -21,7 +21,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "floor": ("", "errors", "model", "position", "types", "columns", "config", "configfile", "settings", "metrics", "lifecycle", "logs",
               "stopping", "digest", "progress"),
     "codec": ("codec", "codec.*"),
-    "wire": ("envelope", "schemas", "topic", "control", "direct", "kafka", "state", "state_*", "mysql", "catalog", "preflight", "keyrange"),
+    "wire": ("envelope", "schemas", "topic", "control", "direct", "kafka", "kafka_broker", "state", "state_*", "mysql", "catalog", "preflight", "keyrange"),
     "source": ("binlog", "binlog_*", "ddl", "chunks", "capture", "capture_*"),
     "face": ("app", "cli", "cli_output", "demo", "doctor", "initial", "status", "supervise", "web", "web.*", "stack", "stack.*"),
 }  # fmt: skip
@@ -31,7 +31,7 @@ COMPOSER = "cdc.app"
 IMPORTERS = {
     "pymysql": ("cdc/binlog*.py", "cdc/catalog.py", "cdc/chunks.py", "cdc/mysql.py", "snapshot/source.py"),
     "pymysqlreplication": ("cdc/binlog*.py",),
-    "confluent_kafka": ("cdc/kafka.py",),
+    "confluent_kafka": ("cdc/kafka*.py",),
     "psycopg": ("cdc/state.py", "sinks/postgres*.py"),
 }
 

@@ -11,7 +11,8 @@ import pytest
 
 from cdc.direct import DirectLog
 from cdc.errors import CdcError, Halt
-from cdc.kafka import KafkaBroker, KafkaReader, KafkaWriter, topic_registry
+from cdc.kafka import KafkaReader, KafkaWriter
+from cdc.kafka_broker import KafkaBroker, topic_registry
 from cdc.model import Message, Record
 from cdc.supervise import Stopped
 from cdc.topic import Partition, Reader, Writer

@@ -1,0 +1,243 @@
+"""A cluster of brokers: its address and settings, its topics, what it reports in the background, and the schemas topic.
+
+No Kafka transactions: librdkafka lacks KIP-890, and the protocol of numbers and cuts does not need them
+(docs/decisions/001-protocol.md). Settings: https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka import Message as KafkaMessage
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
+
+from cdc.errors import CdcError, Halt, Refused, Retry
+from cdc.schemas import Registry, TopicRegistry
+from cdc.topic import Idle, schemas_topic
+
+RETENTION_MS = 7 * 24 * 3600 * 1000
+MAX_MESSAGE_BYTES = 32 << 20
+_CALL_SECONDS = 10.0
+_PRODUCER = {
+    "enable.idempotence": True,
+    "enable.gapless.guarantee": True,
+    "acks": "all",
+    "message.timeout.ms": 0,
+    "linger.ms": 0,
+    "batch.num.messages": 50_000,
+    "batch.size": 1 << 20,
+    "compression.type": "lz4",
+    "queue.buffering.max.messages": 0,
+    "queue.buffering.max.kbytes": 2_097_151,
+    "message.max.bytes": MAX_MESSAGE_BYTES,
+}
+_CONSUMER = {
+    "auto.offset.reset": "error",
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "isolation.level": "read_uncommitted",
+    "fetch.wait.max.ms": 100,
+    "fetch.queue.backoff.ms": 5,
+    "fetch.error.backoff.ms": 50,
+    "queued.max.messages.kbytes": 65_536,
+    "fetch.message.max.bytes": 4 << 20,
+    "fetch.max.bytes": MAX_MESSAGE_BYTES + (1 << 20),
+    "receive.message.max.bytes": MAX_MESSAGE_BYTES + (2 << 20),
+}
+DATA_TOPIC = {"cleanup.policy": "delete", "retention.ms": str(RETENTION_MS), "max.message.bytes": str(MAX_MESSAGE_BYTES)}
+CONTROL_TOPIC = {"cleanup.policy": "compact", "min.compaction.lag.ms": str(RETENTION_MS)}
+_SETUP_ERRORS = {
+    KafkaError._AUTHENTICATION: "broker_auth",
+    KafkaError._SSL: "broker_tls",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "broker_privilege",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "broker_privilege",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "broker_privilege",
+}
+
+
+class _Trouble:
+    """What librdkafka reported in the background: remembered, and raised where the owner can act on it."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._place = f"kafka {bootstrap}"
+        self._error: KafkaError | None = None
+        self.away_since: float | None = None
+
+    def __call__(self, error: KafkaError) -> None:
+        if error.fatal() or error.code() in _SETUP_ERRORS:
+            self._error = error
+        elif error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE):
+            self.away_since = self.away_since or time.monotonic()
+
+    def fail(self, error: KafkaError) -> None:
+        """A record that will never be acknowledged: nothing may be built on it."""
+        self._error = error
+
+    def check(self) -> None:
+        if self._error is not None:
+            raise translate(self._error, self._place)
+
+
+def translate(error: KafkaError, place: str) -> CdcError:
+    """The decision that goes with a librdkafka error."""
+    if error.code() in _SETUP_ERRORS:
+        return Refused(_SETUP_ERRORS[error.code()], place, error.name(), "check transport.kafka: security.protocol, sasl.*, ssl.*")
+    if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+        return Halt("offset_gone", place, "the broker no longer holds the offset that comes next", "copy the tables again")
+    if error.fatal() or error.code() == KafkaError._FATAL:
+        return Halt("producer_fatal", place, error.name(), "restart the process: it starts from the newest cut that the broker holds")
+    return Retry("broker_lost", place, error.name(), "the broker is away or busy")
+
+
+def _is_settling(error: BaseException) -> bool:
+    codes = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART)
+    return isinstance(error, KafkaException) and error.args[0].code() in codes
+
+
+def _settings(bootstrap: str, extra: Mapping[str, Any], own: Mapping[str, Any], trouble: _Trouble) -> dict[str, Any]:
+    return {"bootstrap.servers": bootstrap, "client.id": "cdc", "error_cb": trouble, "log_level": 2, **own, **extra}
+
+
+class KafkaBroker:
+    """What both ends share: the cluster's address, its topics, and reading a partition from A to B."""
+
+    def __init__(self, bootstrap: str, prefix: str, kafka: Mapping[str, Any], *, partitions: int = 1, idle: Idle | None = None) -> None:
+        self.bootstrap, self.prefix, self.partitions = bootstrap, prefix, partitions
+        self.place = f"kafka {bootstrap}"
+        self.trouble = _Trouble(bootstrap)
+        self._kafka, self._idle = dict(kafka), idle
+        self._admin = AdminClient(_settings(bootstrap, kafka, {}, self.trouble))
+        self._known: dict[str, int] = {}
+
+    def producer(self) -> Producer:
+        """An idempotent producer."""
+        return Producer(_settings(self.bootstrap, self._kafka, _PRODUCER, self.trouble))
+
+    def consumer(self) -> Consumer:
+        """A consumer that is assigned by hand and never joins a group."""
+        return Consumer(_settings(self.bootstrap, self._kafka, {**_CONSUMER, "group.id": f"cdc-{self.prefix}"}, self.trouble))
+
+    def breathe(self) -> None:
+        """Raise what happened in the background; let the owner stop."""
+        self.trouble.check()
+        if self._idle is not None:
+            self._idle()
+
+    def check(self) -> None:
+        """Refuse a broker that cannot be reached or does not let us in."""
+        try:
+            self._known = {name: len(topic.partitions) for name, topic in self._admin.list_topics(timeout=_CALL_SECONDS).topics.items()}
+        except KafkaException as e:
+            self.trouble.check()
+            raise Retry("broker_unreachable", self.place, e.args[0].name(), "is the broker up, and transport.bootstrap right?") from None
+
+    def prepare(self, topic: str, partitions: int, config: Mapping[str, str]) -> int:
+        """Make the topic unless it exists; its number of partitions."""
+        if topic not in self._known:
+            self.check()
+        if topic not in self._known:
+            self._create(topic, partitions, config)
+            self._known[topic] = partitions
+        return self._known[topic]
+
+    def _create(self, topic: str, partitions: int, config: Mapping[str, str]) -> None:
+        new = NewTopic(topic, num_partitions=partitions, replication_factor=-1, config=dict(config))
+        try:
+            self._admin.create_topics([new], operation_timeout=_CALL_SECONDS)[topic].result(timeout=3 * _CALL_SECONDS)
+        except KafkaException as e:
+            if e.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise translate(e.args[0], f"topic {topic}") from None
+
+    def exists(self, topic: str) -> bool:
+        """Whether the broker has this topic."""
+        if topic not in self._known:
+            self.check()
+        return topic in self._known
+
+    def watermarks(self, consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+        """The first offset held and the one that comes next; a topic just made may take a moment to have a leader."""
+        settling = Retrying(
+            retry=retry_if_exception(_is_settling), wait=wait_fixed(0.05), stop=stop_after_delay(_CALL_SECONDS), reraise=True
+        )
+        try:
+            low, high = settling(consumer.get_watermark_offsets, TopicPartition(topic, partition), timeout=_CALL_SECONDS)
+        except KafkaException as e:
+            raise translate(e.args[0], f"topic {topic}") from None
+        return int(low), int(high)
+
+    def read(self, consumer: Consumer, topic: str, partition: int, first: int, end: int) -> Iterator[KafkaMessage]:
+        """The records held in [first, end); first may be OFFSET_BEGINNING. Compaction may have left holes."""
+        if end <= 0:
+            return
+        consumer.assign([TopicPartition(topic, partition, first)])
+        while True:
+            for message in consumer.consume(10_000, 0.2):
+                error = message.error()
+                if error is not None:
+                    raise translate(error, f"topic {topic}")
+                if (message.offset() or 0) < end:
+                    yield message
+            where = consumer.position([TopicPartition(topic, partition)])[0].offset
+            if where >= end:
+                return
+            self.breathe()
+
+    def append(self, producer: Producer, topic: str, key: str, value: bytes) -> int:
+        """Append one record to partition 0; its offset once acknowledged."""
+        offsets: list[int] = []
+        producer.produce(topic, value, key.encode(), partition=0, on_delivery=self.noting(lambda m: offsets.append(int(m.offset() or 0))))
+        while not offsets:
+            producer.flush(1.0)
+            self.breathe()
+        return offsets[0]
+
+    def noting(self, acknowledged: Callable[[KafkaMessage], None]) -> Callable[[KafkaError | None, KafkaMessage], None]:
+        """A delivery callback: an error is remembered as fatal, anything else goes to `acknowledged`."""
+
+        def delivered(error: KafkaError | None, message: KafkaMessage) -> None:
+            if error is not None:
+                self.trouble.fail(error)
+            else:
+                acknowledged(message)
+
+        return delivered
+
+
+class SchemasTopic:
+    """The compacted topic behind `TopicRegistry`."""
+
+    def __init__(self, broker: KafkaBroker) -> None:
+        self._broker, self._topic = broker, schemas_topic(broker.prefix)
+        self._next = 0
+
+    def append(self, key: str, value: bytes) -> int:
+        """Append, acknowledged; its offset."""
+        return self._broker.append(self._broker.producer(), self._topic, key, value)
+
+    def held(self) -> Iterator[tuple[int, bytes]]:
+        """Every record held now and not given out before: offsets and schemas never change."""
+        self._broker.prepare(self._topic, 1, CONTROL_TOPIC)
+        consumer = self._broker.consumer()
+        try:
+            end = self._broker.watermarks(consumer, self._topic, 0)[1]
+            for message in self._broker.read(consumer, self._topic, 0, self._next or OFFSET_BEGINNING, end if end > self._next else 0):
+                yield int(message.offset() or 0), bytes(message.value() or b"")
+            self._next = end
+        finally:
+            consumer.close()
+
+
+def topic_registry(broker: KafkaBroker) -> Registry:
+    """The registry for those who run none."""
+    return TopicRegistry(SchemasTopic(broker))
