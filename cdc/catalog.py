@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -29,6 +30,8 @@ WHERE DELETE_RULE IN ('CASCADE', 'SET NULL') OR UPDATE_RULE IN ('CASCADE', 'SET 
 _DISGUISED_SQL = """
 SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, LOWER(DATA_TYPE) FROM information_schema.COLUMNS
 WHERE DATA_TYPE IN ('uuid', 'inet4', 'inet6') AND TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')"""
+_SNAPSHOT_TRIES = 10_000
+"""One try takes half a millisecond; a transaction is invisible for a few milliseconds after it is in the log."""
 _ANOTHER_SOURCE = "the source was restored, reset or replaced: copy the tables again"
 
 
@@ -149,16 +152,26 @@ class Catalog:
         return Position(self.flavour, self.server, canonical_gtids(self.flavour, gtids), file, offset)
 
     def _snapshot_position(self) -> Position:
+        """MariaDB: GTIDs first, then snapshots until one stands at or past the end that the log had after that.
+
+        A snapshot's own place is exact, but `BINLOG_GTID_POS` turns it into GTIDs by reading the file, and not past a large event.
+        """
+        written = self.written_position()
+        for _ in range(_SNAPSHOT_TRIES):
+            seen = self._snapshot(written)
+            if seen.covers(written):
+                moved = seen != written or str(self._one("SELECT @@GLOBAL.gtid_binlog_pos")) != written.gtids
+                return self._at(written.gtids) if moved else written
+        raise Retry("busy", self.place, "transactions stay invisible behind the log's end", "does a commit hang on the server?")
+
+    def _snapshot(self, written: Position) -> Position:
+        """Where a snapshot taken now stands in the log; its GTIDs are not told."""
         self._execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
         try:
             status = {name.lower(): value for name, value in self._all("SHOW STATUS LIKE 'binlog_snapshot_%'")}
         finally:
             self._execute("ROLLBACK")
-        file, offset = str(status.get("binlog_snapshot_file", "")), int(status.get("binlog_snapshot_position") or 0)
-        if not file:
-            raise Refused("log_off", self.place, "the server writes no binary log", "start it with log_bin")
-        gtids = status.get("binlog_snapshot_gtid_pos")
-        return self._at(self._gtids_at(file, offset) if gtids is None else str(gtids), file, offset)
+        return replace(written, file=str(status["binlog_snapshot_file"]), offset=int(status["binlog_snapshot_position"]))
 
     def _locked_position(self) -> Position:
         """MySQL without GTIDs: commits are held for the moment of reading the status."""
@@ -166,7 +179,7 @@ class Catalog:
             where = json.loads(self._one("SELECT LOCAL FROM performance_schema.log_status"))
             return self._at("", str(where["binary_log_file"]), int(where["binary_log_position"]))
         except Refused:
-            self._execute("FLUSH TABLES WITH READ LOCK")
+            self._execute("FLUSH TABLES WITH READ LOCK")  # the account may not read log_status
             try:
                 return self._at("", *self._log_end())
             finally:
@@ -195,11 +208,10 @@ class Catalog:
         renamed = self.flavour == "mysql" and preflight.version_of(self.version) >= (8, 2, 0)
         return self._all("SHOW BINARY LOG STATUS" if renamed else "SHOW MASTER STATUS")
 
-    def _gtids_at(self, file: str, offset: int) -> str:
+    def _gtids_at(self, file: str, offset: int) -> str | None:
+        """The server's GTIDs at a place of its log; None when it cannot tell (also: an event beyond max_allowed_packet before it)."""
         found = self._one("SELECT BINLOG_GTID_POS(%s, %s)", file, offset)
-        if found is None:
-            raise Halt("log_purged", f"{file}:{offset}", "the server has no such place in its log", _ANOTHER_SOURCE)
-        return str(found)
+        return None if found is None else canonical_gtids("mariadb", str(found))
 
     # A stored position, against this server
 
@@ -230,7 +242,7 @@ class Catalog:
         if self.flavour == "mysql":
             return not position.covers(self._at(str(self._one("SELECT @@GLOBAL.gtid_purged"))))
         oldest = next(iter(self._log_files()), "")
-        return not oldest or not position.covers(self._at(self._gtids_at(oldest, 4)))
+        return not oldest or not position.covers(self._at(self._gtids_at(oldest, 4) or ""))
 
     def _log_files(self) -> dict[str, int]:
         return {str(row[0]): int(row[1]) for row in self._all("SHOW BINARY LOGS")}
@@ -242,7 +254,10 @@ class Catalog:
             raise Halt("log_shortened", f"{position.file}:{position.offset}", f"the file ends at {size}", _ANOTHER_SOURCE)
         if self.flavour != "mariadb" or position.offset >= 1 << 32:  # BINLOG_GTID_POS takes 32 bits
             return
-        if canonical_gtids("mariadb", self._gtids_at(position.file, position.offset)) != position.gtids:
+        there = self._gtids_at(position.file, position.offset)
+        if there is None:
+            self._check_domains(position)
+        elif there != position.gtids:
             raise Halt("log_rewritten", f"{position.file}:{position.offset}", "the server has other GTIDs at this place", _ANOTHER_SOURCE)
 
     def _check_executed(self, position: Position) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from cdc.binlog_events import Rows
 from cdc.catalog import Catalog
-from cdc.model import Table
-from tests.servers import SourceDatabase
+from cdc.errors import Halt
+from cdc.model import Column, Table
+from tests.servers import SourceDatabase, lent
 from tests.source_log import config, events_since, position
 
 # fmt: off
@@ -83,3 +87,46 @@ def test_one_wide_table_has_one_description(lenient: SourceDatabase) -> None:
     assert known == logged
     assert len(columns) == len(logged.columns)
     assert ["bigint_u", "integer"] == [logged.columns[at].name for at in logged.key]
+
+
+KEYS = {
+    "none": ("a INT, b INT", []),
+    "simple": ("a INT, b INT, PRIMARY KEY (b)", ["b"]),
+    "two": ("a INT, b INT, c INT, PRIMARY KEY (c, a)", ["c", "a"]),
+    "prefix": ("a VARCHAR(50), b TEXT, c INT, PRIMARY KEY (b(10), c)", ["b", "c"]),
+    "unique_null": ("a INT, UNIQUE (a)", []),
+    "promoted": ("a INT NOT NULL, b INT NOT NULL, c INT, UNIQUE u (b, a), KEY (c)", ["b", "a"]),
+    "promoted_first": ("z INT NOT NULL, a INT NOT NULL, UNIQUE z1 (z), UNIQUE a1 (a)", ["z"]),
+}
+
+
+def test_every_kind_of_key_has_one_description(lenient: SourceDatabase) -> None:
+    for name, (definition, _) in KEYS.items():
+        lenient.execute(f"CREATE TABLE {name} ({definition})")
+    for logged, known in described(lenient, *KEYS):
+        assert known == logged
+        assert KEYS[logged.name][1] == [logged.columns[at].name for at in logged.key]
+
+
+@pytest.mark.parametrize("flavour", ["mariadb", "mysql"])
+def test_a_table_without_names_in_the_log_stops(private: Callable[..., Any], flavour: str) -> None:
+    with lent(SourceDatabase(private(flavour, options=("--binlog-row-metadata=MINIMAL",)))) as source:
+        source.execute("CREATE TABLE t (a INT)")
+        start = position(source)
+        source.execute("INSERT INTO t VALUES (1)")
+        [rows] = [event for event in events_since(source, start) if isinstance(event, Rows)]
+        with pytest.raises(Halt, match="does not name the columns") as stopped:
+            rows.table.table()
+        assert "row_metadata" == stopped.value.code
+
+
+def test_a_shape_is_parsed_once_until_it_changes(source: SourceDatabase) -> None:
+    source.execute("CREATE TABLE t (a INT)")
+    start = position(source)
+    source.execute(
+        "INSERT INTO t VALUES (1)", "FLUSH TABLES", "INSERT INTO t VALUES (2)", "ALTER TABLE t ADD b INT", "INSERT INTO t VALUES (3, 3)"
+    )
+    first, second, third = [event.table for event in events_since(source, start) if isinstance(event, Rows)]
+    assert first is second
+    assert first.fingerprint != third.fingerprint
+    assert (Column("a", "int"), Column("b", "int")) == third.table().columns
