@@ -257,6 +257,7 @@ def _capture(config: Config, writer: Writer, parts: Parts, metrics: Metrics, rea
         config.source, config.source.server_id, restart.position, heartbeat_seconds=config.source.heartbeat_seconds, wants=stage.wants
     )
     with closing(reader):
+        metrics.offset_us = reader.clock_offset_us
         metrics.state("capture", "streaming")
         ready()
         stage.run(reader, parts.stopped, selects)

@@ -57,7 +57,7 @@ class BinlogReader:
         timeout = max(5.0, 3 * heartbeat_seconds)
         self._connection = connect(source, read_timeout=timeout)
         self._check_server(start)
-        self._clock_offset_us = clock_offset_us(self._connection, self.place)
+        self.clock_offset_us = clock_offset_us(self._connection, self.place)
         prepare(self._connection, start, server_id, heartbeat_seconds, self.place)
         self._packets = dump(self._connection, start, server_id, self.place, timeout)
         self._at, self._placed = Place(), bool(start.file)
@@ -97,6 +97,10 @@ class BinlogReader:
             code, rule, hint = _REASONS[kind]
             return Halt(code, str(self._at), rule, hint)
         return Halt("unknown_event", str(self._at), f"event type {kind} is not known", "upgrade cdc, or report the server's version")
+
+    def clock_us(self) -> int:
+        """The source's clock now, microseconds since the epoch: this machine's plus the offset measured at the connection."""
+        return time.time_ns() // 1000 + self.clock_offset_us
 
     # Files
 
@@ -153,7 +157,7 @@ class BinlogReader:
             return ()  # MySQL sends these too while it skips what the position holds: no sign of having caught up
         self._placed = self._placed or not self._mariadb
         self._move()
-        return (Heartbeat(self._tracker.position(), time.time_ns() // 1000 + self._clock_offset_us),)
+        return (Heartbeat(self._tracker.position(), self.clock_us()),)
 
     def _move(self) -> None:
         """Take the place between two transactions for the position, if that is forward.

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from cdc import codec, control, ddl, envelope
 from cdc.binlog_events import Begin, Commit, Event, Heartbeat, Rows, Statement, TableMap
-from cdc.control import Base, Cut, Followed, Named, Start
+from cdc.control import Anomaly, Base, Cut, Followed, Named, Start
 from cdc.errors import Halt
 from cdc.model import Record, Table
 from cdc.position import Position
@@ -46,6 +46,7 @@ class Log(Protocol):
 
     def __iter__(self) -> Iterable[Event]: ...
     def pending(self) -> bool: ...
+    def clock_us(self) -> int: ...
     def close(self) -> None: ...
 
 
@@ -64,6 +65,8 @@ class Counters:
     read_at: float = 0.0
     published_at: float = 0.0
     published_ts_us: int = 0
+    anomalies: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
+    """(db, table, column, reason) -> values that were not kept as they were."""
 
 
 @dataclass(slots=True)
@@ -200,7 +203,7 @@ class Capture:
             if isinstance(event, Rows):
                 self._rows(event)
             elif isinstance(event, Commit):
-                self._commit(event, log.pending())
+                self._commit(event, log)
             elif isinstance(event, Begin):
                 self._transaction = event.transaction
                 self._total = 0
@@ -250,17 +253,20 @@ class Capture:
             now_us=time.time_ns() // 1000,
         )
 
-    def _commit(self, event: Commit, pending: bool) -> None:
+    def _commit(self, event: Commit, log: Log) -> None:
         self._transaction = None
         self.position = event.position
         self.counters.transactions += 1
-        self.counters.source_ts_us = event.ts_us
+        pending = log.pending()
+        # Nothing waits behind it: all that is committed by now is read. (A commit's own time has whole seconds on MariaDB.)
+        ts_us = self.counters.source_ts_us = event.ts_us if pending else max(event.ts_us, log.clock_us())
         if not pending or time.monotonic() - self._last_cut > CUT_SECONDS:
-            self._cut_here(event.position, event.ts_us)
+            self._cut_here(event.position, ts_us)
 
     def _heartbeat(self, event: Heartbeat) -> None:
-        if self._transaction is None and self.position is not None:
-            self._cut_here(self.position, event.ts_us)
+        if self._transaction is None:
+            self.position = event.at
+            self._cut_here(event.at, event.ts_us)
 
     def _cut_here(self, position: Position, ts_us: int) -> None:
         if self._partial_until is not None and position.covers(self._partial_until):
@@ -328,15 +334,26 @@ class Capture:
         now = time.monotonic()
         full = not partial and (self._last_full == 0 or now - self._last_full > FULL_CUT_SECONDS)
         self._cut_no += 1
-        entry = Cut(self._epoch, self._cut_no, position, ts_us, full, partial, dict(self._all if full else self._changed))
+        named = dict(self._all if full else self._changed)
+        entry = Cut(self._epoch, self._cut_no, position, ts_us, full, partial, named, tuple(self._anomalies()))
         self._append(entry, wait=False)
         if full:
             self._last_full, self._changed = now, {}
         self._last_cut, self._uncut = now, 0
         self._count_cut(entry)
 
+    def _anomalies(self) -> Iterator[Anomaly]:
+        """What the codec could not keep since the last cut; it travels in the cut, so that it is counted once where rows are."""
+        for stream in self._streams.values():
+            found = stream.plan.anomalies
+            if found:
+                yield from (Anomaly(stream.table.db, stream.table.name, column, reason, n) for (column, reason), n in found.items())
+                found.clear()
+
     def _count_cut(self, entry: Cut) -> None:
         counters = self.counters
         counters.cut_no, counters.position = entry.cut_no, entry.position
         counters.published_ts_us, counters.published_at = entry.source_ts_us, time.time()
         counters.cuts += 1
+        for anomaly in entry.anomalies:
+            counters.anomalies[anomaly[:4]] = counters.anomalies.get(anomaly[:4], 0) + anomaly.count

@@ -28,6 +28,16 @@ class Named(NamedTuple):
     seq: int
 
 
+class Anomaly(NamedTuple):
+    """Values that could not be kept as they were, since the cut before."""
+
+    db: str
+    table: str
+    column: str
+    reason: str
+    count: int
+
+
 @dataclass(frozen=True, slots=True)
 class Followed:
     """A table that capture follows, and where its records go."""
@@ -80,6 +90,7 @@ class Cut:
     partial: bool
     partitions: Mapping[Partition, Named]
     """Every partition that changed since the last full cut; all of them when full."""
+    anomalies: tuple[Anomaly, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +147,7 @@ def to_document(entry: Entry) -> Document:
         document["tables"] = [{name: getattr(t, name) for name in t.__slots__} for t in entry.tables]
     if isinstance(entry, Cut):
         document["partitions"] = _named_out(entry.partitions)
+        document["anomalies"] = [list(a) for a in entry.anomalies]
     return document
 
 
@@ -161,6 +173,7 @@ _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "ends": lambda d: {_partition(p): int(end) for p, end in d.items()},
     "named": _named_in,
     "partitions": _named_in,
+    "anomalies": lambda d: tuple(Anomaly(*a) for a in d),
     "tables": lambda d: tuple(Followed(**t) for t in d),
 }
 

@@ -100,6 +100,8 @@ def _work(
         )
         with _streaming(config, folder, servers) as alive:
             lags = _watch(config, seconds, stop, say, alive)
+            if stop.is_set():
+                raise Halt("interrupted", "cdc demo", "was asked to stop before the proof", "start it again")
             closing.set()
             worker.join()
             return _prove(commands, config, practice.report().total, lags, folder, seconds, say)
@@ -131,7 +133,8 @@ def _streaming(config: Config, folder: Path, servers: stack.Stack) -> Iterator[C
 def _start(name: str, folder: Path, environ: dict[str, str]) -> subprocess.Popen[bytes]:
     with (folder / f"{name}.log").open("wb") as log:
         command = [sys.executable, "-m", "cdc.cli", "--config", str(folder / "pipeline.toml"), name]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **environ})
+        own = {**os.environ, **environ}  # a session of its own: Ctrl-C reaches the demo, which ends it in order
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=own, start_new_session=True)
 
 
 def _watch(config: Config, seconds: float, stop: threading.Event, say: Say, alive: Callable[[], None]) -> list[float]:
@@ -167,4 +170,4 @@ def _prove(commands: Commands, config: Config, changes: int, lags: list[float], 
 
 
 def _logs(folder: Path) -> str:
-    return "\n".join(path.read_text(errors="replace")[-2000:] for path in sorted(folder.glob("*.log")))
+    return " | ".join(path.read_text(errors="replace")[-600:].strip() for path in sorted(folder.glob("*.log")))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -19,6 +19,7 @@ from cdc.errors import Refused
 from cdc.position import Position
 from cdc.settings import address
 
+K = TypeVar("K")
 STATES = ("starting", "copying", "streaming", "degraded", "stopped")
 STAGES = ("read", "publish", "apply", "total")
 
@@ -114,10 +115,8 @@ class Metrics:
         self._applied: list[Applied] = []
         self._info(transport, codec, version)
         self.rows_copied = self._counter("rows_copied", "Rows loaded by copies", "table")
-        self.anomalies = self._counter("anomalies", "Values the target's type cannot hold, stored as null", "table", "column", "reason")
         self.retries = self._counter("retries", "Work undone and tried again", "component", "code")
         self.quarantined = self._gauge("quarantined_keys", "Keys whose changes wait in quarantine", "table")
-        self._tables = self._gauge("tables", "Tables in each state", "state")
         self._state = self._gauge("state", "1 for the state that a component is in", "component", "state")
         self.registry.register(_Totals(self, prefix or pipeline))
 
@@ -150,12 +149,6 @@ class Metrics:
         """The component is in this state and in no other."""
         for name in STATES:
             self._state.labels(component, name).set(name == state)
-
-    def table_states(self, states: Mapping[str, int]) -> None:
-        """How many tables are in each state, all of them at once."""
-        self._tables.clear()
-        for state, count in states.items():
-            self._tables.labels(state).set(count)
 
     def serve(self, listen: str) -> Endpoint | None:
         """Offer the metrics over HTTP; None when `listen` is empty, Refused when the port is not to be had."""
@@ -228,11 +221,20 @@ class _Totals(Collector):
         yield self._counter("transactions_read", "Transactions read, others' included", "", {"": sum(one.transactions for one in captured)})
         yield self._counter("cuts", "Cuts written", "", {"": sum(one.cuts for one in captured)})
         yield self._gauge("written_cut_number", "Number of the newest cut written", "", {"": captured[-1].cut_no})
+        yield self._anomalies(captured)
         position = captured[-1].position
         number = position.file.rpartition(".")[2] if position else ""
         if position and number.isdigit():
             yield self._gauge("position_file_number", "Number of the log file read", "", {"": int(number)})
             yield self._gauge("position_offset_bytes", "Byte offset in it", "", {"": position.offset})
+
+    def _anomalies(self, captured: Sequence[Captured]) -> Metric:
+        labels = ["pipeline", "table", "column", "reason"]
+        family = CounterMetricFamily("cdc_anomalies", "Values that could not be kept as they were", labels=labels)
+        for (db, table, column, reason), count in _added(one.anomalies.copy() for one in captured).items():
+            family.add_metric([self._metrics.pipeline, f"{db}.{table}", column, reason], count)
+        metric: Metric = family
+        return metric
 
     def _apply(self, applied: Sequence[Applied]) -> Iterable[Metric]:
         yield self._counter("commits", "Transactions committed on the target", "", {"": sum(one.commits for one in applied)})
@@ -240,6 +242,7 @@ class _Totals(Collector):
         yield self._counter("rows_applied", "Row changes given to the target", "table", tables)
         void = _added(dict(one.void) for one in applied)
         yield self._counter("void_records", "Records that do not count: torn tails, late and zombie writes", "reason", void)
+        yield self._gauge("tables", "Tables in each state", "state", dict(applied[-1].states))
         yield self._gauge("applied_cut_number", "Number of the newest cut applied", "", {"": applied[-1].cut_no})
 
     def _debezium(self, captured: Sequence[Captured], applied: Sequence[Applied], read: float | None) -> Iterable[Metric]:
@@ -274,8 +277,8 @@ def _curried(metric: Any, pipeline: str, labels: tuple[str, ...]) -> Any:
     return _Labelled(metric, pipeline) if labels else metric.labels(pipeline)
 
 
-def _added(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    total: dict[str, float] = {}
+def _added(parts: Iterable[Mapping[K, int]]) -> dict[K, int]:
+    total: dict[K, int] = {}
     for part in parts:
         for name, value in part.items():
             total[name] = total.get(name, 0) + value

@@ -104,7 +104,7 @@ def wait(config: Config, timeout: float) -> dict[str, Any]:
 
 def _behind(stored: Stored, selected: set[tuple[str, str]], wanted: Position) -> list[dict[str, str]]:
     covered = stored.progress is not None and stored.progress.position.covers(wanted)
-    found = []
+    found = [] if covered else [{"table": "*", "reason": "changes of the source are not applied yet"}]
     for db, table in sorted(selected):
         state = stored.tables.get((db, table))
         kind = state.state if state else State.NEW
@@ -112,6 +112,4 @@ def _behind(stored: Stored, selected: set[tuple[str, str]], wanted: Position) ->
             found.append(
                 {"table": f"{db}.{table}", "state": str(kind), "reason": state.reason if state and state.reason else "is not consistent"}
             )
-        elif not covered:
-            found.append({"table": f"{db}.{table}", "state": str(kind), "reason": "changes of the source are not applied yet"})
     return found

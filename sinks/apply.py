@@ -8,6 +8,7 @@ What the process knows is never trusted over what the target stores: a start, an
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -38,6 +39,8 @@ class Counters:
     commits: int = 0
     void: Mapping[str, int] = field(default_factory=dict)
     applied_at: float = 0.0
+    states: Mapping[str, int] = field(default_factory=dict)
+    """How many tables are in each state."""
 
 
 class Apply:
@@ -99,6 +102,8 @@ class Apply:
         for topic, changes in batch.topics.items():
             if changes.values:
                 self._write(topic, changes)
+        for db, table, column, reason, count in batch.anomalies:
+            self.target.count_anomalies(db, table, {(column, reason): count})
         self._moved.update(batch.cut.partitions)
         self._uncommitted = True
         if not batch.partial:
@@ -134,6 +139,7 @@ class Apply:
         self.counters.commits += 1
         self.counters.void = dict(self.cuts.void)
         self.counters.applied_at = time.time()
+        self.counters.states = Counter(str(state.state) for state in self._states.values())
 
     def _pass_ceilings(self) -> None:
         at = self.cuts.at.position

@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cdc.control import Base, Copy, Cut, Entry, Ledger, Named, Start, from_document
+from cdc.control import Anomaly, Base, Copy, Cut, Entry, Ledger, Named, Start, from_document
 from cdc.errors import Halt
 from cdc.model import Message
 from cdc.position import Position
@@ -41,6 +41,7 @@ class Batch:
     topics: dict[str, Changes]
     rows: int
     partial: bool
+    anomalies: list[Anomaly] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -160,6 +161,7 @@ class Cuts:
                 self._gather(partition, named, cut, batch)
         self._move_to(cut)
         batch.cut, batch.partial = cut, cut.partial
+        batch.anomalies += cut.anomalies
         return batch
 
     def _move_to(self, cut: Cut) -> None:

@@ -101,6 +101,10 @@ class Copier:
         for work in works:
             if work.load is not None and work.table.key:
                 self._target.finish_load(work.load, ceiling)
+        for work in works:
+            if work.rows.anomalies:
+                self._target.count_anomalies(work.table.db, work.table.name, dict(work.rows.anomalies))
+                self._target.commit(None)
         self._target.save([], Progress(0, -1, 0, floor, started_us))
         return floor
 

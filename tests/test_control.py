@@ -72,7 +72,7 @@ def test_a_cut_above_the_number_that_a_later_base_goes_on_from_is_void() -> None
     """A broker lost records, capture went back: the cuts in between say what is no longer there."""
     ledger = Ledger()
     low, high, later = cut(0, 1, 1), cut(0, 2, 2), cut(3, 2, 2)
-    for offset, entry in enumerate([start(), low, high, start("b"), base(3, 1, 1), later]):
+    for offset, entry in at_offsets(start(), low, high, start("b"), base(3, 1, 1), later):
         ledger.add(offset, entry)
     assert [False, True, False] == [ledger.went_below(entry) for entry in (low, high, later)]
 
@@ -81,7 +81,7 @@ def test_a_copy_stands_and_falls_with_the_cut_after_it() -> None:
     """A finished copy outlives a restart; a torn one is void."""
     done, torn = Copy(0, 2, "db", "t", position(1), "done"), Copy(0, 4, "db", "t", position(1), "torn")
     ledger = Ledger()
-    for offset, entry in enumerate([start(), base(0, 1, 0), done, cut(0, 2, 1), cut(0, 3, 2), torn, start("b"), base(6, 3, 2)]):
+    for offset, entry in at_offsets(start(), base(0, 1, 0), done, cut(0, 2, 1), cut(0, 3, 2), torn, start("b"), base(6, 3, 2)):
         ledger.add(offset, entry)
     assert [False, True] == [ledger.went_below(copy) for copy in (done, torn)]
 

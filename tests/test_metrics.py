@@ -26,6 +26,7 @@ class Captured:
     bytes: int = 0
     transactions: int = 0
     cuts: int = 0
+    anomalies: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Applied:
     commits: int = 0
     rows: dict[tuple[str, str], int] = field(default_factory=dict)
     void: dict[str, int] = field(default_factory=dict)
+    states: dict[str, int] = field(default_factory=dict)
 
 
 def samples(metrics: Metrics) -> dict[str, float]:
@@ -112,10 +114,10 @@ def test_a_component_is_in_one_state():
 
 def test_counters_that_the_stages_raise_have_their_labels():
     metrics = Metrics("od", transport="kafka", codec="compiled", version="1")
-    metrics.anomalies.labels("a.b", "born", "zero_date").inc(2)
+    metrics.watch_capture(Captured(anomalies={("a", "b", "born", "zero_date"): 2}))
     metrics.retries.labels("apply", "target_lost").inc()
-    metrics.table_states({"copying": 2})
-    metrics.table_states({"consistent": 2})
+    metrics.watch_apply(Applied(states={"copying": 2}))
+    metrics.watch_apply(Applied(states={"consistent": 2}))
     found = samples(metrics)
     assert 2 == found["cdc_anomalies_total{column=born,reason=zero_date,table=a.b}"]
     assert 1 == found["cdc_retries_total{code=target_lost,component=apply}"]
