@@ -64,9 +64,9 @@ def raise_fence(connection: Connection, pipeline: str) -> int:
 def keep_fence(connection: Connection, pipeline: str, fence: int) -> None:
     """Go on as the owner after a lost connection: end the old backend, wait for its commit; stop if another one took over."""
     held = connection.execute("SELECT backend_pid FROM cdc.pipeline WHERE name = %s AND fence = %s", [pipeline, fence]).fetchone()
-    if held is not None and held[0] is not None:
+    if held is not None:
         connection.execute(_WRITERS.encode(), {"pipeline": pipeline, "pid": held[0]})
-    if held is None or connection.execute(_KEEP, {"pipeline": pipeline, "fence": fence}).fetchone() is None:
+    if connection.execute(_KEEP, {"pipeline": pipeline, "fence": fence}).fetchone() is None:
         raise fenced(pipeline)
 
 

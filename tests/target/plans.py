@@ -62,11 +62,11 @@ class HandPlan:
     def key(self) -> list[int]:
         return [at for at, column in enumerate(self.columns) if column.key]
 
-    def tuple(self, values: Values) -> bytes:
+    def packed(self, values: Values) -> bytes:
         return struct.pack(">h", len(values)) + b"".join(column.pack(value) for column, value in zip(self.columns, values, strict=True))
 
     def row(self, values: Values) -> tuple[bytes, int]:
-        data = self.tuple(values)
+        data = self.packed(values)
         return FRAME + struct.pack(">i", len(data)) + data, 5
 
     def framed(self, values: Values) -> bytes:
@@ -97,7 +97,8 @@ class HandPlan:
         return (self.framed(told or ()) if self.key else None), value, (1, 1, op, *spans, (0, 0), 0)
 
 
-KEYED = HandPlan("Keyed Table", (Column("Id", "bigint", True), Column("Note", "varchar(40)"), Column("Doc", "json"), Column("Fee", "double precision")))
+KEYED = HandPlan("Keyed Table", (Column("Id", "bigint", True), Column("Note", "varchar(40)"), Column("Doc", "json"),
+                                 Column("Fee", "double precision")))  # fmt: skip
 COMPOSITE = HandPlan("composite", (Column("b", "integer"), Column("Code", "varchar(10)", True), Column('q"n', "bigint", True)))
 ONLY_KEY = HandPlan("only_key", (Column("Id", "bigint", True),))
 KEYLESS = HandPlan("keyless", (Column("a", "integer"), Column("b", "varchar(10)"), Column("j", "json"), Column("f", "double precision"),

@@ -11,7 +11,8 @@ from tests.target.plans import COMPOSITE, KEYED, KEYLESS, ONLY_KEY
 
 
 def test_the_last_write_of_a_key_wins_and_knows_whether_the_batch_created_it():
-    found = batch(ONLY_KEY, ("c", None, (1,)), ("u", (1,), (1,)), ("d", (2,), None), ("c", None, (2,)), ("u", (3,), (3,)), ("r", None, (4,)))
+    again = [("d", (2,), None), ("c", None, (2,))]
+    found = batch(ONLY_KEY, ("c", None, (1,)), ("u", (1,), (1,)), *again, ("u", (3,), (3,)), ("r", None, (4,)))
     assert [ONLY_KEY.framed((n,)) for n in (1, 2, 3, 4)] == found.keys
     assert [True, False, False, False] == found.new
     assert [] == found.deletes
@@ -27,7 +28,7 @@ def test_the_upsert_is_the_newest_row_at_its_place_in_the_value():
     found = batch(KEYED, ("u", (1, "old", None, 0.0), (1, "mid", None, 0.0)), ("u", (1, "mid", None, 0.0), (1, "new", None, 0.0)))
     out = bytearray()
     KEYED.copy_rows(found.upserts, out)
-    assert KEYED.tuple((1, "new", None, 0.0)) == bytes(out)
+    assert KEYED.packed((1, "new", None, 0.0)) == bytes(out)
 
 
 def test_one_key_framed_with_two_schema_ids_is_one_key():

@@ -49,12 +49,22 @@ def test_a_stopped_loader_cannot_hold_up_or_outlive_its_owner(postgres: TargetDa
     load = old.begin_load(ONLY_KEY, at(1))
     loader = old.loader()
     with pytest.raises(Retry), loader.chunk(load, Chunk(1)) as chunk:
-        chunk.write(ONLY_KEY.tuple((1,)))
+        chunk.write(ONLY_KEY.packed((1,)))
         new = opened()
-        chunk.write(ONLY_KEY.tuple((2,)) * 100_000)
+        chunk.write(ONLY_KEY.packed((2,)) * 100_000)
     loader.close()
     assert [] == list(new.begin_load(ONLY_KEY, at(1)).done)
     assert 0 == rows(postgres, ONLY_KEY).total()
+
+
+@pytest.mark.parametrize("count", [1, 200])
+def test_every_transaction_checks_the_number_itself(postgres: TargetDatabase, opened: Opened, count: int):
+    target = opened(KEYED)
+    postgres.execute("UPDATE cdc.pipeline SET fence = fence + 1")  # as if the takeover could not reach this connection
+    with pytest.raises(Halt) as stop:
+        target.write(batch(KEYED, *[("c", None, (n, "", None, 0.0)) for n in range(count)]))
+        target.commit(cut(1))
+    assert ("fenced", 0) == (stop.value.code, rows(postgres, KEYED).total())
 
 
 def test_a_late_connection_with_an_old_number_writes_nothing(postgres: TargetDatabase, opened: Opened):
@@ -63,7 +73,7 @@ def test_a_late_connection_with_an_old_number_writes_nothing(postgres: TargetDat
     opened()
     late = Loader(config(postgres), "p", number)
     with pytest.raises(Halt) as stop, late.chunk(load, Chunk(1)) as chunk:
-        chunk.write(ONLY_KEY.tuple((1,)))
+        chunk.write(ONLY_KEY.packed((1,)))
     late.close()
     assert "fenced" == stop.value.code
     assert 0 == rows(postgres, ONLY_KEY).total()
@@ -74,7 +84,7 @@ def test_an_owner_that_opens_again_keeps_its_number_and_its_loaders(opened: Open
     load, number, loader = target.begin_load(ONLY_KEY, at(1)), target.fence, target.loader()
     target.open()
     with loader.chunk(load, Chunk(1)) as chunk:
-        chunk.write(ONLY_KEY.tuple((1,)))
+        chunk.write(ONLY_KEY.packed((1,)))
     loader.close()
     assert number == target.fence
     assert [Chunk(1, rows=1)] == list(target.begin_load(ONLY_KEY, at(1)).done)
@@ -85,8 +95,8 @@ def test_loaders_work_beside_one_another(opened: Opened):
     load = target.begin_load(ONLY_KEY, at(1))
     one, two = target.loader(), target.loader()
     with one.chunk(load, Chunk(1)) as first, two.chunk(load, Chunk(2)) as second:
-        first.write(ONLY_KEY.tuple((1,)))
-        second.write(ONLY_KEY.tuple((2,)))
+        first.write(ONLY_KEY.packed((1,)))
+        second.write(ONLY_KEY.packed((2,)))
     one.close()
     two.close()
     assert 2 == len(target.begin_load(ONLY_KEY, at(1)).done)

@@ -10,11 +10,11 @@ from cdc.progress import Chunk
 from tests.servers import TargetDatabase
 from tests.target.conftest import Opened
 from tests.target.opening import at, rows
-from tests.target.plans import KEYED, ONLY_KEY
+from tests.target.plans import ONLY_KEY
 
 
 def tuples(first: int, last: int) -> bytes:
-    return b"".join(ONLY_KEY.tuple((number,)) for number in range(first, last))
+    return b"".join(ONLY_KEY.packed((number,)) for number in range(first, last))
 
 
 def test_a_load_copies_chunks_and_ends_with_floor_ceiling_and_count(postgres: TargetDatabase, opened: Opened):

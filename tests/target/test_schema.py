@@ -82,7 +82,9 @@ def test_a_table_that_does_not_fit_is_refused_with_what_is_wrong(postgres: Targe
     ],
     ids=["table", "bytes", "schema", "column", "columns", "loaded_at"],
 )
-def test_what_postgresql_cannot_hold_is_refused_before_anything_is_made(postgres: TargetDatabase, opened: Opened, plan: HandPlan, code: str):
+def test_what_postgresql_cannot_hold_is_refused_before_anything_is_made(
+    postgres: TargetDatabase, opened: Opened, plan: HandPlan, code: str
+):
     with pytest.raises(Refused) as refusal:
         opened(plan, loaded_at="_at")
     assert code == refusal.value.code
@@ -99,7 +101,7 @@ def test_making_a_table_of_ours_again_finds_it_with_its_rows(postgres: TargetDat
     target = opened(ONLY_KEY)
     load, loader = target.begin_load(ONLY_KEY, at(1)), target.loader()
     with loader.chunk(load, Chunk(1)) as chunk:
-        chunk.write(ONLY_KEY.tuple((1,)))
+        chunk.write(ONLY_KEY.packed((1,)))
     loader.close()
     done = target.finish_load(load, at(3))
     assert done == target.create_table(ONLY_KEY)

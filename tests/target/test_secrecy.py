@@ -46,7 +46,7 @@ def test_a_row_that_the_target_refuses_is_named_by_table_and_hash_alone(
     assert "Jane" not in said
     assert "22001" in said
     culprit = poisoned(plan, count)[count // 2][2] or ()
-    expected = key_hash(plan.key_tuple(culprit) if plan.key else plan.tuple(culprit))
+    expected = key_hash(plan.key_tuple(culprit) if plan.key else plan.packed(culprit))
     assert f"app.{plan.table}, key {expected}" == stop.value.place
     assert 0 == rows(postgres, plan).total()
     target.commit(cut(2))
@@ -67,7 +67,7 @@ def test_a_loaded_row_that_the_target_refuses_is_not_shown(opened: Opened):
     target = opened(KEYED)
     load, loader = target.begin_load(KEYED, at(1)), target.loader()
     with pytest.raises(CdcError) as stop, loader.chunk(load, Chunk(1)) as chunk:
-        chunk.write(KEYED.tuple((1, SECRET, None, None)))
+        chunk.write(KEYED.packed((1, SECRET, None, None)))
     loader.close()
     assert ("target_value", False) == (stop.value.code, "Jane" in whole(stop.value))
 
@@ -76,6 +76,6 @@ def test_a_tuple_that_does_not_fit_its_table_is_not_shown(opened: Opened):
     target = opened(KEYED)
     load, loader = target.begin_load(KEYED, at(1)), target.loader()
     with pytest.raises(CdcError) as stop, loader.chunk(load, Chunk(1)) as chunk:
-        chunk.write(KEYLESS.tuple((1, "Jane Doe", None, None, None)))
+        chunk.write(KEYLESS.packed((1, "Jane Doe", None, None, None)))
     loader.close()
     assert ("target_value", False) == (stop.value.code, "Jane" in whole(stop.value))
