@@ -58,6 +58,8 @@ def _private(root: Path) -> tuple[str, ...]:
         "Dir::Etc": root / "etc",
         "Dir::Etc::sourcelist": root / "etc" / "sources.list",
         "Dir::Etc::sourceparts": "/dev/null",
+        "Dir::Etc::trusted": "/etc/apt/trusted.gpg",  # the keys this machine trusts, where a source names none of its own
+        "Dir::Etc::trustedparts": "/etc/apt/trusted.gpg.d",
         "Dir::State": root / "state",
         "Dir::State::lists": root / "lists",
         "Dir::State::status": root / "state" / "status",
