@@ -102,8 +102,10 @@ def snapshot(config: Config, stop: threading.Event, progress: Report) -> Documen
     with _metrics(config) as metrics, closing(PostgresTarget(config.target, config.pipeline.name)) as target:
 
         def work(ready: Ready) -> None:
-            parts = Parts(stop)
-            _load(config, target, target.open(), parts.breathe, progress, metrics)
+            with State(config.target, config.pipeline.name) as state:
+                loaded = state.read().progress is not None
+            if not loaded:  # to open a loaded target would end the process that streams into it
+                _load(config, target, target.open(), Parts(stop).breathe, progress, metrics)
             complete[0] = True
 
         supervise(work, stop, "snapshot", metrics)
@@ -157,17 +159,24 @@ def _metrics(config: Config) -> Iterator[Metrics]:
 def _captured(config: Config, metrics: Metrics) -> Document:
     last = metrics.captured[-1] if metrics.captured else Counters()
     return {
-        "pipeline": config.pipeline.name, "transport": config.transport.kind, "position": last.position.to_json() if last.position else None,
-        "transactions": sum(one.transactions for one in metrics.captured), "records": sum(one.rows for one in metrics.captured), "cut_no": last.cut_no,
-    }  # fmt: skip
+        "pipeline": config.pipeline.name,
+        "transport": config.transport.kind,
+        "position": last.position.to_json() if last.position else None,
+        "transactions": sum(one.transactions for one in metrics.captured),
+        "records": sum(one.rows for one in metrics.captured),
+        "cut_no": last.cut_no,
+    }
 
 
 def _applied(config: Config, metrics: Metrics) -> Document:
     last = metrics.applied[-1] if metrics.applied else Applied()
     return {
-        "pipeline": config.pipeline.name, "transport": config.transport.kind, "cut_no": last.cut_no,
-        "rows": sum(sum(one.rows.values()) for one in metrics.applied), "commits": sum(one.commits for one in metrics.applied),
-    }  # fmt: skip
+        "pipeline": config.pipeline.name,
+        "transport": config.transport.kind,
+        "cut_no": last.cut_no,
+        "rows": sum(sum(one.rows.values()) for one in metrics.applied),
+        "commits": sum(one.commits for one in metrics.applied),
+    }
 
 
 # -- the stages, put together ------------------------------------------------------------------------------------------
@@ -181,7 +190,7 @@ def _selected(config: Config, catalog: Catalog) -> list[Table]:
     tables = catalog.tables(config.source.tables, config.source.exclude)
     if not tables:
         raise Refused(
-            "no_tables", "source.tables", f"{', '.join(config.source.tables)} matches no table", "patterns are db.table with * and ?"
+            "no_tables", "source.tables", f"{', '.join(config.source.tables)}: matches no table", "patterns are db.table with * and ?"
         )
     return tables
 
