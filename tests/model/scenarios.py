@@ -1,0 +1,162 @@
+"""The table: what is enumerated, which wrong variants there are, and how each must be caught."""
+
+from __future__ import annotations
+
+from tests.model.scenario import TRUNCATE, Kind, Scenario, Start, Transaction, a, b
+from tests.model.world import NO_FAULTS, Faults, TableA
+from tests.model.wrong import Wrong
+
+ONE = ((a(0, 1), a(1, None), b()),)
+MINI = ((a(0, 1), b()),)
+TWO = ((a(0, 1), b()), (a(1, 1), a(0, None)))
+THREE = (*TWO, (b(-1),))
+KEYLESS = ((b(),), (a(0, 1),), (b(),))
+BARRIER = ((a(0, 1),), TRUNCATE, (a(1, 3), b()))
+PAIR = ((a(0, 1), b()), (a(0, 2),))
+
+ONE_KEY: tuple[TableA, int] = ((0, None), 1)
+A_AND_B = (("A", "B"),)
+KEY_AND_B = (("A0", "B"),)
+TWO_CHUNKS = (("A0",), ("A1",))
+ONLY_B = (("B",),)
+
+STREAM = (
+    Scenario("stream, capture crash", TWO, faults=Faults(crash=1)),
+    Scenario("stream, two capture crashes", TWO, faults=Faults(crash=2), late=False),
+    Scenario("stream, capture zombie", ONE, faults=Faults(zombie=1)),
+    Scenario("stream, sink crash, sink zombie", TWO, faults=Faults(sink_crash=1, sink_zombie=1)),
+    Scenario("stream, PostgreSQL loses two commits", THREE, faults=Faults(rewind=2)),
+    Scenario("stream, broker loses a record", TWO, faults=Faults(loss=1)),
+    Scenario("stream, broker loses two records", MINI, faults=Faults(loss=2)),
+    Scenario("stream, table leaves the selection at a restart", TWO, faults=Faults(crash=1), unfollow=True),
+    Scenario("stream, barrier, capture crash, sink crash", BARRIER, faults=Faults(crash=1, sink_crash=1)),
+    Scenario("stream, barrier, broker loses a record", BARRIER, faults=Faults(loss=1)),
+    Scenario("stream, pieces of a transaction, capture crash", ONE, faults=Faults(crash=1), pieces=True),
+    Scenario("stream, pieces, broker loses a record", MINI, faults=Faults(loss=1), pieces=True),
+    Scenario("stream, pieces, sink crash, PostgreSQL loses a commit", TWO, faults=Faults(sink_crash=1, rewind=1), pieces=True),
+)  # fmt: skip
+LOAD = (
+    Scenario("load, replaced loader", TWO, Start.LOAD, Faults(loader_zombie=1)),
+    Scenario("load, capture crash", MINI, Start.LOAD, Faults(crash=1)),
+)
+TOPICS = (
+    Scenario("snapshot through topics", TWO, Start.TOPICS, windows=A_AND_B),
+    Scenario("snapshot, capture crash", MINI, Start.TOPICS, Faults(crash=1), late=False, windows=KEY_AND_B, before=ONE_KEY),
+    Scenario("snapshot, broker loses a record", MINI, Start.TOPICS, Faults(loss=1), late=False, windows=KEY_AND_B, before=ONE_KEY),
+    Scenario("snapshot, sink crash, PostgreSQL loses a commit", ONE, Start.TOPICS, Faults(sink_crash=1, rewind=1), windows=A_AND_B),
+)
+COPY = (
+    Scenario("copy of two chunks", TWO, Start.COPY, windows=TWO_CHUNKS),
+    Scenario("copy, capture crash", MINI, Start.COPY, Faults(crash=1), late=False, windows=(("A",),)),
+    Scenario("copy, broker loses a record", MINI, Start.COPY, Faults(loss=1), late=False, windows=(("A",),)),
+    Scenario("copy over a barrier", BARRIER, Start.COPY, windows=TWO_CHUNKS),
+    Scenario("copy of a table without a key, capture crash", MINI, Start.COPY, Faults(crash=1), windows=ONLY_B),
+    Scenario("copy of a table without a key, broker loses a record", MINI, Start.COPY, Faults(loss=1), windows=ONLY_B),
+    Scenario("repair of a key, broker loses a record", MINI, Start.COPY, Faults(loss=1), windows=(("A1",),), repair=True),
+)
+
+
+CRASH, LOSS, LOSSES = Faults(crash=1), Faults(loss=1), Faults(loss=2)
+SINK_ZOMBIE, REWIND = Faults(sink_zombie=1), Faults(rewind=1)
+
+
+def wrong(
+    variant: Wrong,
+    expected: Kind,
+    transactions: tuple[Transaction, ...],
+    start: Start = Start.STREAMING,
+    faults: Faults = NO_FAULTS,
+    windows: tuple[tuple[str, ...], ...] = (),
+    pieces: bool = False,
+    before: tuple[TableA, int] = ((0, 0), 1),
+    repair: bool = False,
+    late: bool = False,
+) -> Scenario:
+    """One wrong variant in the smallest scope that catches it, and how it must be caught."""
+    return Scenario(
+        variant.value, transactions, start, faults, late, windows, repair, pieces, before=before, wrong=variant, expected=expected
+    )  # fmt: skip
+
+
+INCONSISTENT, DIFFERENT, STUCK, REFUSED, HOLE = Kind.INCONSISTENT, Kind.DIFFERENT, Kind.STUCK, Kind.REFUSED, Kind.HOLE
+W, S = Wrong, Start
+
+WRONG = (
+    wrong(W.POSITION_BEFORE_ACK, REFUSED, TWO, faults=CRASH),
+    wrong(W.CUT_BEFORE_ACK, STUCK, TWO, faults=CRASH),
+    wrong(W.BARRIER_WITHOUT_CUT, INCONSISTENT, (*MINI, TRUNCATE)),
+    wrong(W.RECORDS_WITHOUT_EPOCH, INCONSISTENT, MINI, S.COPY, CRASH, windows=ONLY_B, late=True),
+    wrong(W.COVERED_BY_LAST_NUMBER, STUCK, KEYLESS, faults=Faults(crash=1, loss=1)),
+    wrong(W.LOSS_UNNOTICED, STUCK, MINI, faults=LOSS),
+    wrong(W.ENDS_UNCHECKED, HOLE, MINI, faults=Faults(crash=1, loss=1)),
+    wrong(W.NEWEST_CUT_VOID_OR_NOT, REFUSED, MINI, faults=Faults(crash=2), late=True),
+    wrong(W.START_AT_NOW, REFUSED, MINI, S.LOAD),
+    wrong(W.START_AT_NOW_UNREFUSED, INCONSISTENT, MINI, S.LOAD),
+    wrong(W.PARTIAL_COMMITTED, INCONSISTENT, ONE, pieces=True),
+    wrong(W.PARTIAL_RESTART, REFUSED, ((b(),), (b(),)), S.TOPICS, CRASH, windows=(("B",),), before=((None, None), 1)),
+    wrong(W.PIECES_KEPT, INCONSISTENT, ONE, faults=CRASH, pieces=True),
+    wrong(W.VOID_BY_POSITION, STUCK, MINI, S.COPY, LOSS, windows=(("A",),)),
+    wrong(W.NO_VOID_BY_BASE, STUCK, MINI, faults=LOSS),
+    wrong(W.SKIP_BY_CUT, INCONSISTENT, TWO, faults=LOSS),
+    wrong(W.NO_SKIP, INCONSISTENT, TWO, faults=LOSS),
+    wrong(W.BARRIER_TWICE, INCONSISTENT, ((a(0, 1),), TRUNCATE, (a(0, 3),)), faults=LOSSES),
+    wrong(W.NO_FENCE, INCONSISTENT, MINI, faults=SINK_ZOMBIE),
+    wrong(W.FENCE_WITHOUT_LOCK, INCONSISTENT, MINI, faults=SINK_ZOMBIE),
+    wrong(W.ROWS_FIRST, INCONSISTENT, MINI, faults=Faults(sink_crash=1)),
+    wrong(W.POSITIONS_FIRST, INCONSISTENT, MINI, faults=Faults(sink_crash=1)),
+    wrong(W.POSITIONS_IN_MEMORY, STUCK, TWO, faults=REWIND),
+    wrong(W.BLIND_REPLAY, INCONSISTENT, MINI, faults=Faults(lost_reply=1)),
+    wrong(W.CARELESS_P, INCONSISTENT, MINI, S.LOAD),
+    wrong(W.Q_FROM_EXECUTED, INCONSISTENT, MINI, S.COPY, windows=(("A",),)),
+    wrong(W.APPLY_WHILE_LOADING, INCONSISTENT, MINI, S.LOAD),
+    wrong(W.LOADER_WITHOUT_FENCE, INCONSISTENT, MINI, S.LOAD, Faults(loader_zombie=1)),
+    wrong(W.FLOOR_BY_CUT, INCONSISTENT, KEYLESS, S.LOAD),
+    wrong(W.INEXACT_KEYLESS, INCONSISTENT, MINI, S.LOAD),
+    wrong(W.INEXACT_KEYLESS, INCONSISTENT, MINI, S.COPY, windows=ONLY_B),
+    wrong(W.NO_WAIT_FOR_S, INCONSISTENT, MINI, S.COPY, windows=(("A",),)),
+    wrong(W.NO_WAIT_FOR_CUTS, INCONSISTENT, ((a(1, 1), b()),), S.COPY, LOSS, windows=(("A1",),), repair=True),
+    wrong(W.CHUNK_OUTSIDE_CUT, INCONSISTENT, MINI, S.COPY, CRASH, windows=(("A",),)),
+    wrong(W.NO_BARRIER, INCONSISTENT, MINI, S.COPY, windows=(("A",),), before=ONE_KEY),
+    wrong(W.WHOLE_BEFORE_Q, INCONSISTENT, MINI, S.COPY, windows=(("A",),)),
+    wrong(W.WHOLE_BEFORE_Q, INCONSISTENT, MINI, S.TOPICS, windows=KEY_AND_B, before=ONE_KEY),
+    wrong(W.KEYLESS_NO_FLOOR, INCONSISTENT, MINI, S.TOPICS, windows=KEY_AND_B, before=ONE_KEY),
+    wrong(W.KEYLESS_NOT_EMPTIED, INCONSISTENT, MINI, S.TOPICS, LOSS, windows=KEY_AND_B, before=ONE_KEY),
+    wrong(W.COPY_WITHOUT_EPOCH, INCONSISTENT, MINI, S.COPY, CRASH, windows=ONLY_B, late=True),
+    wrong(W.NEW_P_EACH_ATTEMPT, REFUSED, MINI, S.TOPICS, CRASH, windows=KEY_AND_B, before=ONE_KEY),
+    wrong(W.NEW_P_UNREFUSED, INCONSISTENT, PAIR, S.TOPICS, LOSS, windows=KEY_AND_B, before=ONE_KEY),
+)
+
+
+def direct(name: str, faults: Faults, variant: Wrong | None = None, expected: Kind | None = None) -> Scenario:
+    """A run over the direct transport, where every transaction goes through memory in pieces."""
+    transactions = (*ONE, (a(0, 2), b()))
+    return Scenario(name, transactions, faults=faults, wrong=variant, expected=expected, direct=True)
+
+
+DISCONNECT = Faults(disconnect=1)
+DIRECT = (
+    direct("direct, two crashes, a zombie", Faults(crash=2, zombie=1)),
+    direct("direct, lost connections, a commit lost, a reply lost", Faults(crash=1, disconnect=2, rewind=1, lost_reply=1)),
+)
+DIRECT_WRONG = (
+    direct(W.DIRECT_READS_ON.value, DISCONNECT, W.DIRECT_READS_ON, INCONSISTENT),
+    direct(W.DIRECT_MEMORY_KEPT.value, DISCONNECT, W.DIRECT_MEMORY_KEPT, INCONSISTENT),
+    direct(W.DIRECT_COMMIT_MID_TRANSACTION.value, NO_FAULTS, W.DIRECT_COMMIT_MID_TRANSACTION, INCONSISTENT),
+    direct(W.DIRECT_COMMIT_REPEATED.value, Faults(lost_reply=1), W.DIRECT_COMMIT_REPEATED, INCONSISTENT),
+    direct(W.DIRECT_NO_FENCE.value, Faults(zombie=1), W.DIRECT_NO_FENCE, INCONSISTENT),
+    direct(W.DIRECT_START_AT_NOW.value, Faults(crash=1), W.DIRECT_START_AT_NOW, STUCK),
+)
+
+RIGHT = (*STREAM, *LOAD, *TOPICS, *COPY, *DIRECT)
+ALL = (*RIGHT, *WRONG, *DIRECT_WRONG)
+DEEP = (
+    Scenario("stream, capture crash, late messages, sink crash", THREE, faults=Faults(crash=1, sink_crash=1), in_flight=2),
+    Scenario("stream, capture zombie, sink crash", TWO, faults=Faults(zombie=1, sink_crash=1)),
+    Scenario("snapshot, capture crash, late messages", MINI, Start.TOPICS, CRASH, windows=KEY_AND_B, before=ONE_KEY),
+    Scenario("snapshot, capture zombie", MINI, Start.TOPICS, Faults(zombie=1), windows=KEY_AND_B, before=ONE_KEY),
+    Scenario("copy, capture crash, late messages", MINI, Start.COPY, CRASH, windows=(("A",),)),
+    Scenario("copy, capture zombie", MINI, Start.COPY, Faults(zombie=1), windows=(("A",),)),
+    Scenario("copy of two chunks, capture crash", ONE, Start.COPY, CRASH, late=False, windows=TWO_CHUNKS),
+    Scenario("copy over a barrier, capture crash", BARRIER, Start.COPY, CRASH, late=False, windows=(("A",),)),
+)
+"""Larger scopes: `python -m tests.model --deep` only."""
