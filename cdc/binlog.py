@@ -357,9 +357,7 @@ HANDLERS: Mapping[int, Handler] = {
     ROTATE: BinlogReader._on_rotate,
     5: _quiet,  # INTVAR, RAND (13), USER_VAR (14): values for the statement that follows, which is handed over
     9: _quiet,  # APPEND_BLOCK, DELETE_FILE (11), BEGIN_LOAD_QUERY (17): data of the LOAD statement that follows, which is handed over
-    11: _quiet,
-    13: _quiet,
-    14: _quiet,
+    **dict.fromkeys((11, 13, 14), _quiet),
     FORMAT: BinlogReader._on_format,
     16: BinlogReader._on_xid,
     17: _quiet,
@@ -377,8 +375,7 @@ HANDLERS: Mapping[int, Handler] = {
     33: BinlogReader._on_gtid,
     34: BinlogReader._on_gtid,
     35: _quiet,  # PREVIOUS_GTIDS: the catalog was asked for these
-    36: _quiet,  # TRANSACTION_CONTEXT: group replication's own
-    37: _quiet,  # VIEW_CHANGE: likewise
+    **dict.fromkeys((36, 37), _quiet),  # TRANSACTION_CONTEXT, VIEW_CHANGE: group replication's own
     40: BinlogReader._on_payload,
     HEARTBEAT_V2: BinlogReader._on_heartbeat_v2,
     _TAGGED: BinlogReader._on_gtid,

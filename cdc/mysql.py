@@ -177,7 +177,7 @@ def clock_offset_us(connection: Connection[Any], place: str) -> int:
     with deciding(place), connection.cursor() as cursor:
         for _ in range(3):
             asked = time.time_ns() // 1000
-            cursor.execute("SELECT UNIX_TIMESTAMP(SYSDATE(6)) * 1000000")
+            cursor.execute("SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)")
             theirs, answered = int(cursor.fetchone()[0]), time.time_ns() // 1000
             tries.append((answered - asked, theirs - (asked + answered) // 2))
     return min(tries)[1]

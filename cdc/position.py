@@ -153,8 +153,8 @@ def _read_source(item: str, found: dict[str, list[tuple[int, int]]]) -> None:
     uuid, *parts = item.split(":")
     source = uuid
     for part in parts:
-        first, _, last = part.partition("-")
-        if first.isdecimal() and (last or first).isdecimal():
+        first, dash, last = part.partition("-")
+        if first.isdecimal() and (last if dash else first).isdecimal():
             found.setdefault(source, []).append((int(first), int(last or first)))
         elif part.replace("_", "a").isalnum() and not first.isdecimal():
             source = f"{uuid}:{part}"

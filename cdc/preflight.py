@@ -179,15 +179,22 @@ def system_versioned(name: tuple[str, str]) -> Finding:
     )
 
 
-def cascade(db: str, table: str, constraint: str) -> Finding:
-    """The finding for a foreign key whose cascades the server does not log: child rows change unseen."""
-    return Finding(
-        "warning",
-        "unlogged_cascade",
-        f"{db}.{table}",
-        f"changes by foreign key {constraint} are not logged; reconcile finds them",
-        f"ALTER TABLE {quoted((db, table))} DROP FOREIGN KEY `{constraint}`",
-    )
+_CASCADE = re.compile(r"CONSTRAINT `((?:[^`]|``)+)` FOREIGN KEY .*?(?: ON (?:DELETE|UPDATE) (?:CASCADE|SET NULL))", re.IGNORECASE)
+
+
+def cascades(table: Table, create_sql: str) -> list[Finding]:
+    """Findings for a table's foreign keys whose cascades the server does not log: its rows change unseen."""
+    place, name = table.qualified, quoted((table.db, table.name))
+    return [
+        Finding(
+            "warning",
+            "unlogged_cascade",
+            place,
+            f"changes by foreign key {key} are not logged; reconcile finds them",
+            f"ALTER TABLE {name} DROP FOREIGN KEY `{key}`",
+        )
+        for key in _CASCADE.findall(create_sql)
+    ]
 
 
 def version_of(text: str) -> tuple[int, int, int]:
@@ -211,7 +218,7 @@ _NEEDED: Mapping[Flavour, tuple[tuple[str, ...], ...]] = {
 }
 
 
-class _Grants:
+class Grants:
     """SHOW GRANTS, taken apart."""
 
     def __init__(self, lines: Iterable[str]) -> None:
@@ -252,12 +259,12 @@ def _like(pattern: str, db: str) -> bool:
     return re.fullmatch("".join({"%": ".*", "_": "."}.get(part, re.escape(part[-1])) for part in parts), db, re.DOTALL) is not None
 
 
-def privileges(flavour: Flavour, lines: Iterable[str], tables: Iterable[Table]) -> list[Finding]:
-    """Findings for what the account lacks: reading the log, asking for its end, reading each selected table."""
-    grants = _Grants(lines)
+def privileges(flavour: Flavour, grants: Grants, tables: Iterable[Table], *, gtids: bool) -> list[Finding]:
+    """Findings for what the account lacks: reading the log, asking for its end, holding it for a moment, reading each selected table."""
+    needed = _NEEDED[flavour] if gtids else (*_NEEDED[flavour], ("BACKUP_ADMIN", "RELOAD"))
     found = [
         Finding("error", "privilege", names[0], f"the account lacks {names[0]}", f"GRANT {names[0]} ON *.* TO {grants.account}")
-        for names in _NEEDED[flavour]
+        for names in needed
         if not grants.may(*names)
     ]
     return found + [
