@@ -19,6 +19,7 @@ from cdc.errors import CdcError, Halt, Refused, Retry
 from cdc.lifecycle import State as Standing
 from cdc.position import Position, least
 from cdc.progress import Chunk, Partition, Progress, Stored, TableState
+from cdc.state_probe import refusal
 from cdc.state_schema import MIGRATIONS, VERSION
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -40,8 +41,11 @@ _RETRY = {
 _DENIED = {"28": "target_auth", "3D": "target_database", "42": "target_denied", "3F": "target_denied"}
 
 
-def connect(target: TargetConfig, purpose: str = "cdc") -> Connection:
-    """An autocommit connection in UTC, ISO dates and UTF-8, whose waits are all bounded."""
+def connect(target: TargetConfig, purpose: str = "cdc", *, again: bool = False) -> Connection:
+    """An autocommit connection in UTC, ISO dates and UTF-8, whose waits are all bounded.
+
+    `again` says that this process was connected before: a refusal without a stated reason may pass, and is tried again.
+    """
     url = target.url
     settings: dict[str, Any] = {
         "host": url.host, "port": url.port, "user": url.user or None, "password": url.password or None, "dbname": url.database,
@@ -51,19 +55,24 @@ def connect(target: TargetConfig, purpose: str = "cdc") -> Connection:
     try:
         connection: Connection = psycopg.connect(autocommit=True, **settings)
     except psycopg.Error as error:
-        decision = _unconnected(error, url)
+        decision = _unconnected(error, url, again)
     else:
         return _prepared(connection, target)
     raise decision
 
 
-def _unconnected(error: psycopg.Error, url: ServerUrl) -> CdcError:
-    if error.sqlstate:
-        return decide(error, str(url), starting=True)
-    status = psycopg.pq.PGconn.ping(psycopg.conninfo.make_conninfo(host=url.host, port=url.port, connect_timeout=5).encode())
-    if status == psycopg.pq.Ping.OK:
-        return Refused("target_auth", str(url), "the server is up and refuses us", "check user, password, database and TLS")
-    return Retry("target_unreachable", str(url), "no connection to PostgreSQL", "is it running, and reachable from here?")
+def _unconnected(error: psycopg.Error, url: ServerUrl, again: bool) -> CdcError:
+    """What a failed connection means: the driver keeps no SQLSTATE of it, so the server is asked again, up to the password."""
+    state = error.sqlstate or refusal(url)
+    if state[:2] == "08":
+        return Retry("target_unreachable", str(url), "no connection to PostgreSQL", "is it running, and reachable from here?")
+    if state[:2] in _RETRY:
+        return Retry(_RETRY[state[:2]], str(url), f"PostgreSQL says {state}", "tried again for as long as it takes")
+    if not state and again:
+        return Retry("target_refuses", str(url), "the server is up and refuses us", "no free connection, or was the password changed?")
+    said = f" (it says {state})" if state else ""
+    return Refused(_DENIED.get(state[:2], "target_auth"), str(url), f"the server is up and refuses us{said}",
+                   "check user, password, database, TLS and free connections")  # fmt: skip
 
 
 def _prepared(connection: Connection, target: TargetConfig) -> Connection:
@@ -106,7 +115,7 @@ def _named(error: psycopg.Error) -> str:
     return "".join(f", {word} {name}" for word, name in names if name)
 
 
-def guarded(place: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def guarded(place: str, *, starting: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Turn the driver's errors into decisions, leaving no chain to the original: its text holds values."""
 
     def wrap(function: Callable[P, R]) -> Callable[P, R]:
@@ -115,7 +124,7 @@ def guarded(place: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
             try:
                 return function(*args, **kwargs)
             except psycopg.Error as error:
-                decision = decide(error, place)
+                decision = decide(error, place, starting=starting)
             raise decision
 
         return run

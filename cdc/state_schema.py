@@ -107,6 +107,84 @@ SELECT t.pipeline, t.db, t."table", t.target_schema, t.target_table, t.state,
   FROM cdc.tables t LEFT JOIN cdc.progress p USING (pipeline);
 COMMENT ON VIEW cdc.freshness IS 'Per table: consistent as of which moment of the source, and how many seconds ago that was.';
 """,
+    # 2: waiting for a position, from SQL
+    r"""
+CREATE FUNCTION cdc.mysql_gtids(gtids text) RETURNS TABLE (source text, first bigint, last bigint)
+LANGUAGE plpgsql IMMUTABLE STRICT SET search_path = pg_catalog AS $$
+DECLARE item text; part text; uuid text;
+BEGIN
+    FOREACH item IN ARRAY string_to_array(lower(regexp_replace(gtids, '\s', '', 'g')), ',') LOOP
+        uuid := NULL;
+        FOREACH part IN ARRAY string_to_array(item, ':') LOOP
+            IF uuid IS NULL THEN
+                uuid := part; source := part;
+            ELSIF part ~ '^[0-9]+(-[0-9]+)?$' THEN
+                first := split_part(part, '-', 1); last := coalesce(nullif(split_part(part, '-', 2), ''), split_part(part, '-', 1));
+                RETURN NEXT;
+            ELSE
+                source := uuid || ':' || part;
+            END IF;
+        END LOOP;
+    END LOOP;
+END $$;
+
+CREATE FUNCTION cdc.mariadb_gtids(gtids text) RETURNS TABLE (domain bigint, number numeric)
+LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog AS $$
+    SELECT split_part(item, '-', 1)::bigint, split_part(item, '-', 3)::numeric
+      FROM unnest(string_to_array(regexp_replace(gtids, '\s', '', 'g'), ',')) item WHERE item <> ''
+$$;
+
+CREATE FUNCTION cdc.covers(have jsonb, want jsonb) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog AS $$
+DECLARE
+    here text := coalesce(have->>'file', ''); there text := coalesce(want->>'file', '');
+    series constant text := '^(.*)\.([0-9]+)$';
+    gtids text := coalesce(want->>'gtids', ''); held text := coalesce(have->>'gtids', '');
+BEGIN
+    IF have IS NULL OR want IS NULL OR have->>'flavour' IS DISTINCT FROM want->>'flavour' THEN RETURN false; END IF;
+    IF have->>'server' = want->>'server' AND here ~ series AND there ~ series
+       AND (regexp_match(here, series))[1] = (regexp_match(there, series))[1]
+       AND NOT ((regexp_match(here, series))[2]::numeric = (regexp_match(there, series))[2]::numeric
+                AND coalesce((have->>'file_created')::numeric, 0) <> 0 AND coalesce((want->>'file_created')::numeric, 0) <> 0
+                AND (have->>'file_created')::numeric <> (want->>'file_created')::numeric) THEN
+        RETURN ((regexp_match(here, series))[2]::numeric, coalesce((have->>'offset')::numeric, 0))
+            >= ((regexp_match(there, series))[2]::numeric, coalesce((want->>'offset')::numeric, 0));
+    END IF;
+    IF gtids = '' THEN RETURN there = '' OR have->>'flavour' = 'mariadb'; END IF;
+    IF have->>'flavour' = 'mariadb' THEN
+        RETURN NOT EXISTS (SELECT FROM cdc.mariadb_gtids(gtids) w WHERE NOT EXISTS
+            (SELECT FROM cdc.mariadb_gtids(held) h WHERE h.domain = w.domain AND h.number >= w.number));
+    END IF;
+    RETURN NOT EXISTS (SELECT FROM cdc.mysql_gtids(gtids) w WHERE NOT EXISTS
+        (SELECT FROM cdc.mysql_gtids(held) h WHERE h.source = w.source AND h.first <= w.first AND h.last >= w.last));
+END $$;
+COMMENT ON FUNCTION cdc.covers(jsonb, jsonb) IS 'Whether every transaction of the second position is included in the first.';
+
+CREATE FUNCTION cdc.wait_for(want jsonb, timeout_seconds double precision DEFAULT 60, of_pipeline text DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog AS $$
+DECLARE
+    until constant timestamptz := clock_timestamp() + make_interval(secs => timeout_seconds);
+    chosen text := of_pipeline;
+BEGIN
+    IF chosen IS NULL THEN SELECT name INTO STRICT chosen FROM cdc.pipeline; END IF;
+    LOOP
+        IF EXISTS (SELECT FROM cdc.progress p WHERE p.pipeline = chosen AND cdc.covers(p.position, want))
+           AND NOT EXISTS (SELECT FROM cdc.tables t WHERE t.pipeline = chosen AND t.state IN ('new','copying','catching_up','quarantined'))
+        THEN RETURN true; END IF;
+        IF clock_timestamp() >= until THEN RETURN false; END IF;
+        PERFORM pg_sleep(0.05);
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION cdc.wait_for(jsonb, double precision, text) IS
+    'True once the target holds everything up to a position and every table is consistent; false after the timeout. READ COMMITTED only.';
+
+CREATE FUNCTION cdc.wait_for(gtids text, timeout_seconds double precision DEFAULT 60, of_pipeline text DEFAULT NULL) RETURNS boolean
+LANGUAGE sql VOLATILE AS $$
+    SELECT cdc.wait_for(jsonb_build_object('gtids', $1, 'server', '', 'file', '',
+        'flavour', CASE WHEN $1 ~ '^\s*[0-9]+-[0-9]+-[0-9]+\s*(,|$)' THEN 'mariadb' ELSE 'mysql' END), $2, $3)
+$$;
+COMMENT ON FUNCTION cdc.wait_for(text, double precision, text) IS 'The same for a GTID text as the source prints it.';
+""",
 )
 
 VERSION = len(MIGRATIONS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -16,12 +16,12 @@ from cdc.errors import CdcError, Halt, Refused, Retry
 from cdc.lifecycle import State as Standing
 from cdc.position import Position
 from cdc.progress import Partition, Progress, Stored, TableState
-from cdc.state import Connection, State, compact, decide
+from cdc.state import Connection, State, compact, decide, guarded
 from sinks.contract import Plan, TableBatch
 from sinks.postgres_fence import ONLY, SHARED, check_held, connect_writer, keep_fence, raise_fence
 from sinks.postgres_load import Load, Loader
 from sinks.postgres_merge import Merge
-from sinks.postgres_schema import Place, check_table, ensure_table, found_columns, place_of
+from sinks.postgres_schema import Place, check_table, check_tables, ensure_table, found_columns, place_of
 from sinks.postgres_wire import BEGIN, COMMIT, RowName, Statement, Wire, undo
 
 R = TypeVar("R")
@@ -73,7 +73,7 @@ class PostgresTarget:
     def open(self) -> Stored:
         """Become the only writer, wait until every earlier one's transaction is gone, and read what is stored."""
         self.close()
-        connection = connect_writer(self.target, self.pipeline, "apply")
+        connection = connect_writer(self.target, self.pipeline, "apply", again=self.fence > 0)
         self._wire, self._begun = Wire(connection), False
         self._merge = Merge(connection, self._wire)
         state = State(self.target, self.pipeline, connection)
@@ -105,6 +105,17 @@ class PostgresTarget:
     def place(self, db: str, table: str) -> Place:
         """Where a source table goes; a name that PostgreSQL cannot hold is refused."""
         return place_of(self.target, db, table)
+
+    def check(self, plans: Iterable[Plan]) -> None:
+        """Refuse, before anything is written, what `create_table` would refuse one by one; on a connection of its own."""
+
+        def work(state: State) -> None:
+            known = state.read().tables.values()
+            ours = {(one.db, one.table) for one in known if one.state not in (Standing.NEW, Standing.REFUSED)}
+            check_tables(state.connection, self.target, plans, ours)
+
+        with State(self.target, self.pipeline) as state:
+            guarded(str(self.target.url), starting=True)(work)(state)
 
     # Applying.
 

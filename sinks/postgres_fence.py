@@ -37,9 +37,9 @@ UPDATE cdc.pipeline SET backend_pid = pg_backend_pid(), opened_at = now()
 
 
 @guarded("the target")
-def connect_writer(target: TargetConfig, pipeline: str, purpose: str) -> Connection:
+def connect_writer(target: TargetConfig, pipeline: str, purpose: str, *, again: bool) -> Connection:
     """A connection that the next owner of the pipeline will find and end."""
-    connection = connect(target, f"cdc {pipeline} {purpose}")
+    connection = connect(target, f"cdc {pipeline} {purpose}", again=again)
     connection.prepare_threshold = None  # else the driver's DEALLOCATE ALL after a ROLLBACK would take the wire's statements too
     try:
         connection.execute(f"SELECT pg_advisory_lock_shared({_KEY})".encode(), {"pipeline": pipeline})

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from cdc.codec import COPY_HEADER, COPY_TRAILER
 from cdc.config import TargetConfig
 from cdc.errors import Halt
 from cdc.progress import Chunk, TableState
@@ -16,7 +17,7 @@ from cdc.state import decide, guarded, jsonb
 from sinks.contract import Plan
 from sinks.postgres_fence import SHARED, check_held, connect_writer
 from sinks.postgres_schema import Place, names
-from sinks.postgres_wire import BEGIN, COMMIT, COPY_HEADER, COPY_TRAILER, Wire, undo
+from sinks.postgres_wire import BEGIN, COMMIT, Wire, undo
 
 _LEDGER = """
 INSERT INTO cdc.chunks (pipeline, db, "table", load_no, chunk_no, low, high, rows)
@@ -59,7 +60,7 @@ class Loader:
 
     def __init__(self, target: TargetConfig, pipeline: str, fence: int) -> None:
         self.pipeline, self.fence = pipeline, fence
-        self.connection = connect_writer(target, pipeline, "load")
+        self.connection = connect_writer(target, pipeline, "load", again=True)
         self.wire = Wire(self.connection)
 
     def close(self) -> None:

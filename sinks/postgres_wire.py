@@ -14,6 +14,7 @@ from psycopg import generators, pq
 from psycopg.errors import error_from_result
 from psycopg.pq.abc import PGresult
 
+from cdc.codec import COPY_HEADER, COPY_TRAILER
 from cdc.state import Connection
 
 Parameters = Sequence[bytes | None]
@@ -23,8 +24,6 @@ RowName = tuple[str, bytes]
 NO_ROW: RowName = ("", b"")
 _OK = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
 _SIZE = struct.Struct(">i").unpack_from
-COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-COPY_TRAILER = b"\xff\xff"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import queue
 import random
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -59,32 +61,32 @@ def test_backends_killed_at_random_moments_neither_lose_nor_repeat_a_batch(postg
     for _ in range(40):
         steps.append(work(chance, keyed, keyless))
         expected.append((Counter(shown(KEYED, row) for row in keyed.values()), Counter(shown(KEYLESS, row) for row in keyless)))
-    target, kills, over = opened(KEYED, KEYLESS), 0, threading.Event()
+    target, kills, turn = opened(KEYED, KEYLESS), 0, queue.SimpleQueue[bool]()
 
     def killer() -> None:
         with postgres.connect() as line:
-            for _ in range(40):
-                if over.wait(chance.uniform(0.005, 0.06)):
-                    break
+            while turn.get():
+                time.sleep(chance.uniform(0, 0.02))
                 line.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'cdc p apply'")
 
-    thread = threading.Thread(target=killer)
+    thread = threading.Thread(target=killer, daemon=True)
     thread.start()
-    try:
-        done = 0
-        while done < len(steps):
-            try:
-                for plan, changes in zip((KEYED, KEYLESS), steps[done], strict=True):
-                    target.write(batch(plan, *changes))
-                target.commit(cut(done + 1))
-                done += 1
-            except Retry:
-                kills += 1
-                assert expected[stored_cut(postgres)] == (rows(postgres, KEYED), rows(postgres, KEYLESS))
-                done = reopened(target)
-    finally:
-        over.set()
-        thread.join()
+    done = attempts = 0
+    while done < len(steps):
+        attempts += 1
+        if attempts % 3 == 0:
+            turn.put(True)
+        try:
+            for plan, changes in zip((KEYED, KEYLESS), steps[done], strict=True):
+                target.write(batch(plan, *changes))
+            target.commit(cut(done + 1))
+            done += 1
+        except Retry:
+            kills += 1
+            assert expected[stored_cut(postgres)] == (rows(postgres, KEYED), rows(postgres, KEYLESS))
+            done = reopened(target)
+    turn.put(False)
+    thread.join()
     assert expected[-1] == (rows(postgres, KEYED), rows(postgres, KEYLESS))
     assert kills > 3
 

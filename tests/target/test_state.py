@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from cdc.errors import CdcError, Refused, Retry
 from cdc.lifecycle import State as Standing
 from cdc.progress import Progress, Stored, TableState
+from cdc.stack import Postgres
 from cdc.state import State
 from cdc.state_schema import VERSION
+from sinks.postgres import PostgresTarget
 from tests.servers import TargetDatabase
 from tests.target.conftest import Opened
 from tests.target.opening import at, config, cut
@@ -143,8 +146,29 @@ def test_a_server_that_is_away_is_tried_again_and_a_wrong_password_is_not(postgr
     with pytest.raises(Refused) as missing:
         State(wrong.model_copy(update={"url": replace(wrong.url, database="nowhere")}), "p")
     assert ("target_unreachable", "target_auth") == (away.value.code, refused.value.code)
-    assert missing.value.code in ("target_auth", "target_database")
+    assert missing.value.code in ("target_auth", "target_database")  # after the password, where only the driver gets
     assert "wrong" not in f"{refused.value!r}{refused.value.__context__!r}"
+
+
+def test_a_server_without_a_free_connection_is_tried_again(private: Callable[..., Postgres]):
+    server = private("postgres")
+    database = TargetDatabase(server, "cdc")
+    with database.connect("postgres", dbname="postgres") as line:
+        for setting in ("max_connections = 3", "superuser_reserved_connections = 1", "max_wal_senders = 0"):
+            line.execute(f"ALTER SYSTEM SET {setting}".encode())
+    server.stop()
+    server.start()
+    target = PostgresTarget(config(database), "p")
+    target.open()
+    target.close()
+    with database.connect(), database.connect():
+        with pytest.raises(Retry) as after_the_password:
+            target.open()
+        with database.connect("postgres"), pytest.raises(Retry) as before_it:
+            State(config(database), "p")
+    assert ("target_refuses", "target_resources") == (after_the_password.value.code, before_it.value.code)
+    target.open()
+    target.close()
 
 
 def test_a_session_speaks_utc_iso_and_utf8(postgres: TargetDatabase):
