@@ -28,7 +28,7 @@ class KafkaWriter:
 
     def __init__(self, broker: KafkaBroker, registry: Registry) -> None:
         self._broker, self._registry = broker, registry
-        self._producer, self._consumer = broker.producer(), broker.consumer()
+        self._producer, self._consumer = broker.producer(), broker.consumer(fetch_wait_ms=1)
         self._control = control_topic(broker.prefix)
         broker.prepare(self._control, 1, CONTROL_TOPIC)
         self._acknowledged: dict[Partition, int] = {}

@@ -47,7 +47,6 @@ _CONSUMER = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     "isolation.level": "read_uncommitted",
-    "fetch.wait.max.ms": 100,
     "fetch.queue.backoff.ms": 5,
     "fetch.error.backoff.ms": 50,
     "queued.max.messages.kbytes": 65_536,
@@ -124,9 +123,10 @@ class KafkaBroker:
         """An idempotent producer."""
         return Producer(_settings(self.bootstrap, self._kafka, _PRODUCER, self.trouble))
 
-    def consumer(self) -> Consumer:
-        """A consumer that is assigned by hand and never joins a group."""
-        return Consumer(_settings(self.bootstrap, self._kafka, {**_CONSUMER, "group.id": f"cdc-{self.prefix}"}, self.trouble))
+    def consumer(self, fetch_wait_ms: int = 100) -> Consumer:
+        """A consumer that is assigned by hand and never joins a group; who reads what is there already has nothing to wait for."""
+        own = {**_CONSUMER, "group.id": f"cdc-{self.prefix}", "fetch.wait.max.ms": fetch_wait_ms}
+        return Consumer(_settings(self.bootstrap, self._kafka, own, self.trouble))
 
     def breathe(self) -> None:
         """Raise what happened in the background; let the owner stop."""
@@ -182,7 +182,8 @@ class KafkaBroker:
             return
         consumer.assign([TopicPartition(topic, partition, first)])
         while True:
-            for message in consumer.consume(10_000, 0.2):
+            messages = consumer.consume(1, 0.2)  # asked for many it would wait for many, or the whole time
+            for message in messages + consumer.consume(10_000, 0) if messages else ():
                 error = message.error()
                 if error is not None:
                     raise translate(error, f"topic {topic}")
@@ -190,6 +191,7 @@ class KafkaBroker:
                     yield message
             where = consumer.position([TopicPartition(topic, partition)])[0].offset
             if where >= end:
+                consumer.unassign()  # else it would go on fetching
                 return
             self.breathe()
 
@@ -220,22 +222,22 @@ class SchemasTopic:
     def __init__(self, broker: KafkaBroker) -> None:
         self._broker, self._topic = broker, schemas_topic(broker.prefix)
         self._next = 0
+        self._producer: Producer | None = None  # made once: a client takes longer to make than all the schemas of a database to write
+        self._consumer: Consumer | None = None
 
     def append(self, key: str, value: bytes) -> int:
         """Append, acknowledged; its offset."""
-        return self._broker.append(self._broker.producer(), self._topic, key, value)
+        self._producer = self._producer or self._broker.producer()
+        return self._broker.append(self._producer, self._topic, key, value)
 
     def held(self) -> Iterator[tuple[int, bytes]]:
         """Every record held now and not given out before: offsets and schemas never change."""
         self._broker.prepare(self._topic, 1, CONTROL_TOPIC)
-        consumer = self._broker.consumer()
-        try:
-            end = self._broker.watermarks(consumer, self._topic, 0)[1]
-            for message in self._broker.read(consumer, self._topic, 0, self._next or OFFSET_BEGINNING, end if end > self._next else 0):
-                yield int(message.offset() or 0), bytes(message.value() or b"")
-            self._next = end
-        finally:
-            consumer.close()
+        consumer = self._consumer = self._consumer or self._broker.consumer(fetch_wait_ms=1)
+        end = self._broker.watermarks(consumer, self._topic, 0)[1]
+        for message in self._broker.read(consumer, self._topic, 0, self._next or OFFSET_BEGINNING, end if end > self._next else 0):
+            yield int(message.offset() or 0), bytes(message.value() or b"")
+        self._next = end
 
 
 def topic_registry(broker: KafkaBroker) -> Registry:
