@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import cdc
-from cdc import codec, initial, logs
+from cdc import codec, envelope, fitness, initial, logs
 from cdc import demo as demonstration
 from cdc import doctor as examination
 from cdc import status as questions
@@ -57,7 +57,8 @@ def run(config: Config, stop: threading.Event) -> Document:
         target = PostgresTarget(config.target, config.pipeline.name)
         work = _run_direct if config.transport.kind == "direct" else _run_kafka
         with closing(target):
-            supervise(lambda ready: work(config, target, Parts(stop), metrics, ready), stop, "run", metrics)
+            patience = config.pipeline.start_timeout_seconds
+            supervise(lambda ready: work(config, target, Parts(stop), metrics, ready), stop, "run", metrics, patience)
         return {**_captured(config, metrics), **_applied(config, metrics), "seconds": time.monotonic() - started}
 
 
@@ -68,10 +69,12 @@ def capture(config: Config, stop: threading.Event) -> Document:
     with _metrics(config) as metrics:
 
         def work(ready: Ready) -> None:
+            _fit(config, target=False)
+            ready()
             parts = Parts(stop)
-            parts.run(lambda: _capture_kafka(config, parts, metrics, ready))
+            parts.run(lambda: _capture_kafka(config, parts, metrics))
 
-        supervise(work, stop, "capture", metrics)
+        supervise(work, stop, "capture", metrics, config.pipeline.start_timeout_seconds)
         return {**_captured(config, metrics), "seconds": time.monotonic() - started}
 
 
@@ -82,10 +85,12 @@ def apply(config: Config, stop: threading.Event) -> Document:
     with _metrics(config) as metrics, closing(PostgresTarget(config.target, config.pipeline.name)) as target:
 
         def work(ready: Ready) -> None:
+            _fit(config, capture=False)
+            ready()
             parts = Parts(stop)
-            parts.run(lambda: _apply_kafka(config, target, parts, metrics, ready))
+            parts.run(lambda: _apply_kafka(config, target, parts, metrics))
 
-        supervise(work, stop, "apply", metrics)
+        supervise(work, stop, "apply", metrics, config.pipeline.start_timeout_seconds)
         return {**_applied(config, metrics), "seconds": time.monotonic() - started}
 
 
@@ -102,13 +107,15 @@ def snapshot(config: Config, stop: threading.Event, progress: Report) -> Documen
     with _metrics(config) as metrics, closing(PostgresTarget(config.target, config.pipeline.name)) as target:
 
         def work(ready: Ready) -> None:
+            _fit(config, topics=False)
+            ready()
             with State(config.target, config.pipeline.name) as state:
                 loaded = state.read().progress is not None
             if not loaded:  # to open a loaded target would end the process that streams into it
                 _load(config, target, target.open(), Parts(stop).breathe, progress, metrics)
             complete[0] = True
 
-        supervise(work, stop, "snapshot", metrics)
+        supervise(work, stop, "snapshot", metrics, config.pipeline.start_timeout_seconds)
         with State(config.target, config.pipeline.name) as state:
             return _loaded(config, state.read(), complete[0], time.monotonic() - started)
 
@@ -182,17 +189,19 @@ def _applied(config: Config, metrics: Metrics) -> Document:
 # -- the stages, put together ------------------------------------------------------------------------------------------
 
 
-def _selected(config: Config, catalog: Catalog) -> list[Table]:
-    """The tables to follow, on a source that is fit to be followed."""
-    for finding in catalog.preflight():
-        if finding.level == "error":
-            raise Refused(finding.code, finding.place, finding.rule, finding.hint_sql)
-    tables = catalog.tables(config.source.tables, config.source.exclude)
-    if not tables:
-        raise Refused(
-            "no_tables", "source.tables", f"{', '.join(config.source.tables)}: matches no table", "patterns are db.table with * and ?"
-        )
-    return tables
+def _fit(config: Config, *, capture: bool = True, topics: bool = True, target: bool = True) -> None:
+    """Refuse what would fail later, before anything is written; what each command needs."""
+    broker = _broker(config, lambda: None) if topics and config.transport.kind == "kafka" else None
+    fitness.demand(config, broker, _fits(config) if target else None, capture=capture)
+
+
+def _fits(config: Config) -> fitness.Fits:
+    def fits(flavour: Any, tables: Sequence[Table]) -> None:
+        prefix = config.transport.prefix
+        schemas = [(envelope.value_schema(prefix, table, flavour), envelope.key_schema(prefix, table)) for table in tables]
+        PostgresTarget(config.target, config.pipeline.name).check(codec.ValuePlan(*both) for both in schemas)
+
+    return fits
 
 
 def _load(config: Config, target: PostgresTarget, stored: Stored, breathe: Idle, report: Report, metrics: Metrics) -> Stored:
@@ -202,7 +211,7 @@ def _load(config: Config, target: PostgresTarget, stored: Stored, breathe: Idle,
     metrics.state("snapshot", "copying")
     logs.logger("snapshot").info("copy_started")
     with Catalog(config.source) as catalog:
-        tables = _selected(config, catalog)
+        tables = catalog.tables(config.source.tables, config.source.exclude)
         reading = threading.Lock()  # the catalog has one connection
 
         def read(table: Table) -> TableReader:
@@ -220,21 +229,25 @@ def _quiet(table: str, rows: int, estimate: int) -> None:
 
 
 def _run_direct(config: Config, target: PostgresTarget, parts: Parts, metrics: Metrics, ready: Ready) -> None:
+    _fit(config)
+    ready()
     stored = _load(config, target, target.open(), parts.breathe, _quiet, metrics)
     progress = stored.progress
     log = DirectLog(config.transport.prefix, first_control=progress.control_next if progress else 0,
                     partitions=config.transport.partitions, idle=parts.breathe)  # fmt: skip
-    previous = Restart(progress.position, progress.source_ts_us, progress.cut_no) if progress else None
-    parts.start("capture", lambda: _capture(config, log, parts, metrics, ready, previous))
+    followed = frozenset(stored.tables)
+    previous = Restart(progress.position, progress.source_ts_us, progress.cut_no, followed=followed) if progress else None
+    parts.start("capture", lambda: _capture(config, log, parts, metrics, previous))
     with closing(log):
         parts.run(lambda: _apply(config, Apply(log, target, config.transport.prefix), stored, parts, metrics))
 
 
 def _run_kafka(config: Config, target: PostgresTarget, parts: Parts, metrics: Metrics, ready: Ready) -> None:
-    _broker(config, parts.breathe).check()
+    _fit(config)
+    ready()
     _load(config, target, target.open(), parts.breathe, _quiet, metrics)
-    parts.start("capture", lambda: _capture_kafka(config, parts, metrics, ready))
-    parts.run(lambda: _apply_kafka(config, target, parts, metrics, ready))
+    parts.start("capture", lambda: _capture_kafka(config, parts, metrics))
+    parts.run(lambda: _apply_kafka(config, target, parts, metrics))
 
 
 def _broker(config: Config, breathe: Idle) -> KafkaBroker:
@@ -246,19 +259,21 @@ def _registry(config: Config, broker: KafkaBroker) -> Registry:
     return HttpRegistry(config.transport.registry) if config.transport.registry else topic_registry(broker)
 
 
-def _capture_kafka(config: Config, parts: Parts, metrics: Metrics, ready: Ready) -> None:
+def _capture_kafka(config: Config, parts: Parts, metrics: Metrics) -> None:
     broker = _broker(config, parts.breathe)
     broker.check()
     with closing(KafkaWriter(broker, _registry(config, broker))) as writer:
-        _capture(config, writer, parts, metrics, ready, None)
+        _capture(config, writer, parts, metrics, None)
 
 
-def _capture(config: Config, writer: Writer, parts: Parts, metrics: Metrics, ready: Ready, previous: Restart | None) -> None:
+def _capture(config: Config, writer: Writer, parts: Parts, metrics: Metrics, previous: Restart | None) -> None:
     with Catalog(config.source) as catalog:
-        stage = Capture(writer, config.transport.prefix, catalog.flavour, cdc.__version__, _selected(config, catalog))
+        tables = catalog.tables(config.source.tables, config.source.exclude)
+        stage = Capture(writer, config.transport.prefix, catalog.flavour, cdc.__version__, tables, config.pipeline.name)
         restart = stage.start(lambda: _first(config, catalog), previous)
         metrics.watch_capture(stage.counters)
         catalog.check(restart.position)
+        stage.refuse_changed(catalog.written_position())
         selects = catalog.selection(config.source.tables, config.source.exclude)
         if restart.copying:
             stage.copied_all(initial.copy_tables(stage, config.source, catalog, parts.breathe))
@@ -268,7 +283,6 @@ def _capture(config: Config, writer: Writer, parts: Parts, metrics: Metrics, rea
     with closing(reader):
         metrics.offset_us = reader.clock_offset_us
         metrics.state("capture", "streaming")
-        ready()
         stage.run(reader, parts.stopped, selects)
 
 
@@ -283,13 +297,12 @@ def _first(config: Config, catalog: Catalog) -> Restart:
     return Restart(floor or catalog.visible_position(), time.time_ns() // 1000, copying=copying)
 
 
-def _apply_kafka(config: Config, target: PostgresTarget, parts: Parts, metrics: Metrics, ready: Ready) -> None:
-    broker = _broker(config, parts.breathe)
+def _apply_kafka(config: Config, target: PostgresTarget, parts: Parts, metrics: Metrics) -> None:
+    broker = _broker(config, parts.breathe_on)
     broker.check()
     _await_load(config, parts)
     with closing(KafkaReader(broker, _registry(config, broker))) as reader:
         stored = target.open()
-        ready()
         _apply(config, Apply(reader, target, config.transport.prefix), stored, parts, metrics)
 
 
@@ -308,8 +321,12 @@ def _await_load(config: Config, parts: Parts) -> None:
 def _apply(config: Config, stage: Apply, stored: Stored, parts: Parts, metrics: Metrics) -> None:
     metrics.watch_apply(stage.counters)
     metrics.state("apply", "streaming")
+
+    def taken() -> bool:
+        return not metrics.captured or stage.counters.cut_no >= metrics.captured[-1].cut_no
+
     try:
-        stage.run(stored, parts.stopped, config.apply.max_delay_seconds)
+        stage.run(stored, lambda: not parts.lingers(taken), config.apply.max_delay_seconds)
     except Rewound:
         raise Retry(
             "rewound", f"pipeline {config.pipeline.name}", "capture began again below pieces that were not committed", "nothing is lost"
@@ -331,8 +348,18 @@ def wait(config: Config, timeout: float) -> Document:
 
 def doctor(config: Config) -> Document:
     """What stands in the way of a start."""
-    broker = (lambda: _broker(config, lambda: None).check()) if config.transport.kind == "kafka" else None
-    return examination.examine(config, lambda: Catalog(config.source), broker=broker, codec=codec.KIND)
+    return examination.examine(
+        config, lambda: Catalog(config.source), fits=_fits(config), broker=_topics(config), codec=codec.KIND,
+    )  # fmt: skip
+
+
+def _topics(config: Config) -> Callable[[Sequence[Table]], None] | None:
+    def check(tables: Sequence[Table]) -> None:
+        broker = _broker(config, lambda: None)
+        fitness.demand_broker(config, broker)
+        fitness.demand_prefix(config, broker, tables)
+
+    return check if config.transport.kind == "kafka" else None
 
 
 def reconcile(config: Config, tables: Sequence[str], repair: bool, report_dir: Path | None) -> Document:

@@ -78,6 +78,8 @@ class Restart:
     cut_no: int = 0
     named: Mapping[Partition, Named] = field(default_factory=dict)
     copying: bool = False
+    followed: frozenset[tuple[str, str]] | None = None
+    """The tables that the target holds or is being given; None: whatever is selected."""
 
 
 class Stream:
@@ -106,8 +108,9 @@ class Stream:
 class Capture:
     """One epoch of a pipeline's capture."""
 
-    def __init__(self, writer: Writer, prefix: str, flavour: str, version: str, tables: Sequence[Table]) -> None:
+    def __init__(self, writer: Writer, prefix: str, flavour: str, version: str, tables: Sequence[Table], pipeline: str = "") -> None:
         self.writer, self.prefix, self.flavour, self.version = writer, prefix, flavour, version
+        self._pipeline = pipeline
         self.counters = Counters()
         self._tables = tables
         self._streams: dict[tuple[str, str], Stream] = {}
@@ -122,14 +125,20 @@ class Capture:
         self._total = 0
         self._partial_until: Position | None = None
         self.position: Position | None = None
+        self.added: list[Table] = []
+        """Selected tables that were never copied: followed they cannot be."""
+        self._added_by: Position | None = None
 
     # -- the start of an epoch ---------------------------------------------------------------------------------------
 
     def start(self, first: Callable[[], Restart], previous: Restart | None = None) -> Restart:
         """Open an epoch and say where it begins: at `previous`, else at the newest cut that the topics hold, else at `first`."""
-        start = Start(uuid.uuid4().hex, int(time.time() * 1000))
+        start = Start(uuid.uuid4().hex, int(time.time() * 1000), self._pipeline)
         self._epoch = self._append(start)
         restart = previous or self._from_history()
+        if restart is not None and restart.followed is not None:
+            self.added = [table for table in self._tables if (table.db, table.name) not in restart.followed]
+            self._tables = [table for table in self._tables if (table.db, table.name) in restart.followed]
         ends = self._follow(restart)
         if restart is None:
             if any(ends.values()):
@@ -154,7 +163,10 @@ class Capture:
         if found is None:
             return None
         entry, named = found
-        return Restart(entry.position, entry.source_ts_us, entry.cut_no, named, isinstance(entry, Base) and entry.copying)
+        copying = isinstance(entry, Base) and entry.copying
+        last = next(entry for _, entry in reversed(before) if isinstance(entry, Base))
+        followed = None if copying else frozenset((t.db, t.table) for t in last.tables)
+        return Restart(entry.position, entry.source_ts_us, entry.cut_no, named, copying, followed)
 
     def _follow(self, restart: Restart | None) -> dict[Partition, int]:
         ends: dict[Partition, int] = {}
@@ -195,6 +207,18 @@ class Capture:
     def wants(self, db: str, table: str) -> bool:
         """Whether this table is followed."""
         return (db, table) in self._streams
+
+    def refuse_changed(self, by: Position) -> None:
+        """Stop for a selection that changed at `by`, the end of the log when the tables were listed: DDL in it is told before."""
+        self._added_by = by if self.added or not self._streams else None
+
+    def _check_selection(self, at: Position) -> None:
+        if self._added_by is None or not at.covers(self._added_by):
+            return
+        if self.added:
+            names = ", ".join(table.qualified for table in self.added)
+            raise Halt("table_added", names, "is selected and was never copied", "exclude it, or copy all into a fresh pipeline")
+        raise Halt("no_tables", "source.tables", "selects no table that was copied", "select the tables that the target holds")
 
     def run(self, log: Log, stopped: Callable[[], bool], selects: Callable[[str, str], bool]) -> None:
         """Follow the log until told to stop; a torn transaction at the end stays without a cut, and so is void."""
@@ -264,6 +288,7 @@ class Capture:
             self._cut_here(event.position, ts_us)
 
     def _heartbeat(self, event: Heartbeat) -> None:
+        self._check_selection(event.at)
         if self._transaction is None:
             self.position = event.at
             self._cut_here(event.at, event.ts_us)
@@ -278,6 +303,7 @@ class Capture:
         if isinstance(verdict, ddl.Unsupported):
             if self.position is not None and not self._total:  # a cut inside a transaction would name a part of it
                 self._cut_here(self.position, self.counters.source_ts_us)
+                self.writer.flush()
             names = ", ".join(f"{db}.{table}" if table else db for db, table in verdict.tables) or event.db
             raise Halt(
                 "statement_unsupported",

@@ -56,6 +56,8 @@ class Start:
 
     id: str
     ts_ms: int
+    pipeline: str = ""
+    """Whose capture writes these topics: another one is refused."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The preflight: is everything there that a start needs, and which SQL mends what is not. Nothing is written anywhere.
 
-A server that cannot be asked is a finding too, so one call reports on all of them.
+`examine` reports everything at once, a server that cannot be asked included; `demand`, with which every start begins, raises the
+first error of the same checks.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Any, Protocol, TypeVar
 
 from cdc import state
+from cdc.codec import layout
 from cdc.config import Config
-from cdc.errors import CdcError
+from cdc.errors import CdcError, Refused
 from cdc.model import Table
 from cdc.preflight import Finding, quoted
 
@@ -21,6 +23,8 @@ _LONGEST_NAME = 63
 
 Query = Callable[..., Sequence[Sequence[Any]]]
 """SQL and its parameters in, rows out; raises CdcError."""
+Fits = Callable[[Any, Sequence[Table]], object]
+"""Flavour of the source and its tables in; raises CdcError when a table that the target has already cannot hold the rows."""
 
 _SERVER_SQL = """
 SELECT current_setting('server_version_num')::int, current_setting('server_version'), current_setting('server_encoding'),
@@ -31,7 +35,9 @@ _TABLES_SQL = """
 SELECT n.nspname, c.relname, format('%%I.%%I', n.nspname, c.relname), c.relkind IN ('r', 'p'), pg_has_role(c.relowner, 'USAGE')
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = ANY(%s) AND c.relname = ANY(%s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')"""
-_OURS_SQL = "SELECT target_schema, target_table FROM cdc.tables WHERE pipeline = %s"
+_OURS_SQL = "SELECT target_schema, target_table FROM cdc.tables WHERE pipeline = %s AND state NOT IN ('new', 'refused')"
+_OTHERS_SQL = """
+SELECT target_schema, target_table, pipeline, db, "table" FROM cdc.tables WHERE pipeline <> %s AND state <> 'refused'"""
 
 T = TypeVar("T")
 
@@ -52,7 +58,8 @@ def examine(
     source: Callable[[], AbstractContextManager[Source]],
     *,
     target: Callable[[Config], AbstractContextManager[Query]] | None = None,
-    broker: Callable[[], object] | None = None,
+    fits: Fits | None = None,
+    broker: Callable[[Sequence[Table]], object] | None = None,
     codec: str = "pure",
 ) -> dict[str, Any]:
     """The document of `cdc doctor`. `source` opens a Catalog; `broker` reaches the brokers, and is None where none is needed."""
@@ -60,9 +67,42 @@ def examine(
     nothing: tuple[Any, list[Table]] = (None, [])
     about, tables = _tried(findings, nothing, lambda: _source(config, source, findings))
     version = _tried(findings, None, lambda: _target(config, target or querying, tables, findings))
+    if fits is not None and version is not None and about is not None and not any(one.level == "error" for one in findings):
+        _tried(findings, None, lambda: fits(about["flavour"], tables))
     if broker is not None:
-        _tried(findings, None, broker)
+        _tried(findings, None, lambda: broker(tables))
     return document(findings, about, version, [table.qualified for table in tables], codec)
+
+
+class _Demands(list[Finding]):
+    """Findings of a start: what cannot be asked is not noted, it stops."""
+
+    def enforce(self) -> None:
+        errors = [one for one in self if one.level == "error"]
+        if errors:
+            more = f" (and {len(errors) - 1} more: cdc doctor lists them)" if errors[1:] else ""
+            raise Refused(errors[0].code, errors[0].place, errors[0].rule + more, errors[0].hint_sql)
+
+
+def demand_source(
+    config: Config, source: Callable[[], AbstractContextManager[Source]], *, restart: bool = False
+) -> tuple[Any, list[Table]]:
+    """The source's flavour and the tables to follow; Refused with the first thing that `examine` would call an error.
+
+    At a restart a pattern may select nothing any more: the log says why, and capture stops there.
+    """
+    demands = _Demands()
+    about, tables = _source(config, source, demands)
+    demands[:] = [one for one in demands if not (restart and one.code == "no_tables")]
+    demands.enforce()
+    return about["flavour"], tables
+
+
+def demand_target(config: Config, tables: Sequence[Table]) -> None:
+    """Refused unless the target can take these tables; with none, unless it can hold the pipeline's state."""
+    demands = _Demands()
+    _target(config, querying, tables, demands)
+    demands.enforce()
 
 
 def document(findings: Iterable[Finding], source: Any, version: str | None, tables: Sequence[str], codec: str) -> dict[str, Any]:
@@ -85,6 +125,8 @@ def _tried(findings: list[Finding], otherwise: T, ask: Callable[[], T]) -> T:
     try:
         return ask()
     except CdcError as error:
+        if isinstance(findings, _Demands):
+            raise
         findings.append(Finding("error", error.code, error.place, error.rule, error.hint))
         return otherwise
 
@@ -96,8 +138,8 @@ def _source(config: Config, source: Callable[[], AbstractContextManager[Source]]
     with source() as catalog:
         findings += source_tls(config)
         about = {"flavour": catalog.flavour, "version": catalog.version}
-        tables = _tried(findings, list[Table](), lambda: _selected(config, catalog, findings))
         findings += _tried(findings, [], catalog.preflight)
+        tables = _tried(findings, list[Table](), lambda: _selected(config, catalog, findings))
     return about, tables
 
 
@@ -105,6 +147,7 @@ def _selected(config: Config, catalog: Source, findings: list[Finding]) -> list[
     tables = catalog.tables(config.source.tables, config.source.exclude)
     findings += selection(config, catalog, tables)
     findings += names(config, tables)
+    findings += types(tables)
     return tables
 
 
@@ -130,8 +173,8 @@ def selection(config: Config, catalog: Source, tables: Sequence[Table]) -> list[
             "error",
             "no_tables",
             "source.tables",
-            f"{pattern} selects no table that exists",
-            "-- SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES",
+            f"{pattern} selects no table that exists and that the account may read",
+            "-- SHOW TABLES as root; GRANT SELECT ON `database`.* TO the account of source.url",
         )
         for pattern in config.source.tables
         if not catalog.tables([pattern])
@@ -176,6 +219,19 @@ def names(config: Config, tables: Sequence[Table]) -> list[Finding]:
     return found
 
 
+def types(tables: Sequence[Table]) -> list[Finding]:
+    """Columns of a type or character set that nobody taught us."""
+    found: list[Finding] = []
+    for table in tables:
+        for column in table.columns:
+            place = f"{table.qualified}.{column.name}"
+            try:
+                layout.slot(column, place)
+            except CdcError as error:
+                found.append(Finding("error", error.code, place, error.rule, error.hint or "-- exclude the table"))
+    return found
+
+
 # Target
 
 
@@ -183,7 +239,8 @@ def names(config: Config, tables: Sequence[Table]) -> list[Finding]:
 def querying(config: Config) -> Iterator[Query]:
     """A connection to the target that answers questions."""
     with closing(state.connect(config.target, "cdc doctor")) as connection:
-        yield state.guarded(str(config.target.url))(lambda sql, *parameters: connection.execute(sql, parameters or None).fetchall())
+        deciding = state.guarded(str(config.target.url), starting=True)
+        yield deciding(lambda sql, *parameters: connection.execute(sql, parameters or None).fetchall())
 
 
 def _target(
@@ -192,6 +249,7 @@ def _target(
     with target(config) as query:
         version, text, *facts = query(_SERVER_SQL)[0]
         findings += target_server(config, version, *facts)
+        findings += target_temporary(config, query)
         findings += target_schemas(config, query, tables, facts[2])
         findings += target_tables(config, query, tables)
     return str(text)
@@ -227,6 +285,13 @@ def target_server(
     ]
 
 
+def target_temporary(config: Config, query: Query) -> list[Finding]:
+    """A role that may not make the temporary tables through which rows are merged."""
+    may, user, database = query("SELECT has_database_privilege(current_database(), 'TEMP'), current_user, current_database()")[0]
+    hint = f'GRANT TEMPORARY ON DATABASE "{database}" TO "{user}"'
+    return [] if may else [Finding("error", "target_temporary", str(config.target.url), f"{user} may not create temporary tables", hint)]
+
+
 def target_schemas(config: Config, query: Query, tables: Sequence[Table], may_create: bool) -> list[Finding]:
     """Schemas that are missing and cannot be made, or in which nothing can be made."""
     wanted = sorted({"cdc"} | {target_of(config, table)[0] for table in tables})
@@ -247,17 +312,20 @@ def target_schemas(config: Config, query: Query, tables: Sequence[Table], may_cr
 def target_tables(config: Config, query: Query, tables: Sequence[Table]) -> list[Finding]:
     """Existing relations in the way: not tables, not ours to change, or with rows that nobody let us replace."""
     wanted = {target_of(config, table) for table in tables}
-    ours = (
-        {tuple(row) for row in query(_OURS_SQL, config.pipeline.name)}
-        if query("SELECT to_regclass('cdc.tables') IS NOT NULL")[0][0]
-        else set()
-    )
+    known = query("SELECT to_regclass('cdc.tables') IS NOT NULL")[0][0]
+    ours = {tuple(row) for row in query(_OURS_SQL, config.pipeline.name)} if known else set()
+    others = {(row[0], row[1]): row[2:] for row in query(_OTHERS_SQL, config.pipeline.name)} if known else {}
     rows = query(_TABLES_SQL, sorted({schema for schema, _ in wanted}), sorted({name for _, name in wanted}))
-    found: list[Finding] = []
+    found = [_taken(place, *others[place]) for place in sorted(wanted & set(others))]
     for schema, name, relation, is_table, is_owner in rows:
-        if (schema, name) in wanted and (schema, name) not in ours:
+        if (schema, name) in wanted and (schema, name) not in ours and (schema, name) not in others:
             found += _existing(config, query, relation, is_table, is_owner)
     return found
+
+
+def _taken(place: tuple[str, str], pipeline: str, db: str, table: str) -> Finding:
+    rule = f"is the target of {db}.{table} of pipeline {pipeline}"
+    return Finding("error", "target_taken", ".".join(place), rule, "-- give target.schema another name")
 
 
 def _existing(config: Config, query: Query, relation: str, is_table: bool, is_owner: bool) -> list[Finding]:

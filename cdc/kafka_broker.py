@@ -165,6 +165,20 @@ class KafkaBroker:
             self.check()
         return topic in self._known
 
+    def known(self, topic: str) -> int:
+        """How many partitions an existing topic has."""
+        return self._known[topic]
+
+    def first(self, topic: str) -> bytes | None:
+        """The value of the oldest record held in partition 0."""
+        consumer = self.consumer()
+        try:
+            low, high = self.watermarks(consumer, topic, 0)
+            held = self.read(consumer, topic, 0, OFFSET_BEGINNING, high if low < high else 0)
+            return next((bytes(message.value() or b"") for message in held), None)
+        finally:
+            consumer.close()
+
     def watermarks(self, consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
         """The first offset held and the one that comes next; a topic just made may take a moment to have a leader."""
         settling = Retrying(

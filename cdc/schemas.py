@@ -5,6 +5,7 @@ Either way a record's first five bytes are a zero and the schema's id (https://d
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import urllib.error
@@ -80,9 +81,18 @@ class HttpRegistry:
     """A Confluent-compatible schema registry."""
 
     def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
+        parts = urllib.parse.urlsplit(url.rstrip("/"))
+        account, _, host = parts.netloc.rpartition("@")
+        self._url = urllib.parse.urlunsplit((parts.scheme, host, parts.path, "", ""))
+        self._headers = {"Content-Type": "application/vnd.schemaregistry.v1+json"}
+        if account:
+            self._headers["Authorization"] = "Basic " + base64.b64encode(urllib.parse.unquote(account).encode()).decode()
         self._ids: dict[tuple[str, str], int] = {}
         self._schemas: dict[int, Document] = {}
+
+    def check(self) -> None:
+        """Raise unless the registry answers and lets us in."""
+        self._call("/subjects", None)
 
     def register(self, subject: str, schema: Document) -> int:
         """The id that the registry gives this schema under this subject."""
@@ -98,17 +108,20 @@ class HttpRegistry:
             self._schemas[schema_id] = json.loads(self._call(f"/schemas/ids/{schema_id}", None)["schema"])
         return self._schemas[schema_id]
 
-    def _call(self, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+    def _call(self, path: str, body: dict[str, Any] | None) -> Any:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._url + path, data, {"Content-Type": "application/vnd.schemaregistry.v1+json"})
+        request = urllib.request.Request(self._url + path, data, self._headers)
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:
-                return dict(json.load(answer))
+                return json.load(answer)
         except urllib.error.HTTPError as e:
             if e.code >= 500:
                 raise Retry("registry_error", self._url + path, f"HTTP {e.code}", "the registry is busy or broken") from None
             raise Refused(
                 "registry_refused", self._url + path, f"HTTP {e.code}", "is this a Confluent-compatible registry that accepts the schema?"
             ) from None
+        except ValueError:
+            hint = "is transport.registry a schema registry?"
+            raise Refused("registry_refused", self._url + path, "the answer is not JSON", hint) from None
         except (urllib.error.URLError, OSError) as e:
             raise Retry("registry_unreachable", self._url, type(e).__name__, "is transport.registry right, and the registry up?") from None

@@ -234,6 +234,7 @@ class Section(BaseModel):
 
 class PipelineConfig(Section):
     name: Annotated[str, AfterValidator(_name)]
+    start_timeout_seconds: float = Field(30.0, ge=0, le=86_400)
 
 
 class SourceConfig(Section):

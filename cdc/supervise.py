@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 
 from cdc import logs
-from cdc.errors import Retry
+from cdc.errors import Halt, Refused, Retry
 from cdc.metrics import Metrics
 
-FIRST_CONNECTION_SECONDS = 30.0
 _LONGEST_WAIT_SECONDS = 15.0
 _HEALTHY_SECONDS = 60.0
+_LINGER_SECONDS = 5.0
 
 
 class Stopped(Exception):
@@ -27,6 +27,7 @@ class Parts:
         self.ended = threading.Event()
         self._threads: list[threading.Thread] = []
         self._errors: list[BaseException] = []
+        self._last_orders = 0.0
 
     def stopped(self) -> bool:
         """Whether every part is to end."""
@@ -35,6 +36,18 @@ class Parts:
     def breathe(self) -> None:
         """Raise Stopped when every part is to end; for places that wait."""
         if self.stopped():
+            raise Stopped
+
+    def lingers(self, taken: Callable[[], bool]) -> bool:
+        """For the part that takes what another one made: whether to go on, after the other's end until all of that is taken."""
+        if self._stop.is_set() or not self.ended.is_set():
+            return not self._stop.is_set()
+        self._last_orders = self._last_orders or time.monotonic() + _LINGER_SECONDS
+        return time.monotonic() < self._last_orders and not taken()
+
+    def breathe_on(self) -> None:
+        """As `breathe`, for the part that lingers."""
+        if not self.lingers(lambda: False):
             raise Stopped
 
     def start(self, name: str, work: Callable[[], None]) -> None:
@@ -62,8 +75,14 @@ class Parts:
             raise error
 
 
-def supervise(work: Callable[[Callable[[], None]], None], stop: threading.Event, component: str, metrics: Metrics) -> None:
-    """Do the work until it ends; Retry means again: for as long as it takes once `work` has called its argument, else for 30 s."""
+def supervise(
+    work: Callable[[Callable[[], None]], None], stop: threading.Event, component: str, metrics: Metrics, patience_seconds: float = 30.0
+) -> None:
+    """Do the work until it ends. It calls its argument when it has found every server fit, before it writes anything.
+
+    Until then Retry is tried again for `patience_seconds`, and Refused is exit code 2. From then on Retry is tried again for as
+    long as it takes, and Refused becomes Halt: something may have been written.
+    """
     worked = threading.Event()
     first, attempt = time.monotonic(), 0
     while not stop.is_set():
@@ -73,12 +92,18 @@ def supervise(work: Callable[[Callable[[], None]], None], stop: threading.Event,
             return work(worked.set)
         except Stopped:
             return None
+        except Refused as error:
+            if worked.is_set():
+                raise Halt(error.code, error.place, error.rule, error.hint) from None
+            raise
         except Retry as error:
-            if not worked.is_set() and time.monotonic() - first > FIRST_CONNECTION_SECONDS:
+            left = patience_seconds - (time.monotonic() - first)
+            if not worked.is_set() and left <= 0:
                 raise
             attempt = 0 if time.monotonic() - started > _HEALTHY_SECONDS else attempt + 1
             _report(error, component, metrics)
-            stop.wait(min(_LONGEST_WAIT_SECONDS, 0.125 * 2**attempt))
+            pause = min(_LONGEST_WAIT_SECONDS, 0.125 * 2**attempt)
+            stop.wait(pause if worked.is_set() else min(pause, left))
     return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from cdc.config import TargetConfig
@@ -124,6 +124,18 @@ def ensure_table(connection: Connection, plan: Plan, place: Place, *, adopt: boo
         raise Refused("target_not_empty", str(place), "the table exists and holds rows", "empty or rename it, or set target.adopt = true")
 
 
+def check_tables(connection: Connection, target: TargetConfig, plans: Iterable[Plan], ours: Container[tuple[str, str]]) -> None:
+    """Refuse the first table that is not `ours` yet and could not be made or taken; changes nothing."""
+    with connection.transaction(force_rollback=True):
+        for plan in plans:
+            if (plan.db, plan.table) in ours:
+                continue
+            place = place_of(target, plan.db, plan.table)
+            check_names(plan, place)
+            if found := found_columns(connection, place.sql):
+                check_table(connection, plan, place, found)
+
+
 def check_table(connection: Connection, plan: Plan, place: Place, found: list[Found]) -> None:
     """Refuse a table whose kind, columns or key differ from the plan's."""
     kind = connection.execute("SELECT relkind FROM pg_class WHERE oid = to_regclass(%s)", [place.sql]).fetchone()
@@ -161,7 +173,7 @@ def _expected(connection: Connection, plan: Plan) -> list[Found]:
 
 def _has_key(connection: Connection, place: Place, keys: list[str]) -> bool:
     rows = connection.execute(
-        "SELECT array_agg(a.attname::text ORDER BY a.attname::text COLLATE \"C\") FROM pg_index i"
+        'SELECT array_agg(a.attname::text ORDER BY a.attname::text COLLATE "C") FROM pg_index i'
         " JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)"
         " WHERE i.indrelid = to_regclass(%s) AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL"
         " AND i.indexprs IS NULL AND i.indnatts = i.indnkeyatts GROUP BY i.indexrelid",

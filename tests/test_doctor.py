@@ -94,7 +94,7 @@ def test_servers_that_are_away_are_findings_all_of_them(mariadb, postgres, pipel
         target={"url": "postgresql://cdc@127.0.0.1:1/d"},
     )
 
-    def away() -> None:
+    def away(_tables: object) -> None:
         raise Retry("broker_unreachable", "kafka 127.0.0.1:1", "nobody listens")
 
     document = examined(made, away)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import statistics
 import subprocess
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "codec": ("codec", "codec.*"),
     "wire": ("envelope", "schemas", "topic", "control", "direct", "kafka", "kafka_broker", "state", "state_*", "mysql", "catalog", "preflight", "keyrange"),
     "source": ("binlog", "binlog_*", "ddl", "chunks", "capture", "capture_*"),
-    "face": ("app", "cli", "cli_output", "demo", "doctor", "initial", "status", "supervise", "web", "web.*", "stack", "stack.*"),
+    "face": ("app", "cli", "cli_output", "demo", "doctor", "fitness", "initial", "status", "supervise", "web", "web.*", "stack", "stack.*"),
 }  # fmt: skip
 LEVELS = {"floor": 0, "codec": 1, "wire": 2, "source": 3, "snapshot": 3, "sinks": 3, "face": 4}
 COMPOSER = "cdc.app"
@@ -202,7 +203,8 @@ def tracked() -> list[Path]:
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], check=False, cwd=ROOT, capture_output=True, text=True
     )
     names = listed.stdout.split("\0") if listed.returncode == 0 else [str(path.relative_to(ROOT)) for path in ROOT.rglob("*")]
-    return [ROOT / name for name in names if name and (ROOT / name).is_file()]
+    made = re.compile(r"(\.venv|\.git|\.cdc|build|.*_cache|[^/]*\.egg-info)/|.*\.(pyc|so|c)\Z")
+    return [ROOT / name for name in names if name and (ROOT / name).is_file() and not made.match(name)]
 
 
 HOSTS = (

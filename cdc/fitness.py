@@ -1,0 +1,88 @@
+"""What every start asks before it writes anything: the source, the target, the broker, and whose topics these are.
+
+Refused from here is exit code 2: nothing was written. Once a process is past it, `supervise` turns a refusal into a halt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import Any
+
+from cdc import control, doctor, envelope
+from cdc.catalog import Catalog
+from cdc.config import Config
+from cdc.errors import Malformed, Refused
+from cdc.kafka_broker import KafkaBroker
+from cdc.model import Table
+from cdc.schemas import HttpRegistry
+from cdc.state import State
+from cdc.topic import control_topic
+
+Fits = Callable[[Any, Sequence[Table]], None]
+"""Flavour and tables in; raises when a table that the target has cannot take the rows."""
+
+
+def demand(config: Config, broker: KafkaBroker | None, fits: Fits | None, *, capture: bool = True) -> None:
+    """Refuse what would fail later. `broker` where topics are used, `fits` where the target is written, `capture` where the log is read."""
+    if broker is not None:
+        demand_broker(config, broker)
+    flavour, tables = None, list[Table]()
+    if capture:
+        restart = _has_begun(config, broker)
+        flavour, tables = doctor.demand_source(config, lambda: Catalog(config.source), restart=restart)
+        if broker is not None:
+            demand_prefix(config, broker, tables)
+    if fits is not None:
+        doctor.demand_target(config, tables)
+        fits(flavour, tables)
+
+
+def _has_begun(config: Config, broker: KafkaBroker | None) -> bool:
+    """Whether the topics, or the target without topics, say where to go on; the first epoch begins where the target's copy does."""
+    if broker is not None and broker.exists(control_topic(config.transport.prefix)):
+        return True
+    with State(config.target, config.pipeline.name) as state:
+        state.check()
+        return broker is None and state.read().progress is not None
+
+
+def demand_broker(config: Config, broker: KafkaBroker) -> None:
+    """The broker lets us in, and so does the registry if one is named."""
+    broker.check()
+    if config.transport.registry:
+        HttpRegistry(config.transport.registry).check()
+
+
+def demand_prefix(config: Config, broker: KafkaBroker, tables: Sequence[Table]) -> None:
+    """Refuse to write topics that another pipeline's capture, or something else, has written: its next cuts would be void."""
+    prefix = config.transport.prefix
+    place = f"transport.prefix {prefix}"
+    hint = "give transport.prefix a name that nothing else writes to, or delete its topics"
+    if broker.exists(control_topic(prefix)):
+        owner = _owner(broker, control_topic(prefix), place, hint)
+        if owner and owner != config.pipeline.name:
+            raise Refused("prefix_taken", place, f"its topics are written by pipeline {owner}", hint)
+        return
+    names = [envelope.topic_name(prefix, table.db, table.name) for table in tables]
+    with closing(broker.consumer()) as consumer:
+        held = [name for name in names if broker.exists(name) and _holds_records(broker, consumer, name)]
+    if held:
+        raise Refused("prefix_taken", place, f"{held[0]} holds records, and there is no control topic", hint)
+
+
+def _owner(broker: KafkaBroker, topic: str, place: str, hint: str) -> str:
+    """The pipeline that wrote the topic's first start record; compaction keeps every start."""
+    value = broker.first(topic)
+    if value is None:
+        return ""
+    try:
+        entry = control.from_document(json.loads(value), 0)
+    except (ValueError, Malformed):
+        raise Refused("prefix_taken", place, f"{topic} is not a control topic", hint) from None
+    return entry.pipeline if isinstance(entry, control.Start) else ""
+
+
+def _holds_records(broker: KafkaBroker, consumer: Any, topic: str) -> bool:
+    return any(low < high for low, high in (broker.watermarks(consumer, topic, p) for p in range(broker.known(topic))))
