@@ -134,9 +134,7 @@ _BAD_DATE = (
     "YEAR({c})=0 OR MONTH({c})=0 OR DAYOFMONTH({c})=0 OR DAYOFMONTH({c})>CASE WHEN MONTH({c})=2 THEN 28+(MOD(YEAR({c}),4)=0 AND"
     " (MOD(YEAR({c}),100)<>0 OR MOD(YEAR({c}),400)=0)) WHEN MONTH({c}) IN (4,6,9,11) THEN 30 ELSE 31 END"
 )
-_MYSQL_TIME = (
-    "CAST(IF({c}<0,-1,1)*((HOUR({c})*3600+MINUTE({c})*60+SECOND({c}))*1000000+MICROSECOND({c})) AS CHAR)"
-)
+_MYSQL_TIME = "CAST(IF({c}<0,-1,1)*((HOUR({c})*3600+MINUTE({c})*60+SECOND({c}))*1000000+MICROSECOND({c})) AS CHAR)"
 # EWKB back to the source's own form: little-endian SRID, then WKB.
 _PG_GEOMETRY = (
     "encode(sha256(CASE WHEN get_byte({c},4)&32=32 THEN substring({c} from 6 for 4)||set_byte(substring({c} from 1 for 5),4,"
@@ -163,7 +161,7 @@ _string, _bytes = _plain("string"), _plain("bytes")
 TYPES: dict[str, Type] = {
     line.mysql: line
     for line in (
-        #    MySQL                 opcode       wire                                           PostgreSQL              canonical: MySQL, PostgreSQL
+        # MySQL, opcode, wire, PostgreSQL, canonical text: MySQL, PostgreSQL
         Type("tinyint", "INT8", _int16, _as("smallint"), _NUMBER, _TEXT),
         Type("tinyint unsigned", "UINT8", _int16, _as("smallint"), _NUMBER, _TEXT),
         Type("smallint", "INT16", _int16, _as("smallint"), _NUMBER, _TEXT),
@@ -226,7 +224,9 @@ TYPES: dict[str, Type] = {
         Type("vector", "VECTOR", _vector, _as("real[]"), _HASH, _PG_VECTOR),
         Type("uuid", "UUID", _named("string", "io.debezium.data.Uuid"), _as("uuid"), _CAST, _TEXT),
         Type("inet4", "INET4", _string, _as("inet"), _CAST, "host({c})"),
-        Type("inet6", "INET6", _string, _as("inet"), "HEX(CAST({c} AS BINARY(16)))", "upper(encode(substring(inet_send({c}) from 5),'hex'))"),
+        Type(
+            "inet6", "INET6", _string, _as("inet"), "HEX(CAST({c} AS BINARY(16)))", "upper(encode(substring(inet_send({c}) from 5),'hex'))"
+        ),
     )
 }
 

@@ -110,7 +110,8 @@ def test_the_log_and_a_select_give_the_same_bytes(source: SourceDatabase, stored
     tables, records = stored_tables
     different = []
     for name, (case, table) in tables.items():
-        block, selected = selection(source, table), []
+        block = selection(source, table)
+        selected: list[Record] = []
         used = codec.encode_select(codec.RowPlan(table), block, 0, len(block), stamp(), codec.Numbers(1, 1), selected)
         plan = value_plan(table)
         assert len(block) - used in (9, 11)
@@ -126,9 +127,10 @@ def test_fastavro_reads_every_value(stored_tables: Any) -> None:
         schema = fastavro.parse_schema(envelope.value_schema("od", table, "mysql"))
         for number, record in enumerate(stored_tables[1][name], 1):
             stream = io.BytesIO(record.value[5:])
-            document = fastavro.schemaless_reader(stream, schema)
+            document: Any = fastavro.schemaless_reader(stream, schema)
             assert (number, b"") == (document["after"]["id"], stream.read()), case.name
-        assert document["after"]["v"] is None, case.name
+            if number > len(case.values):
+                assert document["after"]["v"] is None, case.name
 
 
 def test_postgres_holds_what_the_source_holds(source: SourceDatabase, postgres: TargetDatabase, stored_tables: Any) -> None:
@@ -150,8 +152,9 @@ def test_postgres_holds_what_the_source_holds(source: SourceDatabase, postgres: 
 
 
 def test_doubles_keep_every_bit(source: SourceDatabase, postgres: TargetDatabase) -> None:
+    zero = 0.0 if source.flavour == "mariadb" else -0.0  # MariaDB stores no negative zero
     source.execute("CREATE TABLE bits(id bigint PRIMARY KEY, v double)")
-    values = [-0.0, -5e-324, 1.7976931348623157e308, 0.1, 1 / 3, 123456789.123456789, 2.0**53 + 2, 1e22, 1e23, 9007199254740993.0]
+    values = [zero, -5e-324, 1.7976931348623157e308, 0.1, 1 / 3, 123456789.123456789, 2.0**53 + 2, 1e22, 1e23, 9007199254740993.0]
     source.execute(f"INSERT INTO bits VALUES {','.join(f'({i},{value:.17e})' for i, value in enumerate(values))}")
     table = Table(source.name, "bits", (ID, Column("v", "double")), (0,))
     block, tuples = selection(source, table), bytearray()
@@ -174,7 +177,7 @@ def test_schemas_parse_even_with_awkward_names() -> None:
     columns = (replace(ID, name="a b"), replace(ID, name="a-b"), replace(ID, name="1st"), Column("g", "geometry"), Column("h", "geometry"))
     table = Table("db-x", "tab le", columns, (2, 0))
     fastavro.parse_schema(envelope.value_schema("p-1.q", table, "mariadb"))
-    fastavro.parse_schema(envelope.key_schema("p-1.q", table))
+    fastavro.parse_schema(envelope.key_schema("p-1.q", table) or {})
     plan = value_plan(table)
     assert (("db-x", "tab le"), (2, 0)) == ((plan.db, plan.table), plan.key)
     assert ["a b", "a-b", "1st", "g", "h"] == [column.name for column in plan.columns]

@@ -10,7 +10,7 @@ import cython
 from cdc.codec.jsontext import double_text, opaque_text
 
 if not cython.compiled:
-    from cdc.codec._buffer import Buffer, le, put_buffer, put_byte, put_digits, put_long, put_object, put_raw
+    from cdc.codec._buffer import Buffer, le, put_buffer, put_byte, put_long, put_object, put_raw
     from cdc.codec._plan import RowPlan, broken
 
 DEPTH = 110  # MySQL refuses documents deeper than 100

@@ -1,8 +1,6 @@
-from cdc.codec.ops cimport *
-from cdc.codec._buffer cimport Buffer, put_byte, put_long, put_raw, put_object, put_buffer, put_string, put_digits, put_unscaled, put_unscaled_object, taken, murmur2, le, be
-from cdc.codec._plan cimport RowPlan, Work, broken, anomaly, put_text, put_key
-from cdc.codec._wire cimport put_date, put_datetime, put_fixed, put_zoned, put_geometry, put_vector, put_bits, put_address
-from cdc.codec._json cimport put_json
+from cdc.codec._buffer cimport Buffer, put_byte, put_long, put_object, put_buffer, put_digits, taken, murmur2
+from cdc.codec._plan cimport RowPlan, Work, put_key
+from cdc.codec._image cimport image
 
 cdef class Frame:
     cdef bytes key_frame, value_frame, head, tail, transaction, times, epoch

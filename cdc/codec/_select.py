@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import cython
 
+from cdc.codec.records import Numbers, Stamp
 from cdc.errors import Halt
 
 if not cython.compiled:
@@ -15,8 +16,6 @@ if not cython.compiled:
         put_double,
         put_float,
         put_long,
-        put_object,
-        put_raw,
         put_string,
         put_unscaled,
         put_unscaled_object,
@@ -24,7 +23,7 @@ if not cython.compiled:
     from cdc.codec._log import Frame, emit, key_of
     from cdc.codec._plan import RowPlan, Work, broken, put_text
     from cdc.codec._wire import put_address, put_bits, put_date, put_datetime, put_fixed, put_geometry, put_vector, put_zoned
-    from cdc.codec.ops import *  # noqa: F403
+    from cdc.codec.ops import *
 
 FULL = 0xFFFFFF  # a packet of this length goes on in the next one
 
@@ -98,9 +97,9 @@ def number(plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, at: cyt
     for k in range(at, at + n):
         if p[k] < 48 or p[k] > 57:
             raise broken(plan, i, at, "a number with something else in it")
+        if k == at + 19 and (value > 1844674407370955161 or (value == 1844674407370955161 and p[k] > 53)):
+            raise broken(plan, i, at, "a number beyond 64 bits")
         value = value * 10 + (p[k] - 48)
-    if n == 20 and (p[at] != 49 or value < 10000000000000000000):
-        raise broken(plan, i, at, "a number beyond 64 bits")
     return value
 
 
@@ -346,7 +345,7 @@ def row(plan: RowPlan, p: cython.p_const_uchar, at: cython.Py_ssize_t, end: cyth
     return at
 
 
-def encode_select(plan: RowPlan, block, start: int, end: int, stamp, numbers, out: list) -> int:
+def encode_select(plan: RowPlan, block, start: int, end: int, stamp: Stamp, numbers: Numbers, out: list) -> int:
     """Append an `r` record for each whole row packet in `block[start:end]`; how many bytes were used.
 
     Stops before an EOF, OK or ERR packet and before an incomplete row.

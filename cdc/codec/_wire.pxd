@@ -1,3 +1,4 @@
+from cdc.codec.ops cimport INET4, UUID
 from cdc.codec._buffer cimport Buffer, put_byte, put_long, put_digits, put_unscaled, put_unscaled_object, put_raw, put_string, days_from_civil, date_fault, le
 from cdc.codec._plan cimport RowPlan, broken, anomaly
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import cython
 
-from cdc.codec import ops
-
 if not cython.compiled:
     from cdc.codec._buffer import Buffer, date_fault, days_from_civil, le, put_byte, put_digits, put_long, put_raw, put_string
     from cdc.codec._plan import RowPlan, anomaly, broken
+    from cdc.codec.ops import INET4, UUID
 
 HEX = b"0123456789abcdef"
-INET4, UUID = ops.INET4, ops.UUID
 
 
 @cython.cfunc

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import struct
 
-WIDTH = 24  # the server's MAX_DOUBLE_STR_LENGTH
 LINE = 76  # where its base64 breaks; the break is then escaped
 FIXED_POINT = 15  # its MAX_DECPT_FOR_F_FORMAT
 DECIMAL, DATE, TIME, DATETIMES = 246, 10, 11, (7, 12)
@@ -15,12 +14,7 @@ def double_text(value: float) -> bytes:
     """The shortest digits that give the same double, in fixed point or with an exponent by my_gcvt's rule."""
     sign = "-" if str(value).startswith("-") else ""
     digits, point = _digits(abs(value))
-    width = WIDTH - len(sign)
-    if point <= 0:
-        length = len(digits) - point + 2
-    else:
-        length = len(digits) + 1 if point < len(digits) else point
-    if length <= width and point > -FIXED_POINT and (point <= FIXED_POINT or len(digits) > point):
+    if point > -FIXED_POINT and (point <= FIXED_POINT or len(digits) > point):
         text = _fixed(digits, point)
         return (sign + (text if "." in text else text + ".0")).encode()
     mantissa = digits[0] + ("." + digits[1:] if len(digits) > 1 else "")

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from cdc.codec import ops
-from cdc.codec._copy import CopyPlan, SkipPlan, copy_rows, open_values
+from cdc.codec._copy import CopyPlan, copy_rows
 from cdc.codec._copy import select_to_copy as _select_to_copy
+from cdc.codec._open import SkipPlan, open_values
 from cdc.codec._plan import RowPlan
 from cdc.codec.avro import Names, null_branch, parameters, program
 from cdc.codec.records import Opened

@@ -1,0 +1,298 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Row images of the log become Avro rows: the first kernel."""
+
+from __future__ import annotations
+
+import cython
+
+if not cython.compiled:
+    from cdc.codec._buffer import Buffer, be, le, put_byte, put_long, put_object, put_raw, put_string, put_unscaled, put_unscaled_object
+    from cdc.codec._json import put_json
+    from cdc.codec._plan import RowPlan, Work, anomaly, broken, put_text
+    from cdc.codec._wire import put_address, put_bits, put_date, put_datetime, put_fixed, put_geometry, put_vector, put_zoned
+    from cdc.codec.ops import *
+
+
+@cython.cfunc
+@cython.exceptval(-1)
+def put_decimal(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t) -> cython.int:
+    """MySQL's packed decimal: groups of nine digits in four bytes, big-endian, the first bit the sign, negatives inverted."""
+    precision: cython.int = plan.a[i]
+    scale: cython.int = plan.b[i]
+    negative: cython.bint = (p[at] & 0x80) == 0
+    mask: cython.int = 0xFF if negative else 0
+    flip: cython.int = 0x80
+    small: cython.bint = precision <= 18
+    value: cython.ulonglong = 0
+    big: object = 0
+    group: cython.ulonglong
+    limit: cython.ulonglong
+    digits: cython.int
+    size: cython.int
+    part: cython.int
+    left: cython.int
+    k: cython.int
+    for part in range(2):
+        # The whole part starts with its odd group, the fraction ends with it.
+        left = precision - scale if part == 0 else scale
+        while left > 0:
+            digits = left % 9 if part == 0 else (9 if left > 9 else left)
+            if digits == 0:
+                digits = 9
+            left -= digits
+            size = (digits + 1) // 2 if digits < 9 else 4
+            group = 0
+            for k in range(size):
+                group = (group << 8) | ((p[at + k] ^ mask ^ flip) & 0xFF)
+                flip = 0
+            at += size
+            limit = 1
+            for k in range(digits):
+                limit *= 10
+            if group >= limit:
+                raise broken(plan, i, at, "a decimal group with too many digits")
+            if small:
+                value = value * limit + group
+            else:
+                big = big * limit + group
+    if small:
+        return put_unscaled(b, value, negative)
+    return put_unscaled_object(b, -big if negative else big)
+
+
+@cython.cfunc
+@cython.exceptval(-1)
+def fraction(plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.int) -> cython.longlong:
+    """Fractional seconds of one to three bytes, in microseconds."""
+    micros: cython.longlong = be(p, at, n)
+    if n == 1:
+        micros *= 10000
+    elif n == 2:
+        micros *= 100
+    if micros > 999999:
+        raise broken(plan, i, at, "a fraction of a second that is none")
+    return micros
+
+
+@cython.cfunc
+@cython.exceptval(-1)
+def log_datetime(
+    plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, counting: cython.bint
+) -> cython.int:
+    """DATETIME2: year*13+month, day, hour, minute, second in 40 bits, then the fraction."""
+    packed: cython.longlong = cython.cast(cython.longlong, be(p, at, 5)) - 0x8000000000
+    months: cython.longlong = packed >> 22
+    hour: cython.longlong = (packed >> 12) & 31
+    minute: cython.longlong = (packed >> 6) & 63
+    second: cython.longlong = packed & 63
+    if packed < 0 or hour > 23 or minute > 59 or second > 59:
+        raise broken(plan, i, at, "a time of day that is none")
+    micros: cython.longlong = fraction(plan, i, p, at + 5, (plan.a[i] + 1) // 2)
+    micros += (hour * 3600 + minute * 60 + second) * 1000000
+    return put_datetime(plan, i, b, months // 13, months % 13, (packed >> 17) & 31, micros, counting)
+
+
+@cython.cfunc
+@cython.exceptval(-1)
+def log_timestamp(
+    plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, counting: cython.bint
+) -> cython.int:
+    """TIMESTAMP2: unsigned seconds since 1970, then the fraction; all zero is the zero date."""
+    seconds: cython.longlong = be(p, at, 4)
+    micros: cython.longlong = fraction(plan, i, p, at + 4, (plan.a[i] + 1) // 2)
+    if seconds == 0 and micros == 0:
+        return anomaly(plan, i, 1, counting, b)
+    # Days to a civil date: Howard Hinnant's algorithm, for days after 0000-03-01.
+    z: cython.longlong = seconds // 86400 + 719468
+    era: cython.longlong = z // 146097
+    doe: cython.longlong = z - era * 146097
+    yoe: cython.longlong = (doe - doe // 1460 + doe // 36524 - doe // 146096) // 365
+    doy: cython.longlong = doe - (365 * yoe + yoe // 4 - yoe // 100)
+    mp: cython.longlong = (5 * doy + 2) // 153
+    day: cython.longlong = doy - (153 * mp + 2) // 5 + 1
+    month: cython.longlong = mp + 3 if mp < 10 else mp - 9
+    year: cython.longlong = yoe + era * 400 + (1 if month <= 2 else 0)
+    return put_zoned(plan, i, b, year, month, day, seconds % 86400 * 1000000 + micros, counting)
+
+
+@cython.cfunc
+@cython.exceptval(-1)
+def log_time(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t) -> cython.int:
+    """TIME2: one signed number over hours, minutes, seconds and the fraction together, offset so that it sorts."""
+    n: cython.int = (plan.a[i] + 1) // 2
+    raw: cython.longlong = be(p, at, 3 + n)
+    zero: cython.longlong = 1
+    zero <<= 23 + 8 * n
+    raw -= zero
+    size: cython.longlong = -raw if raw < 0 else raw
+    unit: cython.longlong = 1
+    unit <<= 8 * n
+    micros: cython.longlong = size % unit
+    whole: cython.longlong = size // unit
+    if n == 1:
+        micros *= 10000
+    elif n == 2:
+        micros *= 100
+    if micros > 999999 or ((whole >> 6) & 63) > 59 or (whole & 63) > 59:
+        raise broken(plan, i, at, "a time that is none")
+    micros += ((whole >> 12) * 3600 + ((whole >> 6) & 63) * 60 + (whole & 63)) * 1000000
+    return put_long(b, -micros if raw < 0 else micros)
+
+
+@cython.cfunc
+@cython.exceptval(-1)
+def log_members(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t) -> cython.int:
+    """ENUM: the member of an index, 0 the empty text; SET: the members of a bit mask in definition order."""
+    bits: cython.ulonglong = le(p, at, plan.a[i])
+    labels: list = plan.labels[i]
+    count: cython.int = plan.c[i]
+    if plan.op[i] == ENUM:
+        if bits > cython.cast(cython.ulonglong, count):
+            raise broken(plan, i, at, "an enum index beyond its members")
+        label: bytes = labels[bits - 1] if bits > 0 else b""
+        put_long(b, len(label))
+        return put_object(b, label)
+    if count < 64 and (bits >> count) != 0:
+        raise broken(plan, i, at, "a set bit beyond its members")
+    k: cython.int
+    chosen: bytes = b",".join([labels[k] for k in range(count) if (bits >> k) & 1])
+    put_long(b, len(chosen))
+    return put_object(b, chosen)
+
+
+@cython.cfunc
+@cython.inline
+def width_of(op: cython.int) -> cython.int:
+    """The bytes of a value of fixed width; 0 where the column says it."""
+    if op == INT64 or op == UINT64 or op == DOUBLE:
+        return 8
+    if op == INT32 or op == UINT32 or op == FLOAT:
+        return 4
+    if op == INT24 or op == UINT24 or op == DATE:
+        return 3
+    if op == INT16 or op == UINT16:
+        return 2
+    if op == INT8 or op == UINT8 or op == YEAR:
+        return 1
+    return 0
+
+
+@cython.cfunc
+@cython.exceptval(-1)
+def value(
+    plan: RowPlan,
+    i: cython.Py_ssize_t,
+    p: cython.p_const_uchar,
+    at: cython.Py_ssize_t,
+    end: cython.Py_ssize_t,
+    b: Buffer,
+    counting: cython.bint,
+) -> cython.Py_ssize_t:
+    """Write one value that is not null; the offset after it."""
+    op: cython.int = plan.op[i]
+    n: cython.Py_ssize_t
+    u: cython.ulonglong
+    s: cython.longlong
+    n = width_of(op)
+    if n == 0:
+        if op == DECIMAL:
+            n = plan.c[i]
+        elif op == DATETIME:
+            n = 5 + (plan.a[i] + 1) // 2
+        elif op == TIMESTAMP:
+            n = 4 + (plan.a[i] + 1) // 2
+        elif op == TIME:
+            n = 3 + (plan.a[i] + 1) // 2
+        elif op == BIT or op == BITS or op == ENUM or op == SET:
+            n = plan.a[i]
+        else:
+            n = plan.a[i]
+            if n > end - at:
+                raise broken(plan, i, at, "the row ends inside a length")
+            u = le(p, at, n)
+            at += n
+            if u > cython.cast(cython.ulonglong, end - at):
+                raise broken(plan, i, at, "the row ends inside a value")
+            n = u
+    if n > end - at:
+        raise broken(plan, i, at, "the row ends inside a value")
+    if op == INT64:
+        u = le(p, at, 8)
+        if cython.compiled:
+            put_long(b, cython.cast(cython.longlong, u))
+        else:
+            put_long(b, u - (1 << 64) if u >> 63 else u)
+    elif op == DOUBLE or op == FLOAT:
+        put_raw(b, p, at, n)
+    elif op == INT8 or op == INT16 or op == INT24 or op == INT32:
+        s = le(p, at, n)
+        if p[at + n - 1] & 0x80:
+            u = 1
+            s -= u << (8 * n)
+        put_long(b, s)
+    elif op == UINT8 or op == UINT16 or op == UINT24 or op == UINT32:
+        put_long(b, le(p, at, n))
+    elif op == TEXT:
+        put_text(plan, i, b, p, at, n)
+    elif op == DATE:
+        u = le(p, at, 3)
+        put_date(plan, i, b, u >> 9, (u >> 5) & 15, u & 31, counting)
+    elif op == DATETIME:
+        log_datetime(plan, i, b, p, at, counting)
+    elif op == TIMESTAMP:
+        log_timestamp(plan, i, b, p, at, counting)
+    elif op == TIME:
+        log_time(plan, i, b, p, at)
+    elif op == DECIMAL:
+        put_decimal(plan, i, b, p, at)
+    elif op == UINT64:
+        put_unscaled(b, le(p, at, 8), False)
+    elif op == BYTES:
+        put_string(b, p, at, n)
+    elif op == ENUM or op == SET:
+        log_members(plan, i, b, p, at)
+    elif op == YEAR:
+        put_long(b, 1900 + p[at] if p[at] > 0 else 0)
+    elif op == BIT or op == BITS:
+        put_bits(plan, i, b, p, at, n)
+    elif op == FIXED:
+        put_fixed(plan, i, b, p, at, n)
+    elif op == JSON:
+        put_json(plan, i, b, p, at, n)
+    elif op == GEOMETRY:
+        put_geometry(plan, i, b, p, at, n)
+    elif op == VECTOR:
+        put_vector(plan, i, b, p, at, n)
+    else:
+        put_address(plan, i, b, p, at, n)
+    return at + n
+
+
+@cython.cfunc
+@cython.exceptval(-1)
+def image(
+    plan: RowPlan, p: cython.p_const_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, w: Work, which: cython.int, counting: cython.bint
+) -> cython.Py_ssize_t:
+    """Write one row image as an Avro row and note where each value lies; the offset after the image."""
+    count: cython.Py_ssize_t = plan.count
+    nulls: cython.Py_ssize_t = at
+    base: cython.Py_ssize_t = which * count
+    b: Buffer = w.rows
+    i: cython.Py_ssize_t
+    at += (count + 7) // 8
+    if at > end:
+        raise broken(plan, -1, nulls, "the row ends inside its null bits")
+    for i in range(count):
+        if (p[nulls + (i >> 3)] >> (i & 7)) & 1:
+            # tag: 0 never null, 1 null only on the wire, 2 null on both sides.
+            if plan.tag[i] < 2 or plan.iskey[i]:
+                raise broken(plan, i, at, "a null in a column that allows none")
+            put_byte(b, 0)
+            w.at[base + i] = b.n
+        else:
+            if plan.tag[i] > 0:
+                put_byte(b, 2)
+            w.at[base + i] = b.n
+            at = value(plan, i, p, at, end, b, counting)
+        w.to[base + i] = b.n
+    return at
