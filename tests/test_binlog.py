@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pymysqlreplication
@@ -14,9 +13,9 @@ from pymysqlreplication.row_event import DeleteRowsEvent, UpdateRowsEvent, Write
 
 from cdc.binlog import BinlogReader
 from cdc.binlog_events import Begin, Commit, Event, Heartbeat, Rows, Statement
-from cdc.binlog_place import HEADER
+from cdc.binlog_group import Group
 from cdc.catalog import Catalog
-from cdc.errors import Halt, Malformed, Retry
+from cdc.errors import Halt, Retry
 from cdc.position import Position
 from tests.servers import PASSWORD, SourceDatabase, lent
 from tests.source_log import config, events_since, position, reading, said, until
@@ -314,72 +313,23 @@ def test_a_row_larger_than_a_packet_is_read_whole(source: SourceDatabase) -> Non
     assert b"x" * 10_000_000 == body[5:10_000_005]
 
 
-class Recorded:
-    """Packets that were taken off the wire before."""
-
-    def __init__(self, packets: list[bytes]) -> None:
-        self._packets = iter(packets)
-
-    def next(self) -> bytes:
-        for packet in self._packets:
-            return packet
-        raise Retry("source_lost", "the recording", "has ended")
-
-
-@pytest.fixture
-def recorded(mariadb: SourceDatabase) -> tuple[Callable[[list[bytes]], list[Event]], list[bytes]]:
-    """A way to read packets, and those of one insert with all that comes before it."""
-    mariadb.execute("CREATE TABLE t (a INT)")
-    start = position(mariadb)
-    mariadb.execute("INSERT INTO t VALUES (1)")
-    with reading(mariadb, start) as reader:
-        packets = [reader._packets.next()]
-        while kinds(packets)[-1] != 16:
-            packets.append(reader._packets.next())
-
-    def read(changed: list[bytes]) -> list[Event]:
-        found: list[Event] = []
-        with reading(mariadb, start) as again, contextlib.suppress(Retry):
-            again._packets = Recorded(changed)  # type: ignore[assignment]
-            found.extend(again)
-        return found
-
-    return read, packets
+def test_another_server_of_the_same_history_goes_on_by_gtids(source: SourceDatabase) -> None:
+    start = position(source)
+    source.execute(*WORK)
+    whole = events_since(source, start)
+    commit = [event for event in whole if isinstance(event, Commit)][3]
+    elsewhere = replace(commit.position, server="another", file="their.000077", offset=5, file_created=7)
+    rest = said(whole[whole.index(commit) + 1 :])
+    found = events_since(source, elsewhere)
+    assert rest == said(found)[: len(rest)]
+    assert commit.position.server == next(event for event in found if isinstance(event, Commit)).position.server
 
 
-def kinds(packets: list[bytes]) -> list[int]:
-    return [HEADER.unpack_from(packet, 1)[1] for packet in packets]
-
-
-def test_one_flipped_bit_in_any_packet_stops(recorded: tuple[Callable[[list[bytes]], list[Event]], list[bytes]]) -> None:
-    read, packets = recorded
-    first = kinds(packets).index(162)
-    for number in range(first, len(packets)):
-        for place in (1, 10, 20, len(packets[number]) - 1):
-            damaged = bytearray(packets[number])
-            damaged[place] ^= 1
-            with pytest.raises(Malformed):
-                read([*packets[:number], bytes(damaged)])
-
-
-def test_an_unknown_event_stops(recorded: tuple[Callable[[list[bytes]], list[Event]], list[bytes]]) -> None:
-    read, packets = recorded
-    assert 1 == len(changes(read(packets)))
-    rows = bytearray(packets[kinds(packets).index(23)])
-    for kind, code in ((26, "incident"), (39, "row_image"), (77, "unknown_event"), (164, "log_encrypted")):
-        rows[5] = kind
-        with pytest.raises(Halt) as stopped:
-            read([*packets[: kinds(packets).index(162)], resigned(rows)])
-        assert code == stopped.value.code
-
-
-def test_rows_without_a_table_map_stop(recorded: tuple[Callable[[list[bytes]], list[Event]], list[bytes]]) -> None:
-    read, packets = recorded
-    with pytest.raises(Halt) as stopped:
-        read([packet for packet in packets if HEADER.unpack_from(packet, 1)[1] != 19])
-    assert "table_map_missing" == stopped.value.code
-
-
-def resigned(packet: bytearray) -> bytes:
-    """The packet with its checksum made right again."""
-    return bytes(packet[:-4]) + zlib.crc32(packet[1:-4]).to_bytes(4, "little")
+def test_rows_of_a_large_transaction_are_held_in_a_file(source: SourceDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    source.execute("CREATE TABLE t (a INT PRIMARY KEY, b VARCHAR(2000))")
+    start = position(source)
+    source.execute("BEGIN", *[f"INSERT INTO t VALUES ({n}, REPEAT('x', 1000))" for n in range(100)], "COMMIT")
+    plain = said(events_since(source, start))
+    monkeypatch.setattr("cdc.binlog.Group", lambda: Group(10_000))
+    assert plain == said(events_since(source, start))[: len(plain)]
+    assert 102 <= len(plain)

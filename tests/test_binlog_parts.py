@@ -1,0 +1,264 @@
+"""Parts of the log's reading that need no server: what is held and undone, offsets beyond 4 GiB, packets in pieces, odd bytes."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import zlib
+from collections import deque
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cdc import binlog_decode as decode
+from cdc.binlog_events import Rows, Statement, TableMap
+from cdc.binlog_group import Group
+from cdc.binlog_place import HEADER, Place
+from cdc.binlog_tables import text_of
+from cdc.binlog_wire import Packets, encoded_gtids, event_of, refusal
+from cdc.errors import CdcError, Halt, Malformed, Retry
+from cdc.model import Table
+
+TABLES = [TableMap(number, "d", f"t{number}", b"", b"", lambda raw: Table("d", "t", ())) for number in range(3)]
+
+
+def rows(number: int) -> Rows:
+    return Rows(TABLES[number % 3], "c", b"%d" % number * 10, 0, 10, 1, "b.000001", number, 7)
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), st.integers(0, 999)),
+        st.tuples(st.just("say"), st.integers(0, 9)),
+        st.tuples(st.just("mark"), st.sampled_from("abc")),
+        st.tuples(st.just("back"), st.sampled_from("abc")),
+        st.tuples(st.just("undo"), st.just(0)),
+    ),
+    max_size=40,
+)
+
+
+def played(steps: list[tuple[str, object]], held_bytes: int) -> list[object]:
+    group, marks = Group(held_bytes), set()
+    for what, which in steps:
+        if what == "add":
+            group.add(rows(int(str(which))))
+        elif what == "say":
+            group.add(Statement(f"s{which}", "d", "t", 7))
+        elif what == "mark":
+            group.mark(str(which))
+            marks.add(which)
+        elif what == "undo":
+            group.roll_back()
+            marks.clear()
+        elif which in marks:
+            group.roll_back_to(str(which), "here")
+            marks &= set(group._marks)
+    return list(group.drain())
+
+
+def expected(steps: list[tuple[str, object]]) -> list[object]:
+    """The same on a plain list."""
+    held: list[object] = []
+    marks: dict[object, int] = {}
+    for what, which in steps:
+        if what == "add":
+            held.append(rows(int(str(which))))
+        elif what == "say":
+            held.append(Statement(f"s{which}", "d", "t", 7))
+        elif what == "mark":
+            marks.pop(which, None)
+            marks[which] = len(held)
+        elif what == "undo" or which in marks:
+            at = 0 if what == "undo" else marks[which]
+            names = list(marks)
+            marks = {} if what == "undo" else {name: marks[name] for name in names[: names.index(which) + 1]}
+            held = held[:at] + [item for item in held[at:] if isinstance(item, Statement)]
+    return held
+
+
+@settings(max_examples=300, deadline=None)
+@given(STEPS)
+def test_what_is_held_in_a_file_is_what_would_be_held_in_memory(steps: list[tuple[str, object]]) -> None:
+    assert expected(steps) == played(steps, 1 << 30)
+    assert expected(steps) == played(steps, 60)
+
+
+def test_an_unknown_savepoint_stops() -> None:
+    with pytest.raises(Halt):
+        Group().roll_back_to("s", "here")
+
+
+def test_a_drained_group_is_empty() -> None:
+    group = Group(15)
+    for number in range(10):
+        group.add(rows(number))
+    assert 10 == len(list(group.drain()))
+    assert [] == list(group.drain())
+
+
+# Places
+
+
+def event(kind: int, body: bytes = b"", end: int = 0, flags: int = 0) -> bytes:
+    head = HEADER.pack(1_700_000_000, kind, 1, HEADER.size + len(body) + 4, end, flags) + body
+    return head + zlib.crc32(head).to_bytes(4, "little")
+
+
+def at(offset: int) -> Place:
+    place = Place()
+    place.opened("b.000001", offset)
+    place.checked(event(15, b"\x04\0" + bytes(54) + b"\x13" + bytes(40) + b"\x01"))
+    return place
+
+
+def test_offsets_go_on_beyond_4_gib() -> None:
+    place = at((1 << 32) - 100)
+    for end, reached in (((1 << 32) - 50, (1 << 32) - 50), (20, (1 << 32) + 20), (90, (1 << 32) + 90)):
+        place.checked(event(2, end=end))
+        assert reached == place.offset
+    assert "b.000001:4294967386" == str(place)
+
+
+def test_events_without_an_end_count_by_their_size() -> None:
+    """MariaDB from 11.4 on, inside transactions."""
+    place = at(1000)
+    place.checked(event(162, end=1050))
+    place.checked(event(19, b"x" * 77))
+    assert (1050 + 100, 1050) == (place.offset, place.start)
+
+
+def test_artificial_events_move_nothing() -> None:
+    place = at(1000)
+    place.checked(event(163, end=77, flags=0x20))
+    assert 1000 == place.offset
+
+
+# Packets
+
+
+def packet(payload: bytes, number: int = 0) -> bytes:
+    return len(payload).to_bytes(3, "little") + bytes([number]) + payload
+
+
+def sent(pieces: list[bytes], packets: int) -> list[bytes]:
+    """What a reader makes of pieces that arrive one after another."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        sender = threading.Thread(target=lambda: deque(map(theirs.sendall, pieces), maxlen=0))
+        sender.start()
+        reader = Packets(ours, "here", 5.0)
+        found = [reader.next() for _ in range(packets)]
+        sender.join()
+        assert not reader.pending()
+    return found
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 5, 7, 1000, 100_000])
+def test_packets_come_whole_in_whatever_pieces_they_arrive(size: int) -> None:
+    payloads = [b"a", b"b" * 300, b"", b"c" * 2000, b"d"]
+    stream = b"".join(packet(payload, number) for number, payload in enumerate(payloads))
+    assert payloads == sent([stream[at : at + size] for at in range(0, len(stream), size)], len(payloads))
+
+
+def test_bytes_at_hand_are_pending() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        reader = Packets(ours, "here", 5.0)
+        assert not reader.pending()
+        theirs.sendall(packet(b"a") + packet(b"b", 1))
+        assert reader.pending()
+        assert b"a" == reader.next()
+        assert reader.pending()
+        assert b"b" == reader.next()
+        assert not reader.pending()
+
+
+def test_a_payload_of_16_mib_goes_on_in_the_next_packet() -> None:
+    whole = b"x" * 0xFFFFFF + b"tail"
+    assert [whole, b"next"] == sent([packet(whole[:0xFFFFFF]), packet(b"tail", 1), packet(b"next", 2)], 2)
+
+
+def test_a_silent_or_closed_connection_is_a_lost_source() -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        with pytest.raises(Retry, match="silent"):
+            Packets(ours, "here", 0.05).next()
+        theirs.sendall(b"\x05\x00")
+        theirs.close()
+        with pytest.raises(Retry, match="closed"):
+            Packets(ours, "here", 5.0).next()
+
+
+REFUSALS = [
+    ("server_id_taken", 4052, b"A slave with the same server_uuid/server_id as this slave has connected to the master"),
+    (
+        "server_id_taken",
+        1236,
+        b"A replica with the same server_uuid/server_id as this replica has connected to the source; the first event",
+    ),
+    ("log_purged", 1236, b"Could not find first log file name in binary log index file"),
+    ("log_purged", 1236, b"Cannot replicate because the source purged required binary logs."),
+    ("log_refused", 1236, b"something secret else"),
+    ("log_refused", 9999, b""),
+    ("source_lost", 1053, b"Server shutdown in progress"),
+    ("source_privilege", 1227, b"Access denied"),
+]
+
+
+@pytest.mark.parametrize(("code", "number", "text"), REFUSALS)
+def test_each_refusal_is_told_apart(code: str, number: int, text: bytes) -> None:
+    found: CdcError = refusal(b"\xff" + number.to_bytes(2, "little") + b"#HY000" + text, "here")
+    assert code == found.code
+    assert "secret" not in str(found)
+
+
+def test_the_streams_end_and_nonsense() -> None:
+    with pytest.raises(Retry):
+        event_of(b"\xfe\0\0\0\0", "here")
+    with pytest.raises(Malformed):
+        event_of(b"\x07abc", "here")
+    assert b"abc" == event_of(b"\0abc", "here")
+
+
+def test_gtid_sets_in_their_binary_forms() -> None:
+    source = "01020304-0506-0708-090a-0b0c0d0e0f10"
+    plain = encoded_gtids(f"{source}:1-5:7")
+    assert (1).to_bytes(8, "little") + bytes(range(1, 17)) + b"".join(n.to_bytes(8, "little") for n in (2, 1, 6, 7, 8)) == plain
+    tagged = encoded_gtids(f"{source}:1-5,{source}:ab:3")
+    assert bytes([1, 2, 0, 0, 0, 0, 0, 1]) == tagged[:8]
+    assert bytes(range(1, 17)) + b"\x04ab" in tagged
+    assert bytes(8) == encoded_gtids("")
+
+
+# Bytes
+
+
+@given(st.integers(0, (1 << 64) - 1))
+def test_numbers_of_variable_length(number: int) -> None:
+    extra = next(n for n in range(9) if n == 8 or number < 1 << (7 * (n + 1)))
+    value = (number << 8 | 0xFF) if extra == 8 else (number << (extra + 1) | ((1 << extra) - 1))
+    data = value.to_bytes(extra + 1, "little")
+    assert (number, len(data) + 1) == decode.varlen(b"x" + data + b"y", 1)
+
+
+def test_damaged_compression_is_malformed() -> None:
+    good = b"\x82" + (5).to_bytes(2, "big") + zlib.compress(b"hello")
+    assert b"hello" == decode.inflated(b"xx" + good, 2)
+    for bad in (
+        b"\x02" + good[1:],
+        b"\x92" + good[1:],
+        b"\x82\x00\x04" + good[3:],
+        b"\x82\x00\x06" + good[3:],
+        good[:5] + b"zz" + good[7:],
+    ):
+        with pytest.raises(Malformed):
+            decode.inflated(bad, 0)
+
+
+def test_text_is_read_in_its_character_set() -> None:
+    for charset, raw in (("latin1", b"caf\xe9\x80"), ("utf8mb4", "café€".encode()), ("utf16", "café€".encode("utf-16-be"))):
+        assert "café€" == text_of(charset, raw)
+    assert text_of("utf8mb4", b"\xff") is None
+    assert text_of("klingon", b"a") is None
