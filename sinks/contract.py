@@ -41,6 +41,7 @@ class Plan(Protocol):
     @property
     def key(self) -> Sequence[int]:
         """Column indexes in key order; empty for a table without a key."""
+
     def copy_rows(self, rows: Sequence[Row], out: bytearray) -> None: ...
     def copy_keys(self, keys: Sequence[bytes], out: bytearray) -> None: ...
 
