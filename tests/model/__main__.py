@@ -17,7 +17,7 @@ def main() -> int:
     parser.add_argument("--deep", action="store_true", help="the larger scopes too: minutes each, gigabytes of memory")
     wanted = parser.parse_args()
     runs = [*ALL, *DEEP] if wanted.deep else ALL
-    chosen = [run for run in runs if wanted.word in f"{run.name} {run.wrong.name if run.wrong else ''}"]
+    chosen = [run for run in runs if wanted.word.lower() in f"{run.name} {run.wrong and run.wrong.name}".lower()]
     return 0 if table.show(chosen, wanted.trace) else 1
 
 

@@ -16,7 +16,7 @@ def steps(scenario: Scenario, world: World) -> Iterator[Step]:
     """What every running incarnation of capture may do; what is left of dead ones arrives just before it would matter."""
     if world.loader.phase >= 1 and not any(is_running(capture) for capture in world.captures):
         for after in late_control(scenario, world):
-            yield start(after)
+            yield start(scenario, after)
     for capture in world.captures:
         if capture.state is State.STARTING:
             for after in late_data(scenario, world, PARTITIONS):
@@ -63,10 +63,13 @@ def place(capture: Capture) -> Place:
 # -- start ---------------------------------------------------------------------------------------------------------------------
 
 
-def start(world: World) -> Step:
+NEW_P = (Wrong.NEW_P_EACH_ATTEMPT, Wrong.NEW_P_UNSTORED, Wrong.NEW_P_UNREFUSED)
+
+
+def start(scenario: Scenario, world: World) -> Step:
     """Append a start record and read it back: its offset is the epoch."""
     epoch = len(world.control)
-    captures = (*world.captures, Capture(State.STARTING, epoch))
+    captures = (*world.captures, Capture(State.STARTING, epoch, control_end=tracked(scenario, world)))
     return Step(("capture", epoch, "starts"), True, world._replace(captures=captures, control=(*world.control, Control("start", epoch))))
 
 
@@ -94,7 +97,7 @@ def restart_point(scenario: Scenario, world: World, epoch: int) -> Control:
 def is_restart_point(scenario: Scenario, world: World, known: tuple[Control, ...], index: int) -> bool:
     record = known[index]
     if record.kind == "base":
-        wanted = record.number == 0 and scenario.wrong not in (Wrong.NEW_P_EACH_ATTEMPT, Wrong.NEW_P_UNREFUSED)
+        wanted = record.number == 0 and scenario.wrong not in NEW_P
     else:
         wanted = record.kind == "cut" and (not record.partial or scenario.wrong is Wrong.PARTIAL_RESTART)
     if not wanted or not covered(scenario, world, record):
@@ -237,8 +240,15 @@ def deliver(scenario: Scenario, world: World, epoch: int, p: int) -> World:
 
 def deliver_control(scenario: Scenario, world: World, epoch: int) -> World:
     capture = of_epoch(world, epoch)
-    changed = capture._replace(control=capture.control[1:])
+    if len(world.control) < capture.control_end:
+        return replace(scenario, world, died(capture._replace(control=())))
+    changed = capture._replace(control=capture.control[1:], control_end=tracked(scenario, world))
     return replace(scenario, world._replace(control=(*world.control, capture.control[0])), changed)
+
+
+def tracked(scenario: Scenario, world: World) -> int:
+    """The end of the control topic after one more record (kept only where the broker may lose some)."""
+    return len(world.control) + 1 if scenario.faults.control_loss else 0
 
 
 # -- faults --------------------------------------------------------------------------------------------------------------------
@@ -254,12 +264,14 @@ def faults(scenario: Scenario, world: World, capture: Capture) -> Iterator[Step]
         yield Step(("capture", capture.epoch, "becomes a ZOMBIE"), False, after._replace(faults=left._replace(zombie=left.zombie - 1)))
     if scenario.faults.loss and scenario.wrong is not Wrong.LOSS_UNNOTICED and not holds(world, capture.named):
         yield Step(("capture", capture.epoch, "misses a record, exits"), True, replace(scenario, world, died(capture)))
+    if len(world.control) < capture.control_end:
+        yield Step(("capture", capture.epoch, "misses its control record, exits"), True, replace(scenario, world, died(capture)))
 
 
 def died(capture: Capture) -> Capture:
     """Only what is in flight is left of it (and what the broker checks on arrival)."""
     own = put(put(capture.named, 0, own_or_nothing(capture, 0)), 1, own_or_nothing(capture, 1))
-    return Capture(State.DEAD, capture.epoch, queues=capture.queues, control=capture.control, named=own)
+    return Capture(State.DEAD, capture.epoch, queues=capture.queues, control=capture.control, named=own, control_end=capture.control_end)
 
 
 def own_or_nothing(capture: Capture, p: int) -> Named:

@@ -25,7 +25,7 @@ def complete(scenario: Scenario, world: World) -> Violation | None:
     target, progress = world.target, world.target.progress
     keys, rows = scenario.tables[scenario.end]
     if target.stop:
-        return Violation(Kind[target.stop], Kind[target.stop].value)
+        return None if scenario.may_stop else Violation(Kind[target.stop], Kind[target.stop].value)
     if progress.position != scenario.end or progress.ceiling is None or progress.floor is None:
         return Violation(Kind.STUCK, f"{Kind.STUCK.value}: at {progress.position} of {scenario.end}")
     if target.a != keys or (target.b != rows and not scenario.unfollow):

@@ -52,6 +52,7 @@ class Kind(Enum):
     STUCK = "nothing moves any more"
     REFUSED = "the sink refuses a base"
     HOLE = "the sink finds a hole in the numbers"
+    LOST = "the control topic lost a record that the sink has applied"
 
 
 class Violation(NamedTuple):
@@ -88,6 +89,8 @@ class Scenario:
     wrong: Wrong | None = None
     expected: Kind | None = None
     slow: bool = False
+    may_stop: bool = False
+    """A fault beyond repair: the sink may stop, as long as it shows nothing wrong."""
     direct: bool = False
     """Over the direct transport."""
 

@@ -35,6 +35,13 @@ STREAM = (
     Scenario("stream, pieces, broker loses a record", MINI, faults=Faults(loss=1), pieces=True),
     Scenario("stream, pieces, sink crash, PostgreSQL loses a commit", TWO, faults=Faults(sink_crash=1, rewind=1), pieces=True),
 )  # fmt: skip
+LOST_CONTROL = (
+    Scenario(
+        "stream, broker loses a control record and a data record", MINI, faults=Faults(control_loss=1, loss=1), late=False, may_stop=True
+    ),
+    Scenario("stream, broker loses two control records", PAIR, faults=Faults(control_loss=2), late=False, unfollow=True, may_stop=True),
+    Scenario("copy, broker loses a control record", MINI, Start.COPY, Faults(control_loss=1), late=False, windows=ONLY_B, may_stop=True),
+)  # fmt: skip
 LOAD = (
     Scenario("load, replaced loader", TWO, Start.LOAD, Faults(loader_zombie=1)),
     Scenario("load, capture crash", MINI, Start.LOAD, Faults(crash=1)),
@@ -99,6 +106,8 @@ WRONG = (
     wrong(W.NO_VOID_BY_BASE, STUCK, MINI, faults=LOSS),
     wrong(W.SKIP_BY_CUT, INCONSISTENT, TWO, faults=LOSS),
     wrong(W.NO_SKIP, INCONSISTENT, TWO, faults=LOSS),
+    wrong(W.SKIP_FORGOTTEN, INCONSISTENT, MINI, faults=Faults(loss=1, sink_crash=1)),
+    wrong(W.EPOCH_FORGOTTEN, STUCK, MINI, faults=CRASH, late=True),
     wrong(W.BARRIER_TWICE, INCONSISTENT, ((a(0, 1),), TRUNCATE, (a(0, 3),)), faults=LOSSES),
     wrong(W.NO_FENCE, INCONSISTENT, MINI, faults=SINK_ZOMBIE),
     wrong(W.FENCE_WITHOUT_LOCK, INCONSISTENT, MINI, faults=SINK_ZOMBIE),
@@ -123,6 +132,7 @@ WRONG = (
     wrong(W.KEYLESS_NOT_EMPTIED, INCONSISTENT, MINI, S.TOPICS, LOSS, windows=KEY_AND_B, before=ONE_KEY),
     wrong(W.COPY_WITHOUT_EPOCH, INCONSISTENT, MINI, S.COPY, CRASH, windows=ONLY_B, late=True),
     wrong(W.NEW_P_EACH_ATTEMPT, REFUSED, MINI, S.TOPICS, CRASH, windows=KEY_AND_B, before=ONE_KEY),
+    wrong(W.NEW_P_UNSTORED, REFUSED, MINI, S.TOPICS, LOSS, windows=KEY_AND_B, before=ONE_KEY),
     wrong(W.NEW_P_UNREFUSED, INCONSISTENT, PAIR, S.TOPICS, LOSS, windows=KEY_AND_B, before=ONE_KEY),
 )
 
@@ -147,8 +157,22 @@ DIRECT_WRONG = (
     direct(W.DIRECT_START_AT_NOW.value, Faults(crash=1), W.DIRECT_START_AT_NOW, STUCK),
 )
 
-RIGHT = (*STREAM, *LOAD, *TOPICS, *COPY, *DIRECT)
-ALL = (*RIGHT, *WRONG, *DIRECT_WRONG)
+MARK_UNCHECKED = Scenario(
+    W.MARK_UNCHECKED.value, PAIR, faults=Faults(control_loss=2), late=False, unfollow=True, may_stop=True,
+    wrong=W.MARK_UNCHECKED, expected=INCONSISTENT,
+)  # fmt: skip
+HARMLESS = (
+    Scenario("harmless: careless P, as long as chunks wait for s", MINI, S.TOPICS, windows=KEY_AND_B, before=ONE_KEY, wrong=W.CARELESS_P),
+    Scenario("harmless: the ceiling kept", MINI, S.COPY, LOSS, late=False, windows=(("A",),), wrong=W.CEILING_KEPT),
+    Scenario(
+        "harmless without a loss: P new, nothing stored", MINI, S.TOPICS, CRASH, late=False, windows=KEY_AND_B, before=ONE_KEY,
+        wrong=W.NEW_P_UNSTORED,
+    ),
+)  # fmt: skip
+"""Careless sentences that break nothing here: the rules they leave out are belts beside braces."""
+
+RIGHT = (*STREAM, *LOST_CONTROL, *LOAD, *TOPICS, *COPY, *DIRECT, *HARMLESS)
+ALL = (*RIGHT, *WRONG, MARK_UNCHECKED, *DIRECT_WRONG)
 DEEP = (
     Scenario("stream, capture crash, late messages, sink crash", THREE, faults=Faults(crash=1, sink_crash=1), in_flight=2),
     Scenario("stream, capture zombie, sink crash", TWO, faults=Faults(zombie=1, sink_crash=1)),

@@ -6,7 +6,22 @@ from collections.abc import Callable, Iterator
 
 from tests.model.scenario import LOADED, Kind, Scenario
 from tests.model.voidness import is_undone
-from tests.model.world import NOWHERE, PARTITIONS, Batch, Change, Control, Progress, Record, Sink, State, Step, TableA, Target, World
+from tests.model.world import (
+    NO_MARK,
+    NOWHERE,
+    PARTITIONS,
+    Batch,
+    Change,
+    Control,
+    Progress,
+    Record,
+    Sink,
+    State,
+    Step,
+    TableA,
+    Target,
+    World,
+)
 from tests.model.wrong import Wrong
 
 UNLOCKED = (Wrong.NO_FENCE, Wrong.FENCE_WITHOUT_LOCK)
@@ -17,8 +32,9 @@ TWO_COMMITS = (Wrong.ROWS_FIRST, Wrong.POSITIONS_FIRST)
 class Walk:
     """A batch while it grows; `ready` is what may be committed, fixed at each whole cut."""
 
-    def __init__(self, scenario: Scenario, world: World, stored: Progress) -> None:
+    def __init__(self, scenario: Scenario, world: World, stored: Progress, entered: bool) -> None:
         self.scenario, self.world, self.stored = scenario, world, stored
+        self.skips = entered or scenario.wrong not in (Wrong.NO_SKIP, Wrong.SKIP_FORGOTTEN)
         self.ready: Batch | None = None
         self.stop: Kind | None = None
         self.changes: list[Change] = []
@@ -29,19 +45,23 @@ class Walk:
         stored = self.stored
         self.position, self.epoch, self.ceiling, self.floor = stored.position, stored.epoch, stored.ceiling, stored.floor
         self.numbers, self.offsets = list(stored.numbers), list(stored.offsets)
+        if self.scenario.wrong is Wrong.EPOCH_FORGOTTEN:
+            self.epoch = 0
         if self.scenario.wrong is not Wrong.PIECES_KEPT:
             self.changes = []
 
-    def close(self, control_next: int) -> None:
-        """All up to here may be committed."""
+    def close(self, index: int, record: Control) -> None:
+        """All up to this control record may be committed."""
         numbers, offsets = (self.numbers[0], self.numbers[1]), (self.offsets[0], self.offsets[1])
-        progress = Progress(self.position, self.epoch, numbers, offsets, control_next, self.ceiling, self.floor)
+        progress = Progress(self.position, self.epoch, numbers, offsets, index + 1, (record.epoch, record.number), self.ceiling, self.floor)
         self.ready = Batch(progress, tuple(self.changes))
 
 
-def next_batch(scenario: Scenario, world: World, stored: Progress) -> Batch | Kind | None:
+def next_batch(scenario: Scenario, world: World, stored: Progress, entered: bool) -> Batch | Kind | None:
     """Up to the newest complete whole cut; a base or a barrier ends the batch before it and is one by itself."""
-    walk = Walk(scenario, world, stored)
+    if is_lost(scenario, world, stored):
+        return Kind.LOST
+    walk = Walk(scenario, world, stored, entered)
     for index in range(stored.control_next, len(world.control)):
         record = world.control[index]
         if is_void(walk, index, record):
@@ -49,6 +69,16 @@ def next_batch(scenario: Scenario, world: World, stored: Progress) -> Batch | Ki
         if not TAKE[record.kind](walk, index, record):
             break
     return walk.stop or walk.ready
+
+
+def is_lost(scenario: Scenario, world: World, stored: Progress) -> bool:
+    """The record before the stored place is not the one that was applied there."""
+    if stored.mark == NO_MARK or scenario.wrong is Wrong.MARK_UNCHECKED or not scenario.faults.control_loss:
+        return False
+    if stored.control_next > len(world.control):
+        return True
+    record = world.control[stored.control_next - 1]
+    return (record.epoch, record.number) != stored.mark
 
 
 def is_void(walk: Walk, index: int, record: Control) -> bool:
@@ -81,9 +111,11 @@ def take_base(walk: Walk, index: int, record: Control) -> bool:
         return False
     if walk.scenario.wrong is not Wrong.RECORDS_WITHOUT_EPOCH:
         walk.numbers, walk.offsets = list(record.numbers), list(record.ends)
-    if record.windows < walk.scenario.windows_of_a:
+    if record.windows < walk.scenario.windows_of_a and walk.scenario.wrong is not Wrong.CEILING_KEPT:
         walk.ceiling = None
-    walk.close(index + 1)
+    if walk.scenario.wrong is Wrong.NEW_P_UNSTORED and record.number == 0:
+        return True
+    walk.close(index, record)
     return False
 
 
@@ -96,7 +128,7 @@ def take_ddl(walk: Walk, index: int, record: Control) -> bool:
     walk.changes.append(Change("empty A"))
     walk.position = max(walk.position, record.position)
     if not record.partial:
-        walk.close(index + 1)
+        walk.close(index, record)
     return record.partial
 
 
@@ -121,7 +153,7 @@ def take_cut(walk: Walk, index: int, record: Control) -> bool:
     if record.windows == len(walk.scenario.windows) and walk.ceiling is None and not record.partial:
         walk.ceiling = record.position
     if not record.partial or walk.scenario.wrong is Wrong.PARTIAL_COMMITTED:
-        walk.close(index + 1)
+        walk.close(index, record)
     return True
 
 
@@ -166,7 +198,7 @@ def is_applied(walk: Walk, record: Record, cut: Control) -> bool:
     if wrong is Wrong.SKIP_BY_CUT:
         if cut.position <= walk.position and not cut.partial:
             return True
-    elif record.position <= walk.position and wrong is not Wrong.NO_SKIP:
+    elif record.position <= walk.position and walk.skips:
         return True
     if record.table != "B" or walk.floor is None:
         return False
@@ -210,7 +242,7 @@ def begin(scenario: Scenario, world: World, index: int) -> Iterator[Step]:
         yield Step((sink.state, "sink", sink.fence, "is fenced, exits"), live, put_sink(world, index, None))
         return
     stored = sink.memory or target.progress
-    batch = next_batch(scenario, world, stored)
+    batch = next_batch(scenario, world, stored, sink.entered)
     if isinstance(batch, Kind):
         if live:
             stopped = target._replace(stop=batch.name)
@@ -231,9 +263,15 @@ def commit(scenario: Scenario, world: World, index: int, batch: Batch) -> Step:
     rows = scenario.wrong is not Wrong.ROWS_FIRST or sink.open is None
     positions = scenario.wrong is not Wrong.POSITIONS_FIRST or sink.open is None
     target = apply(world.target, batch, rows, positions)
-    after = put_sink(world, index, Sink(sink.state, sink.fence, memory=remember(scenario, target)))
+    entered = sink.entered or has_entered(scenario, world, batch)
+    after = put_sink(world, index, Sink(sink.state, sink.fence, None, remember(scenario, target), entered))
     before = world.target if world.faults.rewind else world.before
     return Step((sink.state, "sink", sink.fence, "commits", batch), sink.state is State.LIVE, after._replace(target=target, before=before))
+
+
+def has_entered(scenario: Scenario, world: World, batch: Batch) -> bool:
+    """The batch was a base; remembered only where a variant depends on it."""
+    return scenario.wrong is Wrong.SKIP_FORGOTTEN and world.control[batch.progress.control_next - 1].kind == "base"
 
 
 def lost_reply(scenario: Scenario, world: World, index: int, batch: Batch) -> Iterator[Step]:

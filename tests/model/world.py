@@ -97,6 +97,11 @@ class Capture(NamedTuple):
     """Chunks read of the open copy window."""
     q: int = NOWHERE
     cut_at: Place | None = None
+    control_end: int = 0
+    """The offset after its own last acknowledged control record."""
+
+
+NO_MARK = (-1, -1)
 
 
 class Progress(NamedTuple):
@@ -107,6 +112,8 @@ class Progress(NamedTuple):
     numbers: Pair = (0, 0)
     offsets: Pair = (0, 0)
     control_next: int = 0
+    mark: Pair = NO_MARK
+    """Epoch and number of the control record before `control_next`."""
     ceiling: int | None = None
     """Of table A: from here on it is consistent; None while it is not."""
     floor: int | None = None
@@ -146,6 +153,8 @@ class Sink(NamedTuple):
     fence: int
     open: Batch | None = None
     memory: Progress | None = None
+    entered: bool = False
+    """It has met a base (a wrong variant only)."""
 
 
 class Loader(NamedTuple):

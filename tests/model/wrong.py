@@ -19,6 +19,7 @@ class Wrong(Enum):
     NEWEST_CUT_VOID_OR_NOT = "a restart takes the newest held cut, void or not"
     START_AT_NOW = "after the load capture starts at the log's end"
     START_AT_NOW_UNREFUSED = "the same, and the sink accepts a base beyond its position"
+    MARK_UNCHECKED = "the sink does not check that the control topic still holds the record it stands behind"
     # partial cuts
     PARTIAL_COMMITTED = "the sink commits at a partial cut"
     PARTIAL_RESTART = "a restart takes a partial cut"
@@ -28,6 +29,8 @@ class Wrong(Enum):
     NO_VOID_BY_BASE = "a base voids nothing"
     SKIP_BY_CUT = "what is applied already is skipped cut by cut"
     NO_SKIP = "what is applied already is not skipped"
+    SKIP_FORGOTTEN = "a restarted sink does not skip what is applied already until it meets a base"
+    EPOCH_FORGOTTEN = "a restarted sink takes any epoch until it meets a start"
     BARRIER_TWICE = "a barrier is not skipped by its position"
     # fence and commit
     NO_FENCE = "the sink does not check the fence"
@@ -53,7 +56,9 @@ class Wrong(Enum):
     COPY_WITHOUT_EPOCH = "a copy record is taken whatever its epoch"
     # initial snapshot through the topics
     NEW_P_EACH_ATTEMPT = "each attempt of the snapshot begins at a new P"
+    NEW_P_UNSTORED = "each attempt begins at a new P, and the sink stores nothing before the first whole cut"
     NEW_P_UNREFUSED = "the same, and the sink accepts any first base"
+    CEILING_KEPT = "a base does not withdraw the ceiling of a copy that it goes behind"
     # direct transport
     DIRECT_READS_ON = "after a lost connection capture reads on where it was"
     DIRECT_MEMORY_KEPT = "after a rollback the sink goes on with what the topic still holds"
