@@ -70,8 +70,23 @@ def private(kind: str, **changes: object) -> Server:
 def started(kind: str, place: Path, settings: Settings) -> Server:
     server = KINDS[kind](place, settings)
     server.install()
+    if kind in SOURCES and not (place / "prepared").exists():
+        shutil.copytree(_template(kind), server.data)
+        (place / "prepared").touch()
     server.start()
     return server
+
+
+def _template(kind: str) -> Path:
+    """A source's data folder as its first preparation leaves it: made once for the run, because that takes MySQL seconds."""
+    place = folder() / f"template-{kind}"
+    with _locked(f"template-{kind}"):
+        template = KINDS[kind](place, _settings())
+        if not (place / "prepared").exists():
+            template.prepare()
+            (template.data / "auto.cnf").unlink(missing_ok=True)  # MySQL's uuid: every server shall have its own
+            (place / "prepared").touch()
+    return template.data
 
 
 def _settings() -> Settings:

@@ -128,7 +128,8 @@ def test_a_lent_stack_ends_with_its_owner_even_when_that_is_killed(folder):
     owner = begin(LENT, folder, "mariadb")
     try:
         assert owner.stdout is not None
-        assert "up\n" == owner.stdout.readline()
+        assert owner.stderr is not None
+        assert "up\n" == owner.stdout.readline(), owner.stderr.read()
         assert 2 <= len(ours(folder))
     finally:
         owner.kill()

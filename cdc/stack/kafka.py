@@ -46,7 +46,7 @@ class Kafka(Server):
         self._properties()
         identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         scram = ["--add-scram", f"SCRAM-SHA-512=[name=cdc,password={self.settings.cdc_password}]"] if self.settings.tls else []
-        arguments = ["format", "--standalone", "-t", identity, "-c", str(self.folder / "server.properties"), *scram]
+        arguments = ["format", "--standalone", f"--cluster-id={identity}", f"--config={self.folder / 'server.properties'}", *scram]
         self.run(*_java("-XX:TieredStopAtLevel=1"), "kafka.tools.StorageTool", *arguments)
 
     def command(self) -> list[str | Path]:

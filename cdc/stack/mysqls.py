@@ -38,6 +38,12 @@ class Source(Server):
     def ready(self) -> bool:
         return probe.mysql(self.port)
 
+    def environ(self) -> dict[str, str]:
+        """A folder for temporary tables of its own: a MariaDB that starts removes those of all others that share one."""
+        place = self.folder / "tmp"
+        place.mkdir(exist_ok=True)
+        return {"TMPDIR": str(place)}
+
     def statements(self) -> list[str]:
         """What the first start runs before it lets anybody in: one statement a line, none of them in the log."""
         cdc, admin = self.settings.cdc_password, self.settings.admin_password

@@ -141,8 +141,10 @@ class Server(ABC):
 
     def failed(self, rule: str) -> CdcError:
         """The error that shows what the server itself said last."""
-        lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES:] if self.log.exists() else []
-        return Halt("stack_start", f"{self.name} at {self.host}:{self.port}", rule, "\n".join([f"the end of {self.log}:", *lines]))
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        told = [line for line in lines[:-LOG_LINES] if "ERROR" in line or "FATAL" in line][-LOG_LINES:]  # some say much more after it
+        shown = "\n".join([f"the end of {self.log}:", *told, *lines[-LOG_LINES:]])
+        return Halt("stack_start", f"{self.name} at {self.host}:{self.port}", rule, shown)
 
     def _prepare_once(self) -> None:
         done = self.folder / "prepared"
