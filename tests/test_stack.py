@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -244,3 +245,12 @@ def test_a_container_is_published_on_the_loopback_and_shows_no_password(tmp_path
     assert 0o600 == stat.S_IMODE((tmp_path / "secrets.env").stat().st_mode)
     for place in made.image().files:
         assert 0o700 == stat.S_IMODE(place.parent.stat().st_mode)
+
+
+def test_a_source_has_a_folder_for_temporary_tables_of_its_own(source):
+    assert [(f"{source.server.folder}/tmp",)] == source.execute("SELECT @@tmpdir")
+
+
+def test_the_identity_of_a_broker_may_begin_with_a_dash(private, monkeypatch):
+    monkeypatch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=0xFB << 120))
+    assert private("kafka").ready()
