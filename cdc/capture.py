@@ -282,8 +282,7 @@ class Capture:
         self.position = event.position
         self.counters.transactions += 1
         pending = log.pending()
-        # Nothing waits behind it: all that is committed by now is read. (A commit's own time has whole seconds on MariaDB.)
-        ts_us = self.counters.source_ts_us = event.ts_us if pending else max(event.ts_us, log.clock_us())
+        ts_us = self.counters.source_ts_us = event.ts_us if pending else _refined(event.ts_us, log.clock_us())
         if not pending or time.monotonic() - self._last_cut > CUT_SECONDS:
             self._cut_here(event.position, ts_us)
 
@@ -299,7 +298,7 @@ class Capture:
         self.cut(position, ts_us, partial=self._partial_until is not None)
 
     def _statement(self, event: Statement, selects: Callable[[str, str], bool]) -> None:
-        verdict = ddl.classify(event.sql, event.db, selects)
+        verdict = ddl.classify(event.sql, event.db, selects, ansi_quotes=event.ansi_quotes)
         if isinstance(verdict, ddl.Unsupported):
             if self.position is not None and not self._total:  # a cut inside a transaction would name a part of it
                 self._cut_here(self.position, self.counters.source_ts_us)
@@ -383,3 +382,11 @@ class Capture:
         counters.cuts += 1
         for anomaly in entry.anomalies:
             counters.anomalies[anomaly[:4]] = counters.anomalies.get(anomaly[:4], 0) + anomaly.count
+
+
+def _refined(ts_us: int, clock_us: int) -> int:
+    """A commit time of whole seconds (MariaDB) within the second that runs now: now, if nothing waits behind it.
+
+    An older one stays as it is: that no bytes have come yet does not prove that the server has none.
+    """
+    return clock_us if ts_us % 1_000_000 == 0 and 0 <= clock_us - ts_us < 1_000_000 else ts_us
