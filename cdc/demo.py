@@ -44,9 +44,7 @@ def demo(commands: Commands, source: str, transport: str, seconds: float, size: 
     """Run everything for `seconds` of work; the document of `cdc demo`."""
     say = _teller()
     with tempfile.TemporaryDirectory(prefix="cdc-demo-") as folder:
-        say(
-            f"starting {source}, PostgreSQL{' and Kafka' if transport == 'kafka' else ''} as local processes (installed first if they are missing)"
-        )
+        say(f"starting {source}, PostgreSQL{' and Kafka' if transport == 'kafka' else ''} (installed first if they are missing)")
         with stack.lent(Path(folder) / "stack", source=source, kafka=transport == "kafka", databases=(_DATABASE,)) as servers:
             config = _config(servers, Path(folder))
             rows = _practice(servers, size, say)
@@ -95,9 +93,7 @@ def _work(
     try:
         say(f"people start to work ({RATE:g} changes a second); the tables are copied meanwhile")
         copied = commands.snapshot(config)
-        say(
-            f"copied {copied['rows']} rows of {len(copied['tables'])} tables in {copied['seconds']:.1f} s; from here on every change streams"
-        )
+        say(f"copied {copied['rows']} rows of {len(copied['tables'])} tables in {copied['seconds']:.1f} s; now every change streams")
         with _streaming(config, folder, servers) as alive:
             lags = _watch(config, seconds, stop, say, alive)
             if stop.is_set():
