@@ -13,6 +13,7 @@ if not cython.compiled:
     from cdc.codec._buffer import Buffer, le, put_buffer, put_byte, put_long, put_object, put_raw
     from cdc.codec._plan import RowPlan, broken
 
+LONGEST = 1 << 30  # max_allowed_packet goes no higher
 DEPTH = 110  # MySQL refuses documents deeper than 100
 HEX = b"0123456789abcdef"
 LITERALS = (b"null", b"true", b"false")
@@ -143,11 +144,12 @@ def container(
     count: cython.Py_ssize_t = le(p, at, wide)
     size: cython.Py_ssize_t = le(p, at + wide, wide)
     entry: cython.Py_ssize_t = (wide + 2 if is_object else 0) + 1 + wide
-    if size > end - at or count > (size - 2 * wide) // entry:
+    if size > end - at or size < 2 * wide or count > (size - 2 * wide) // entry:
         raise broken(plan, i, at, "a JSON container that is longer than its document")
     end = base + size
     keys: cython.Py_ssize_t = base + 2 * wide
     values: cython.Py_ssize_t = keys + (count * (wide + 2) if is_object else 0)
+    head: cython.Py_ssize_t = values - base + count * (1 + wide)
     k: cython.Py_ssize_t
     where: cython.Py_ssize_t
     n: cython.Py_ssize_t
@@ -160,7 +162,7 @@ def container(
         if is_object:
             where = le(p, keys + k * (wide + 2), wide)
             n = le(p, keys + k * (wide + 2) + wide, 2)
-            if where > size or n > size - where:
+            if where < head or where > size or n > size - where:
                 raise broken(plan, i, at, "a JSON key outside its document")
             put_quoted(b, p, base + where, n)
             put_byte(b, 58)
@@ -171,7 +173,8 @@ def container(
             scalar(plan, i, b, inner, p, at + 1, at + 1 + wide)
             continue
         where = le(p, at + 1, wide)
-        if where > size:
+        # Nothing points back, and no text outgrows a packet: crafted sharing cannot run on for ever.
+        if where < head or where > size or b.n > LONGEST:
             raise broken(plan, i, at, "a JSON value outside its document")
         if inner < 4:
             container(plan, i, b, inner, p, base + where, end, depth + 1)

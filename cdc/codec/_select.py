@@ -134,7 +134,7 @@ def select_decimal(
         at += 1
         n -= 1
     point: cython.Py_ssize_t = n - scale - 1 if scale > 0 else n
-    if scale > 0 and (point < 0 or p[at + point] != 46):
+    if n == 0 or (scale > 0 and (point < 0 or p[at + point] != 46)):
         raise broken(plan, i, at, "a decimal without the digits of its scale")
     if n <= 19:
         value: cython.ulonglong = 0

@@ -138,6 +138,8 @@ def _by_name(schema: Mapping[str, object], known: Mapping[str, str]) -> tuple[in
     name = str(schema.get("connect.name", ""))
     if name == "org.apache.kafka.connect.data.Decimal":
         scale = int(str(schema["scale"]))
+        if scale < 0:
+            return None
         return ops.TO_NUMERIC, scale, f"numeric({schema['precision']},{scale})" if "precision" in schema else "numeric"
     if name == "io.debezium.data.Bits":
         return ops.TO_BITS, int(known["length"]), f"bit({known['length']})"
