@@ -1,0 +1,132 @@
+"""SIGTERM and SIGINT end every command cleanly within 10 s: while it streams, while it copies, and while it waits for a server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+
+from cdc.stack import probe
+from tests.e2e.bank import Bank, create, create_wide
+from tests.e2e.streaming import streaming
+from tests.e2e.watch import said, until
+from tests.pipelines import Running
+from tests.servers import Broker, SourceDatabase, TargetDatabase, lent
+
+SECONDS = 10.0
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def _end_all(processes: list[Running]) -> None:
+    """Signal them all, SIGTERM and SIGINT in turn, and see each end with 0 in time."""
+    began = time.monotonic()
+    for number, process in enumerate(processes):
+        assert process.alive, said(process)
+        process.process.send_signal(SIGNALS[number % 2])
+    for process in processes:
+        assert 0 == process.process.wait(3 * SECONDS), said(process)
+        assert time.monotonic() - began < SECONDS, said(process)
+
+
+@pytest.mark.parametrize("way", ["direct", "kafka", "split"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_streaming_ends(
+    order: int, way: str, mariadb: SourceDatabase, request: pytest.FixtureRequest, pipeline: Any, postgres: TargetDatabase
+) -> None:
+    """In the middle of the work."""
+    kafka = None if way == "direct" else request.getfixturevalue("kafka")
+    create(mariadb)
+    with Bank(mariadb, 1), streaming(pipeline, mariadb, postgres, kafka, way) as works:
+        _end_all(list(works.processes.values())[::order])
+
+
+@contextmanager
+def _held(target: TargetDatabase, schema: str) -> Iterator[None]:
+    """Nobody can write into one of the tables."""
+    with target.connect() as line, line.transaction():
+        line.execute(f'LOCK TABLE "{schema}".savings IN ACCESS EXCLUSIVE MODE'.encode())
+        yield
+
+
+def _waits_for_lock(target: TargetDatabase) -> bool:
+    return bool(target.execute("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"))
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("command", ["snapshot", "run"])
+def test_copying_ends(command: str, number: signal.Signals, mariadb: SourceDatabase, pipeline: Any, postgres: TargetDatabase) -> None:
+    """In the middle of a copy, which goes on later."""
+    create(mariadb)
+    create_wide(mariadb)
+    made = pipeline(mariadb, postgres, snapshot={"parallel": 1})
+    copying = made.start(command)
+    until(lambda: _chunks(postgres) > 0, 60, "a chunk", copying)
+    began = time.monotonic()
+    assert 0 == copying.stop(number), said(copying)
+    assert time.monotonic() - began < SECONDS
+    assert made.json("snapshot")["complete"] is True
+
+
+def _chunks(target: TargetDatabase) -> int:
+    try:
+        return int(target.execute("SELECT count(*) FROM cdc.chunks")[0][0])
+    except psycopg.errors.UndefinedTable:
+        return 0
+
+
+def test_waiting_for_a_server_that_is_away_ends(mariadb: SourceDatabase, kafka: Broker, pipeline: Any, postgres: TargetDatabase) -> None:
+    """At the start, with the source, the target or the broker away."""
+    create(mariadb)
+    nobody = f"127.0.0.1:{probe.free_port()}"
+    source = {"source": {"url": f"mysql://cdc:${{CDC_SOURCE_PASSWORD}}@{nobody}/"}}
+    target = {"target": {"url": f"postgresql://cdc:${{CDC_TARGET_PASSWORD}}@{nobody}/x"}}
+    broker = {"transport": {"bootstrap": nobody}}
+    waiting = [(None, source, "run"), (None, source, "snapshot"), (None, target, "run"), (None, target, "snapshot"), (kafka, broker, "run"),
+               (kafka, broker, "capture"), (kafka, broker, "apply"), (kafka, source, "capture"), (kafka, target, "apply")]  # fmt: skip
+    started = [
+        pipeline(mariadb, postgres, *([transport] if transport else []), **away).start(command) for transport, away, command in waiting
+    ]
+    for process in started:
+        until(lambda p=process: "unreachable" in p.output(), 30, "a word about the server that is away", process)  # type: ignore[misc]
+    _end_all(started)
+
+
+def test_waiting_for_the_copy_ends(mariadb: SourceDatabase, kafka: Broker, pipeline: Any, postgres: TargetDatabase) -> None:
+    """`cdc apply` before there is a copy waits for it, and ends when it is told to."""
+    create(mariadb)
+    made = pipeline(mariadb, postgres, kafka)
+    waiting = made.start("apply")
+    until(lambda: "waiting_for_copy" in waiting.output(), 30, "its word that it waits", waiting)
+    _end_all([waiting])
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_waiting_for_a_source_that_hangs_ends(
+    number: signal.Signals, private: Callable[..., Any], kafka: Broker, pipeline: Any, postgres: TargetDatabase
+) -> None:
+    """The source accepts connections and says nothing any more."""
+    with lent(SourceDatabase(private("mariadb"))) as source:
+        create(source)
+        with streaming(pipeline, source, postgres, kafka, "split") as works:
+            process = source.server.process
+            assert process is not None
+            source.close()
+            try:
+                os.kill(process.pid, signal.SIGSTOP)
+                until(
+                    lambda: "source_" in works.processes["capture"].output(),
+                    30,
+                    "its word that the source is away",
+                    works.processes["capture"],
+                )
+                began = time.monotonic()
+                assert 0 == works.processes["capture"].stop(number), said(works.processes["capture"])
+                assert time.monotonic() - began < SECONDS
+            finally:
+                os.kill(process.pid, signal.SIGCONT)

@@ -1,0 +1,63 @@
+"""Several pipelines share a target without touching one another; two processes of one pipeline cannot both write."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.e2e import oracle
+from tests.e2e.bank import TABLES, Auditor, Bank, create
+from tests.e2e.streaming import cut_no, name_of, streaming
+from tests.e2e.watch import caught_up, equal, said, until
+from tests.servers import Broker, SourceDatabase, TargetDatabase
+
+
+def test_two_pipelines_in_one_target_are_independent(
+    mariadb: SourceDatabase, mysql: SourceDatabase, kafka: Broker, pipeline: Any, postgres: TargetDatabase
+) -> None:
+    """Own fences, own positions: killing and starting one leaves the other where it is."""
+    for source in (mariadb, mysql):
+        create(source)
+    one = streaming(pipeline, mariadb, postgres, None, "direct", pipeline={"name": "one"}, target={"schema": "first_{db}"})
+    two = streaming(pipeline, mysql, postgres, kafka, "kafka", pipeline={"name": "two"}, target={"schema": "second"})
+    with Bank(mariadb, 1) as left, Bank(mysql, 2) as right, one as first, two as second:
+        with Auditor(postgres, "one", f"first_{mariadb.name}"), Auditor(postgres, "two", "second"):
+            fence = postgres.execute("SELECT fence, backend_pid FROM cdc.pipeline WHERE name = 'two'")
+            first.kill()
+            first.start()
+            first.await_cut(postgres, cut_no(postgres, "one"))
+            second.await_cut(postgres, cut_no(postgres, "two"))
+            assert fence == postgres.execute("SELECT fence, backend_pid FROM cdc.pipeline WHERE name = 'two'")
+            left.close()
+            right.close()
+            for works, source, schema in ((first, mariadb, f"first_{mariadb.name}"), (second, mysql, "second")):
+                caught_up(works.pipeline)
+                assert {} == oracle.differences(source, postgres, TABLES, schema)
+                equal(works.pipeline)
+    assert [(2,)] == postgres.execute("SELECT count(DISTINCT position) FROM cdc.progress")
+
+
+@pytest.mark.parametrize("way", ["direct", "kafka"])
+def test_of_two_processes_of_one_pipeline_one_works(
+    way: str, source: SourceDatabase, request: pytest.FixtureRequest, pipeline: Any, postgres: TargetDatabase
+) -> None:
+    """The other ends with a reason; a reader of the target sees nothing of it."""
+    kafka = None if way == "direct" else request.getfixturevalue("kafka")
+    create(source)
+    with Bank(source, 9) as bank, streaming(pipeline, source, postgres, kafka, way) as works:
+        first = works.processes["run"]
+        with Auditor(postgres, name_of(works.pipeline), source.name):
+            second = works.pipeline.start("run")
+            until(lambda: not (first.alive and second.alive), 60, "the end of one of them")
+            loser, works.processes["run"] = (second, first) if first.alive else (first, second)
+            assert 1 == loser.process.returncode, said(loser)
+            last = json.loads(loser.output().strip().splitlines()[-1]) if loser.output().strip().endswith("}") else loser.output()
+            assert any(reason in str(last) for reason in ("fenced", "server_id_taken")), said(loser)
+            works.await_cut(postgres, cut_no(postgres, name_of(works.pipeline)))
+            bank.close()
+            caught_up(works.pipeline)
+        works.check()
+        assert {} == oracle.differences(source, postgres, TABLES)
+        equal(works.pipeline)
