@@ -57,7 +57,8 @@ COPY = (
     Scenario("copy, capture crash", MINI, Start.COPY, Faults(crash=1), late=False, windows=(("A",),)),
     Scenario("copy, broker loses a record", MINI, Start.COPY, Faults(loss=1), late=False, windows=(("A",),)),
     Scenario("copy over a barrier", BARRIER, Start.COPY, windows=TWO_CHUNKS),
-    Scenario("copy of a table without a key, capture crash", MINI, Start.COPY, Faults(crash=1), windows=ONLY_B),
+    Scenario("copy of a table without a key, capture crash", MINI, Start.COPY, Faults(crash=1), late=False, windows=ONLY_B),
+    Scenario("the same, late messages", MINI, Start.COPY, Faults(crash=1), windows=ONLY_B, slow=True),
     Scenario("copy of a table without a key, broker loses a record", MINI, Start.COPY, Faults(loss=1), windows=ONLY_B),
     Scenario("repair of a key, broker loses a record", MINI, Start.COPY, Faults(loss=1), windows=(("A1",),), repair=True),
 )
