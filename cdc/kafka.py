@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
 from cdc.errors import Halt
@@ -132,9 +133,10 @@ class KafkaWriter:
         return self._registry.register(subject, schema)
 
     def close(self) -> None:
-        """Drop what is unacknowledged."""
-        self._producer.purge()
-        self._producer.flush(1.0)
+        """Drop what has not been sent; what is under way may or may not arrive."""
+        self._producer.purge(in_flight=False)  # giving up what is in flight would break the promise of no gaps: a fatal error
+        with suppress(KafkaException):  # what a dying producer says is known already, or does not matter any more
+            self._producer.flush(1.0)
         self._consumer.close()
 
 
