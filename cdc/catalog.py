@@ -79,6 +79,10 @@ class Catalog:
         """The storage engine's name as the server writes it ("InnoDB", "MyISAM")."""
         return self._listed(table)[0]
 
+    def has_snapshots(self, table: Table) -> bool:
+        """Whether a read of the table can be exact at a known position without a lock."""
+        return self.engine(table).lower() == "innodb" and self.gtid_mode
+
     def row_estimate(self, table: Table) -> int:
         """The server's guess of the number of rows."""
         return self._listed(table)[1]
@@ -286,7 +290,8 @@ class Catalog:
         findings = preflight.settings(Settings(self.flavour, self.version, self._settings), self.place)
         findings += preflight.filters(status[0][2:4] if status else (), self.place)
         grants = preflight.Grants(self._grants())
-        findings += preflight.privileges(self.flavour, grants, tables, gtids=self.gtid_mode)
+        to_lock = [table for table in tables if not table.key and not self.has_snapshots(table)]
+        findings += preflight.privileges(self.flavour, grants, tables, gtids=self.gtid_mode, to_lock=to_lock)
         findings += [preflight.system_versioned(name) for name in sorted(selected) if self._found[name][2] == "SYSTEM VERSIONED"]
         if self.flavour == "mysql" and preflight.version_of(self.version) >= (9, 6, 0):
             return findings  # cascades are logged

@@ -60,7 +60,7 @@ class TableReader:
         engine = catalog.engine(table)
         self.table = table
         self._source, self._flavour, self._server = source, catalog.flavour, catalog.server
-        self._by_snapshot = engine.lower() == "innodb" and catalog.gtid_mode
+        self._by_snapshot = catalog.has_snapshots(table)
         self._place = table.qualified
         self._columns = ", ".join(codec.select_list(table, catalog.flavour))
         self._target_seconds = _SECONDS.get(engine.lower(), _SECONDS_MVCC)

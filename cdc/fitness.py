@@ -13,7 +13,7 @@ from typing import Any
 from cdc import control, doctor, envelope
 from cdc.catalog import Catalog
 from cdc.config import Config
-from cdc.errors import Malformed, Refused
+from cdc.errors import Halt, Malformed, Refused
 from cdc.kafka_broker import KafkaBroker
 from cdc.model import Table
 from cdc.schemas import HttpRegistry
@@ -26,6 +26,13 @@ Fits = Callable[[Any, Sequence[Table]], None]
 
 def demand(config: Config, broker: KafkaBroker | None, fits: Fits | None, *, capture: bool = True) -> None:
     """Refuse what would fail later. `broker` where topics are used, `fits` where the target is written, `capture` where the log is read."""
+    try:
+        _demand(config, broker, fits, capture)
+    except Halt as error:
+        raise Refused(error.code, error.place, error.rule, error.hint or "cdc doctor says more") from None
+
+
+def _demand(config: Config, broker: KafkaBroker | None, fits: Fits | None, capture: bool) -> None:
     if broker is not None:
         demand_broker(config, broker)
     flavour, tables = None, list[Table]()

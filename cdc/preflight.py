@@ -224,6 +224,7 @@ class Grants:
     def __init__(self, lines: Iterable[str]) -> None:
         self.everywhere: set[str] = set()
         self.selected: list[tuple[str, str]] = []
+        self.locked: list[str] = []
         self.account = "CURRENT_USER()"
         for line in lines:
             self._read(line)
@@ -239,6 +240,11 @@ class Grants:
             self.account = re.split(r" (?:IDENTIFIED|REQUIRE|WITH)\b", line[grant.end() :])[0].rstrip(";")
         if privileges & {"SELECT", "ALL PRIVILEGES"}:
             self.selected.append((db, table))
+        if privileges & {"LOCK TABLES", "ALL PRIVILEGES"} and table == "*":
+            self.locked.append(db)
+
+    def may_lock(self, table: Table) -> bool:
+        return any(_like(db, table.db) for db in self.locked)
 
     def may(self, *names: str) -> bool:
         return "ALL PRIVILEGES" in self.everywhere or bool(self.everywhere.intersection(names))
@@ -259,8 +265,10 @@ def _like(pattern: str, db: str) -> bool:
     return re.fullmatch("".join({"%": ".*", "_": "."}.get(part, re.escape(part[-1])) for part in parts), db, re.DOTALL) is not None
 
 
-def privileges(flavour: Flavour, grants: Grants, tables: Iterable[Table], *, gtids: bool) -> list[Finding]:
-    """Findings for what the account lacks: reading the log, asking for its end, holding it for a moment, reading each selected table."""
+def privileges(
+    flavour: Flavour, grants: Grants, tables: Iterable[Table], *, gtids: bool, to_lock: Iterable[Table] = ()
+) -> list[Finding]:
+    """What the account lacks: reading the log, asking for its end, holding it for a moment, reading each table, locking some."""
     needed = _NEEDED[flavour] if gtids else (*_NEEDED[flavour], ("BACKUP_ADMIN", "RELOAD"))
     found = [
         Finding("error", "privilege", names[0], f"the account lacks {names[0]}", f"GRANT {names[0]} ON *.* TO {grants.account}")
@@ -277,4 +285,14 @@ def privileges(flavour: Flavour, grants: Grants, tables: Iterable[Table], *, gti
         )
         for table in tables
         if not grants.may_read(table)
+    ] + [
+        Finding(
+            "error",
+            "privilege",
+            table.qualified,
+            "the table has no key, is copied under LOCK TABLES .. READ, and the account may not lock it",
+            f"GRANT LOCK TABLES ON {quoted((table.db,))}.* TO {grants.account}",
+        )
+        for table in to_lock
+        if not grants.may_lock(table)
     ]

@@ -68,6 +68,11 @@ def _unconnected(error: psycopg.Error, url: ServerUrl, again: bool) -> CdcError:
         return Retry("target_unreachable", str(url), "no connection to PostgreSQL", "is it running, and reachable from here?")
     if state[:2] in _RETRY:
         return Retry(_RETRY[state[:2]], str(url), f"PostgreSQL says {state}", "tried again for as long as it takes")
+    if not state and f'database "{url.database}" does not exist' in str(error):
+        return Refused("target_database", str(url), "the database does not exist", f'CREATE DATABASE "{url.database}"')
+    if not state and any(word in str(error) for word in ("certificate", "SSL")):  # libpq's own words: they decide and stay inside
+        hint = "?sslmode=verify-full&sslrootcert=... in target.url names the authority that signed the server's certificate"
+        return Refused("target_tls", str(url), "no TLS connection by the options of target.url", hint)
     if not state and again:
         return Retry("target_refuses", str(url), "the server is up and refuses us", "no free connection, or was the password changed?")
     said = f" (it says {state})" if state else ""
