@@ -182,23 +182,24 @@ _FIELDS: Mapping[str, Callable[[Any], Any]] = {
 
 @dataclass(slots=True)
 class Ledger:
-    """The control records seen so far, in order, with the rule that says which of them count."""
+    """Which control records count, as they come in order. `epoch` is the newest one that is known to have started."""
 
-    entries: list[tuple[int, Entry]] = field(default_factory=list)
-    _epoch: int = -1
+    epoch: int = -1
+    _bases: list[Base] = field(default_factory=list)
 
     def add(self, offset: int, entry: Entry) -> bool:
         """Take the next record; False when it is void already, because a later epoch has started."""
         if isinstance(entry, Start):
-            self._epoch = offset
-        elif entry.epoch < self._epoch:
+            self.epoch = max(self.epoch, offset)
+        elif entry.epoch < self.epoch:
             return False
-        self.entries.append((offset, entry))
+        elif isinstance(entry, Base):
+            self._bases.append(entry)
         return True
 
     def went_below(self, entry: Base | Cut | Copy) -> bool:
-        """Whether a base after this record goes on from before it."""
-        return any(isinstance(other, Base) and other.epoch > entry.epoch and other.cut_no < entry.cut_no for _, other in self.entries)
+        """Whether a base of a later epoch goes on from before this record."""
+        return any(base.epoch > entry.epoch and base.cut_no < entry.cut_no for base in self._bases)
 
 
 def restart_point(
@@ -209,11 +210,10 @@ def restart_point(
     Older ones are tried when a broker lost acknowledged records.
     """
     ledger = Ledger()
-    for offset, entry in records:
-        ledger.add(offset, entry)
+    counting = [entry for offset, entry in records if ledger.add(offset, entry)]
     candidates: list[tuple[Base | Cut, dict[Partition, Named]]] = []
     named: dict[Partition, Named] = {}
-    for _, entry in ledger.entries:
+    for entry in counting:
         if isinstance(entry, Start | Copy) or ledger.went_below(entry) or (isinstance(entry, Cut) and entry.partial):
             continue
         named = {**named, **entry.partitions} if isinstance(entry, Cut) else dict(entry.named)

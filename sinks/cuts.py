@@ -90,8 +90,9 @@ class Cuts:
         self._buffers: dict[Partition, deque[Message]] = {}
         self._fetched: dict[Partition, int] = dict(self.at.offsets)
         self._pending: deque[tuple[int, Entry | None]] = deque()
-        self._ledger = Ledger()
-        self._skip_until: Position | None = None
+        self._ledger = Ledger(self.at.epoch)
+        self._skip_until = self.at.position
+        """What is applied may be ahead of the cuts that come next: after a base that went back, and after a restart within that."""
         self._known: dict[tuple[str, bytes], bool] = {}
 
     # -- in ----------------------------------------------------------------------------------------------------------
@@ -136,6 +137,8 @@ class Cuts:
                 self.void["control"] += 1
             elif isinstance(entry, Base | Copy):
                 return batch if batch is not None else self._single(offset, entry)
+            elif isinstance(entry, Start):
+                self.at.epoch = max(self.at.epoch, offset)
             elif isinstance(entry, Cut):
                 if not self._complete(entry) or (entry.partial and batch is not None and not batch.partial):
                     break
@@ -165,7 +168,7 @@ class Cuts:
         return batch
 
     def _move_to(self, cut: Cut) -> None:
-        self.at.cut_no, self.at.epoch = cut.cut_no, cut.epoch
+        self.at.cut_no = cut.cut_no
         if cut.partial:
             return
         if self.at.position is None or cut.position.covers(self.at.position):
@@ -245,9 +248,7 @@ class Cuts:
                 "capture begins beyond what the target has applied",
                 "changes between the two would be lost: copy the tables again",
             )
-        if not base.position.covers(self.at.position):
-            self._skip_until = self.at.position
-        self.at.epoch = base.epoch
+        self._skip_until = self.at.position
         for partition, end in base.ends.items():
             self.at.offsets[partition], self.at.numbers[partition] = end, base.number(partition)
             buffer = self._buffers.get(partition, deque())

@@ -299,6 +299,44 @@ def test_a_restart_of_the_sink_goes_on_at_its_stored_offsets() -> None:
     assert [f"cut 2: {epoch} 2 c 0-1-2"] == everything(assembly)
 
 
+def test_a_sink_that_restarts_while_the_cuts_are_behind_it_still_skips_what_it_has() -> None:
+    """The base that went back was committed in an earlier life; the position was ahead of it, and still is."""
+    topics = Topics()
+    epoch = topics.start()
+    topics.base(epoch, 3, 3)
+    first = topics.put(P, value(epoch, 1, 4))
+    topics.cut(epoch, 4, 4, p0=(first, 1))
+    last = topics.put(P, value(epoch, 2, 5))
+    topics.cut(epoch, 5, 5, p0=(last, 2))
+    assembly = cuts(Progress(3, epoch, 2, position(4), 0, {P: (0, 0), Q: (0, 0)}))
+    assembly.feed([m for m in topics.messages if m.topic == TOPIC or m.offset >= 2])
+    assert [f"cut 5: {epoch} 2 c 0-1-5"] == everything(assembly)
+
+
+def test_a_sink_that_restarts_knows_which_epochs_are_over() -> None:
+    """A zombie's late cut comes right after the sink's new life began."""
+    topics = Topics()
+    first = topics.start()
+    second = topics.start()
+    topics.cut(first, 1, 1, p0=(topics.put(P, value(first, 1, 1)), 1))
+    assembly = cuts(Progress(0, second, 2, position(0), 0, {P: (0, 0)}))
+    assembly.feed([m for m in topics.messages if m.topic == TOPIC or m.offset >= 2])
+    assert ([], 1) == (everything(assembly), assembly.void["control"])
+
+
+def test_the_start_of_an_epoch_is_remembered_with_the_place_behind_it() -> None:
+    """Whoever goes on behind a start record must know that it was there."""
+    topics = Topics()
+    first = topics.start()
+    topics.base(first, 0, 0)
+    topics.cut(first, 1, 1, p0=(topics.put(P, value(first, 1, 1)), 1))
+    second = topics.start()
+    assembly = cuts()
+    assembly.feed(topics.messages)
+    everything(assembly)
+    assert (second, second + 1) == (assembly.at.epoch, assembly.at.control_next)
+
+
 def test_a_copy_is_given_out_before_its_rows() -> None:
     """The table is emptied first, whatever came before it in the window."""
     topics = Topics()
