@@ -26,6 +26,8 @@ from cdc.state import State
 
 WIDE_SHARE = 3
 """The wide table gets a third of the rows: about as many bytes."""
+SINGLE_SHARE = 15
+"""So many of the rows come once more, in transactions of one row each, which take the source longer."""
 STOCK_SHARE = 15
 """The stock reader gets a fifteenth: its rate does not depend on their number."""
 
@@ -58,7 +60,12 @@ class Bench:
         self._stage("capture_kafka_updates", "kafka", changed, second, third, log, needed=True)
         self._stage("apply_updates", "kafka", changed, second, third, log, needed=True)
         self._stage("direct_updates", "direct", changed, second, third, log, needed=True)
-        self._loads(third)
+        singly = max(1, self.rows // SINGLE_SHARE)
+        self.practice.insert_singly(self.shape, self.rows, self.rows + singly)
+        fourth = self._written()
+        self._stage("capture_single", "direct", singly, third, fourth, log)
+        self._stage("direct_single", "direct", singly, third, fourth, log, needed=True)
+        self._loads(self.rows + singly, fourth)
         self._latencies()
 
     def _config(self, kind: str) -> Path:
@@ -117,12 +124,14 @@ listen = ""
             self.results.add(figures)
 
     def _needs_later(self) -> bool:
-        return bool({"apply", "capture_kafka_updates", "apply_updates", "direct_updates", "latency"} & set(self.arguments.only))
+        return bool(
+            {"apply", "capture_kafka_updates", "apply_updates", "direct_updates", "direct_single", "latency"} & set(self.arguments.only)
+        )
 
-    def _loads(self, at: Position) -> None:
-        self._stage("load", "load", self.rows, at, at, at)
+    def _loads(self, rows: int, at: Position) -> None:
+        self._stage("load", "load", rows, at, at, at)
         if self._wanted("load_pgloader"):
-            found = peers.pgloader(self.servers, self.shape, self.rows, self.folder, install_it=self.arguments.peers)
+            found = peers.pgloader(self.servers, self.shape, rows, self.folder, install_it=self.arguments.peers)
             if found is not None:
                 self.results.add(found)
 

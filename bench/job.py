@@ -122,14 +122,14 @@ def peak_bytes(who: int = resource.RUSAGE_SELF) -> int:
 
 @contextmanager
 def _profiled(job: Job) -> Iterator[None]:
-    """With `profile`: cProfile of every thread that begins within, into bench/results, and its top on stderr."""
+    """With `profile`: cProfile of CPU time, of every thread that begins within, into bench/results, and its top on stderr."""
     if not job.profile:
         yield
         return
     profiles: list[cProfile.Profile] = []
 
     def begin(*_: object) -> None:
-        profiles.append(cProfile.Profile())
+        profiles.append(cProfile.Profile(time.thread_time))
         profiles[-1].enable()
 
     threading.setprofile(begin)

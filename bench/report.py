@@ -21,6 +21,8 @@ NAMES = {
     "apply_updates": "the same, updates",
     "direct": "`cdc run` over a backlog, direct: log -> PostgreSQL, new rows",
     "direct_updates": "the same, updates",
+    "capture_single": "capture, in-process transport, transactions of one row",
+    "direct_single": "`cdc run`, direct, transactions of one row",
     "load": "`cdc snapshot`: initial load",
     "load_pgloader": "pgloader, the same table",
 }
@@ -32,7 +34,8 @@ Written by `python -m bench.report` from what `make bench` measured: one run eac
 the measured process share one machine, so **CPU seconds per million rows of our own process is the figure to compare**; rows a
 second depend on what else wants the cores.
 
-- 17 columns: a dental procedure log. 90 columns: a patient. InnoDB; backlogs are in transactions of 1000 rows.
+- 17 columns: a dental procedure log. 90 columns: a patient. InnoDB; backlogs are in transactions of 1000 rows unless a line says
+  otherwise.
 - Each stage runs in a process of its own; its peak memory is that whole process's, the interpreter and all imports included.
   Only the work is timed, except for `cdc run` and `cdc snapshot`, whose start and end are included.
 - The stock reader runs over fewer rows, because it takes so long; it only decodes, and writes no records.

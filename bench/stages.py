@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 
@@ -23,15 +24,18 @@ from cdc.binlog_events import Commit, Rows
 from cdc.capture import Capture, Restart
 from cdc.catalog import Catalog
 from cdc.direct import DirectLog
+from cdc.errors import Retry
 from cdc.kafka import KafkaReader, KafkaWriter
 from cdc.kafka_broker import KafkaBroker, topic_registry
 from cdc.model import Record, Table
 from cdc.position import Position
 from cdc.state import State
+from cdc.supervise import spare_collector
 from cdc.topic import Document, Writer
 from sinks.apply import Apply
 from sinks.postgres import PostgresTarget
 
+_TRIES, _PAUSE_SECONDS = 20, 0.25
 LOOK_SECONDS = 0.02
 """How often the target is asked whether a pipeline has arrived."""
 
@@ -226,6 +230,7 @@ STAGES: Mapping[str, Callable[[Job], Work]] = {
     "read": read,
     "encode": encode,
     "capture": capture,
+    "capture_single": capture,
     "capture_kafka": capture_kafka,
     "capture_kafka_updates": capture_kafka,
     "apply": apply,
@@ -233,14 +238,26 @@ STAGES: Mapping[str, Callable[[Job], Work]] = {
     "direct": direct,
     "direct_updates": direct,
     "load": load,
+    "direct_single": direct,
     "stock": stock,
 }
+
+
+def prepared(job: Job) -> Work:
+    """The stage's work, once its servers are ready for it: a topic just made may not be known everywhere yet."""
+    spare_collector()
+    for _ in range(_TRIES):
+        try:
+            return STAGES[job.stage](job)
+        except Retry:
+            time.sleep(_PAUSE_SECONDS)
+    return STAGES[job.stage](job)
 
 
 def main() -> None:
     logs.configure(level=logging.WARNING)
     job = Job(**json.loads(sys.argv[1]))
-    print(json.dumps(measured(job, STAGES[job.stage](job))))
+    print(json.dumps(measured(job, prepared(job))))
 
 
 if __name__ == "__main__":

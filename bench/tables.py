@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from examples.opendental.columns import Spec
@@ -100,11 +100,6 @@ def _wide() -> Shape:
 SHAPES: dict[str, Shape] = {shape.label: shape for shape in (_narrow(), _wide())}
 
 
-def transactions(low: int, high: int) -> Iterator[tuple[int, int]]:
+def transactions(low: int, high: int, rows: int = TRANSACTION_ROWS) -> Iterator[tuple[int, int]]:
     """The ranges, one a transaction."""
-    return ((at, min(at + TRANSACTION_ROWS, high)) for at in range(low, high, TRANSACTION_ROWS))
-
-
-def patterns(shapes: Sequence[Shape]) -> list[str]:
-    """For `source.tables`."""
-    return [shape.name for shape in shapes]
+    return ((at, min(at + rows, high)) for at in range(low, high, rows))
