@@ -16,11 +16,12 @@ from cdc import demo as demonstration
 from cdc import doctor as examination
 from cdc import status as questions
 from cdc.binlog import BinlogReader
-from cdc.capture import Capture, Counters, Restart
+from cdc.capture import Capture, Counters
 from cdc.catalog import Catalog
 from cdc.chunks import TableReader
 from cdc.config import Config
 from cdc.direct import DirectLog
+from cdc.epoch import Restart
 from cdc.errors import Refused, Retry
 from cdc.kafka import KafkaReader, KafkaWriter
 from cdc.kafka_broker import KafkaBroker, topic_registry
@@ -276,7 +277,7 @@ def _capture(config: Config, writer: Writer, parts: Parts, metrics: Metrics, pre
         stage.refuse_changed(catalog.written_position())
         selects = catalog.selection(config.source.tables, config.source.exclude)
         if restart.copying:
-            stage.copied_all(initial.copy_tables(stage, config.source, catalog, parts.breathe))
+            stage.copied_all(initial.copy_tables(stage, config.source, catalog, restart.reached, parts.breathe))
     reader = BinlogReader(
         config.source, config.source.server_id, restart.position, heartbeat_seconds=config.source.heartbeat_seconds, wants=stage.wants
     )

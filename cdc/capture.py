@@ -16,7 +16,8 @@ from typing import Protocol
 from cdc import codec, control, ddl, envelope
 from cdc.binlog_events import Begin, Commit, Event, Heartbeat, Rows, Statement, TableMap
 from cdc.control import Anomaly, Base, Cut, Followed, Named, Start
-from cdc.errors import Halt
+from cdc.epoch import Restart, from_history
+from cdc.errors import Halt, Retry
 from cdc.model import Record, Table
 from cdc.position import Position
 from cdc.topic import Document, Partition, Writer
@@ -69,19 +70,6 @@ class Counters:
     """(db, table, column, reason) -> values that were not kept as they were."""
 
 
-@dataclass(slots=True)
-class Restart:
-    """Where an epoch goes on from."""
-
-    position: Position
-    source_ts_us: int = 0
-    cut_no: int = 0
-    named: Mapping[Partition, Named] = field(default_factory=dict)
-    copying: bool = False
-    followed: frozenset[tuple[str, str]] | None = None
-    """The tables that the target holds or is being given; None: whatever is selected."""
-
-
 class Stream:
     """One followed table on its way: its plan, its numbers, and the records not yet sent."""
 
@@ -119,6 +107,7 @@ class Capture:
         self._cut_no = 0
         self._changed: dict[Partition, Named] = {}
         self._all: dict[Partition, Named] = {}
+        self._ends: Mapping[Partition, int] = {}
         self._unsent = self._uncut = 0
         self._last_cut = self._last_full = 0.0
         self._transaction: str | None = None
@@ -135,7 +124,7 @@ class Capture:
         """Open an epoch and say where it begins: at `previous`, else at the newest cut that the topics hold, else at `first`."""
         start = Start(uuid.uuid4().hex, int(time.time() * 1000), self._pipeline)
         self._epoch = self._append(start)
-        restart = previous or self._from_history()
+        restart = previous or from_history(self.writer, self.prefix, self._epoch)
         if restart is not None and restart.followed is not None:
             self.added = [table for table in self._tables if (table.db, table.name) not in restart.followed]
             self._tables = [table for table in self._tables if (table.db, table.name) in restart.followed]
@@ -151,22 +140,6 @@ class Capture:
             restart = first()
         self._begin(restart, ends)
         return restart
-
-    def _from_history(self) -> Restart | None:
-        entries = [(offset, control.from_document(doc, offset)) for offset, doc in self.writer.control()]
-        if not any(offset == self._epoch for offset, _ in entries):
-            raise Halt(
-                "control_topic", f"{self.prefix}.control", "the start record cannot be read back", "is the topic's cleanup.policy right?"
-            )
-        before = [(offset, entry) for offset, entry in entries if offset < self._epoch]
-        found = control.restart_point(before, lambda p, n: self.writer.holds(p, *n))
-        if found is None:
-            return None
-        entry, named = found
-        copying = isinstance(entry, Base) and entry.copying
-        last = next(entry for _, entry in reversed(before) if isinstance(entry, Base))
-        followed = None if copying else frozenset((t.db, t.table) for t in last.tables)
-        return Restart(entry.position, entry.source_ts_us, entry.cut_no, named, copying, followed)
 
     def _follow(self, restart: Restart | None) -> dict[Partition, int]:
         ends: dict[Partition, int] = {}
@@ -190,7 +163,7 @@ class Capture:
             for p in range(stream.followed.partitions):
                 named = restart.named.get((stream.followed.topic, p))
                 stream.numbers.seq[p] = named.seq if named else 0
-        self._cut_no, self.position = restart.cut_no, restart.position
+        self._cut_no, self.position, self._ends = restart.cut_no, restart.position, ends
         self._all = {p: n for p, n in restart.named.items() if p in ends}
         tables = tuple(s.followed for s in self._streams.values())
         self._append(Base(self._epoch, restart.cut_no, restart.position, restart.source_ts_us, restart.copying, ends, self._all, tables))
@@ -354,13 +327,17 @@ class Capture:
         """Acknowledge everything, then say so."""
         self._send()
         for partition, offset in self.writer.flush().items():
+            if offset < self._ends[partition] or (partition in self._all and offset <= self._all[partition].offset):
+                raise Retry("records_lost", f"{partition[0]}:{partition[1]}", "the broker has lost acknowledged records",
+                            "capture goes back to what the broker still holds")  # fmt: skip
             seq = self._by_topic[partition[0]].numbers.seq[partition[1]]
             self._all[partition] = self._changed[partition] = Named(offset, self._epoch, seq)
         now = time.monotonic()
         full = not partial and (self._last_full == 0 or now - self._last_full > FULL_CUT_SECONDS)
         self._cut_no += 1
         named = dict(self._all if full else self._changed)
-        entry = Cut(self._epoch, self._cut_no, position, ts_us, full, partial, named, tuple(self._anomalies()))
+        followed = tuple(self._streams) if full else ()
+        entry = Cut(self._epoch, self._cut_no, position, ts_us, full, partial, named, tuple(self._anomalies()), followed)
         self._append(entry, wait=False)
         if full:
             self._last_full, self._changed = now, {}
@@ -381,7 +358,7 @@ class Capture:
         counters.published_ts_us, counters.published_at = entry.source_ts_us, time.time()
         counters.cuts += 1
         for anomaly in entry.anomalies:
-            counters.anomalies[anomaly[:4]] = counters.anomalies.get(anomaly[:4], 0) + anomaly.count
+            counters.anomalies[anomaly[:4]] = counters.anomalies.get(anomaly[:4], 0) + anomaly.times
 
 
 def _refined(ts_us: int, clock_us: int) -> int:

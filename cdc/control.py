@@ -35,7 +35,7 @@ class Anomaly(NamedTuple):
     table: str
     column: str
     reason: str
-    count: int
+    times: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,8 @@ class Cut:
     partitions: Mapping[Partition, Named]
     """Every partition that changed since the last full cut; all of them when full."""
     anomalies: tuple[Anomaly, ...] = ()
+    followed: tuple[tuple[str, str], ...] = ()
+    """In a full cut: database and name of every table that is followed, so that a restart need not look for the base."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,7 @@ def to_document(entry: Entry) -> Document:
     if isinstance(entry, Cut):
         document["partitions"] = _named_out(entry.partitions)
         document["anomalies"] = [list(a) for a in entry.anomalies]
+        document["followed"] = [list(t) for t in entry.followed]
     return document
 
 
@@ -176,6 +179,7 @@ _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "named": _named_in,
     "partitions": _named_in,
     "anomalies": lambda d: tuple(Anomaly(*a) for a in d),
+    "followed": lambda d: tuple((db, table) for db, table in d),
     "tables": lambda d: tuple(Followed(**t) for t in d),
 }
 
@@ -202,23 +206,34 @@ class Ledger:
         return any(base.epoch > entry.epoch and base.cut_no < entry.cut_no for base in self._bases)
 
 
-def restart_point(
-    records: Iterable[tuple[int, Entry]], holds: Callable[[Partition, Named], bool]
-) -> tuple[Base | Cut, dict[Partition, Named]] | None:
-    """The newest whole cut (or base) that counts and whose named records are still held, with those records; None: no history.
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where capture may begin again."""
 
-    Older ones are tried when a broker lost acknowledged records.
+    entry: Base | Cut
+    named: Mapping[Partition, Named]
+    """Per partition the last record that counts."""
+    followed: frozenset[tuple[str, str]]
+
+
+def restart_point(records: Iterable[tuple[int, Entry]], holds: Callable[[Partition, Named], bool]) -> Point | None:
+    """The newest whole cut (or base) that counts and whose named records are still held; None: there is none.
+
+    Older ones are tried when a broker lost acknowledged records. The records may begin anywhere: a cut serves only behind a base or
+    a full cut, because it names what changed since.
     """
     ledger = Ledger()
     counting = [entry for offset, entry in records if ledger.add(offset, entry)]
-    candidates: list[tuple[Base | Cut, dict[Partition, Named]]] = []
-    named: dict[Partition, Named] = {}
+    points: list[Point] = []
     for entry in counting:
-        if isinstance(entry, Start | Copy) or ledger.went_below(entry) or (isinstance(entry, Cut) and entry.partial):
-            continue
-        named = {**named, **entry.partitions} if isinstance(entry, Cut) else dict(entry.named)
-        candidates.append((entry, named))
-    for entry, covered in reversed(candidates):
-        if all(holds(p, n) for p, n in covered.items()):
-            return entry, covered
-    return None
+        if isinstance(entry, Base) and not ledger.went_below(entry):
+            points.append(Point(entry, entry.named, frozenset((t.db, t.table) for t in entry.tables)))
+        elif isinstance(entry, Cut) and not entry.partial and not ledger.went_below(entry):
+            points += _behind(points[-1] if points else None, entry)
+    return next((point for point in reversed(points) if all(holds(p, n) for p, n in point.named.items())), None)
+
+
+def _behind(last: Point | None, cut: Cut) -> list[Point]:
+    if cut.full:
+        return [Point(cut, cut.partitions, frozenset(cut.followed))]
+    return [] if last is None else [Point(cut, {**last.named, **cut.partitions}, last.followed)]

@@ -88,10 +88,11 @@ class DirectLog:
             self._changed.notify_all()
         return offset
 
-    def control(self) -> Iterable[tuple[int, Document]]:
-        """Every control record not yet released."""
+    def control(self, last: int = 0) -> Iterable[tuple[int, Document]]:
+        """The last control records not yet released; 0: all of them."""
         with self._changed:
-            return [(m.offset, json.loads(m.value or b"{}")) for m in self._held if m.topic == self.control_topic]
+            held = [(m.offset, json.loads(m.value or b"{}")) for m in self._held if m.topic == self.control_topic]
+        return held[-last:]
 
     def ends(self, topic: str) -> list[int]:
         """The offset that the next record of each partition gets."""

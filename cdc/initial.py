@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 
 from cdc import codec, envelope
 from cdc.capture import Capture, Stream
@@ -20,9 +21,17 @@ from cdc.keyrange import KeyRange
 from cdc.position import Position
 from cdc.topic import Idle
 
+_POLL_SECONDS = 0.05
 
-def copy_tables(capture: Capture, source: SourceConfig, catalog: Catalog, breathe: Idle) -> Position:
-    """Publish every row of every followed table; the position Q from which the copy is consistent."""
+
+def copy_tables(capture: Capture, source: SourceConfig, catalog: Catalog, reached: Sequence[Position], breathe: Idle) -> Position:
+    """Publish every row of every followed table; the position Q from which the copy is consistent.
+
+    Waits until all of `reached`, what a sink may have applied of void cuts too, is visible: an older row would overwrite a newer one.
+    """
+    while not all(catalog.visible_position().covers(position) for position in reached):
+        breathe()
+        time.sleep(_POLL_SECONDS)
     for stream in capture.streams():
         reader = TableReader(source, catalog, stream.table)
         try:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
 from cdc.errors import Halt
@@ -109,10 +109,10 @@ class KafkaWriter:
         self._producer.produce(self._control, value, key.encode(), partition=0, on_delivery=self._broker.noting(lambda _: None))
         return -1
 
-    def control(self) -> Iterable[tuple[int, Document]]:
-        """Every control record still held."""
-        end = self._broker.watermarks(self._consumer, self._control, 0)[1]
-        for message in self._broker.read(self._consumer, self._control, 0, OFFSET_BEGINNING, end):
+    def control(self, last: int = 0) -> Iterable[tuple[int, Document]]:
+        """The last control records still held; 0: all of them."""
+        low, end = self._broker.watermarks(self._consumer, self._control, 0)
+        for message in self._broker.read(self._consumer, self._control, 0, max(low, end - last) if last else low, end):
             yield int(message.offset() or 0), json.loads(message.value() or b"{}")
 
     def ends(self, topic: str) -> list[int]:

@@ -36,8 +36,8 @@ class Writer(Protocol):
     def append_control(self, key: str, document: Document, *, wait: bool = True) -> int:
         """Append to the control topic; its offset once acknowledged, or -1 at once without `wait`."""
 
-    def control(self) -> Iterable[tuple[int, Document]]:
-        """Every control record still held, in order, as of the call."""
+    def control(self, last: int = 0) -> Iterable[tuple[int, Document]]:
+        """The last so many control records still held, in order, as of the call; 0: all of them."""
 
     def ends(self, topic: str) -> list[int]:
         """The offset that the next record of each partition gets."""

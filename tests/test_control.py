@@ -97,7 +97,7 @@ def test_a_restart_begins_at_the_newest_whole_cut() -> None:
     )
     found = restart_point(entries, lambda p, n: True)
     assert found is not None
-    assert (position(2), {P: Named(1, 0, 2), Q: Named(0, 0, 1)}) == (found[0].position, found[1])
+    assert (position(2), {P: Named(1, 0, 2), Q: Named(0, 0, 1)}) == (found.entry.position, found.named)
 
 
 def test_a_restart_goes_back_to_what_the_broker_still_holds() -> None:
@@ -108,10 +108,10 @@ def test_a_restart_goes_back_to_what_the_broker_still_holds() -> None:
     broker = held((P, 0, 0, 1), (Q, 0, 0, 1))
     found = restart_point(entries, lambda p, n: (p, n) in broker)
     assert found is not None
-    assert position(1) == found[0].position
+    assert position(1) == found.entry.position
     found = restart_point(entries, lambda p, n: (p, n) in held((P, 0, 0, 1), (P, 1, 0, 2)))
     assert found is not None
-    assert position(0) == found[0].position, "the base names nothing, so it is always held"
+    assert position(0) == found.entry.position, "the base names nothing, so it is always held"
 
 
 def test_a_partial_cut_is_never_a_restart_point() -> None:
@@ -119,7 +119,7 @@ def test_a_partial_cut_is_never_a_restart_point() -> None:
     entries = at_offsets(start(), base(0, 0, 0), cut(0, 1, 1, full=True), cut(0, 2, 1, partial=True))
     found = restart_point(entries, lambda p, n: True)
     assert found is not None
-    assert 1 == found[0].cut_no
+    assert 1 == found.entry.cut_no
 
 
 def test_a_torn_copy_through_the_topics_begins_again_at_its_base() -> None:
@@ -127,9 +127,9 @@ def test_a_torn_copy_through_the_topics_begins_again_at_its_base() -> None:
     entries = at_offsets(start(), base(0, 0, 3, copying=True), cut(0, 1, 3, partial=True, p0=Named(9, 0, 10)))
     found = restart_point(entries, lambda p, n: True)
     assert found is not None
-    assert isinstance(found[0], Base)
-    assert found[0].copying
-    assert (position(3), {}) == (found[0].position, found[1])
+    assert isinstance(found.entry, Base)
+    assert found.entry.copying
+    assert (position(3), {}) == (found.entry.position, found.named)
 
 
 def test_a_void_cut_is_never_a_restart_point() -> None:
@@ -137,7 +137,16 @@ def test_a_void_cut_is_never_a_restart_point() -> None:
     entries = at_offsets(start(), base(0, 0, 0), cut(0, 1, 1, full=True), cut(0, 2, 2), start("b"), base(4, 1, 1), cut(0, 3, 3))
     found = restart_point(entries, lambda p, n: True)
     assert found is not None
-    assert (4, position(1)) == (found[0].epoch, found[0].position)
+    assert (4, position(1)) == (found.entry.epoch, found.entry.position)
+
+
+def test_a_window_that_begins_in_the_middle_serves_from_its_first_full_cut_on() -> None:
+    """A cut before that names only what changed since something that was not read."""
+    tail = [(90, cut(0, 7, 7, p0=Named(6, 0, 7))), (91, cut(0, 8, 8, full=True, p0=Named(7, 0, 8), p1=Named(3, 0, 4)))]
+    assert restart_point(tail[:1], lambda p, n: True) is None
+    found = restart_point(tail, lambda p, n: True)
+    assert found is not None
+    assert 8 == found.entry.cut_no
 
 
 def test_no_history_is_no_restart_point() -> None:
