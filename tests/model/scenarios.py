@@ -60,6 +60,7 @@ COPY = (
     Scenario("copy of a table without a key, capture crash", MINI, Start.COPY, Faults(crash=1), late=False, windows=ONLY_B),
     Scenario("the same, late messages", MINI, Start.COPY, Faults(crash=1), windows=ONLY_B, slow=True),
     Scenario("copy of a table without a key, broker loses a record", MINI, Start.COPY, Faults(loss=1), windows=ONLY_B),
+    Scenario("repair of a key, capture zombie", ((a(1, 1),),), Start.COPY, Faults(zombie=1), windows=(("A1",),), repair=True, slow=True),
     Scenario("repair of a key, broker loses a record", MINI, Start.COPY, Faults(loss=1), windows=(("A1",),), repair=True),
 )
 
@@ -178,9 +179,9 @@ DEEP = (
     Scenario("stream, capture crash, late messages, sink crash", THREE, faults=Faults(crash=1, sink_crash=1), in_flight=2),
     Scenario("stream, capture zombie, sink crash", TWO, faults=Faults(zombie=1, sink_crash=1)),
     Scenario("snapshot, capture crash, late messages", MINI, Start.TOPICS, CRASH, windows=KEY_AND_B, before=ONE_KEY),
-    Scenario("snapshot, capture zombie", MINI, Start.TOPICS, Faults(zombie=1), windows=KEY_AND_B, before=ONE_KEY),
+    Scenario("snapshot, capture zombie", ((b(),),), Start.TOPICS, Faults(zombie=1), windows=ONLY_B, before=((None, None), 1)),
     Scenario("copy, capture crash, late messages", MINI, Start.COPY, CRASH, windows=(("A",),)),
-    Scenario("copy, capture zombie", MINI, Start.COPY, Faults(zombie=1), windows=(("A",),)),
+    Scenario("copy of a table without a key, capture zombie", ((b(),),), Start.COPY, Faults(zombie=1), windows=ONLY_B),
     Scenario("copy of two chunks, capture crash", ONE, Start.COPY, CRASH, late=False, windows=TWO_CHUNKS),
     Scenario("copy over a barrier, capture crash", BARRIER, Start.COPY, CRASH, late=False, windows=(("A",),)),
 )
