@@ -114,9 +114,12 @@ Entry = Start | Base | Cut | Copy
 
 
 def key(entry: Entry) -> str:
-    """The record's key: compaction keeps the newest cut, the newest full cut, and every start, base and copy."""
+    """The record's key: compaction keeps each epoch's newest cut and newest full cut, and every start, base and copy.
+
+    By epoch, so that a zombie's late cut, which is void, never takes the place of one that counts.
+    """
     if isinstance(entry, Cut):
-        return "full" if entry.full else "cut"
+        return f"{'full' if entry.full else 'cut'} {entry.epoch}"
     if isinstance(entry, Start):
         return f"start {entry.id}"
     return f"base {entry.epoch}" if isinstance(entry, Base) else f"copy {entry.id}"

@@ -47,7 +47,7 @@ def test_every_control_record_survives_its_json_form() -> None:
     ]
     for offset, entry in enumerate(entries):
         assert entry == from_document(json.loads(json.dumps(to_document(entry))), offset)
-    assert ["start a", "base 0", "full", "copy id"] == [key(e) for e in entries]
+    assert ["start a", "base 0", "full 0", "copy id"] == [key(e) for e in entries]
 
 
 @pytest.mark.parametrize("document", [{}, {"type": "cut"}, {"type": "other"}, {"type": "start", "id": "a", "ts_ms": 1, "more": 2}])
