@@ -22,7 +22,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "floor": ("", "errors", "model", "position", "types", "columns", "config", "configfile", "settings", "metrics", "lifecycle", "logs",
               "stopping", "digest", "progress"),
     "codec": ("codec", "codec.*"),
-    "wire": ("envelope", "schemas", "topic", "control", "direct", "kafka", "kafka_broker", "state", "state_*", "mysql", "catalog", "preflight", "keyrange"),
+    "wire": ("envelope", "schemas", "topic", "control", "direct", "kafka", "kafka_broker", "state", "state_*", "mysql", "catalog",
+             "preflight", "keyrange"),
     "source": ("epoch", "binlog", "binlog_*", "ddl", "chunks", "capture", "capture_*"),
     "face": ("app", "cli", "cli_output", "demo", "doctor", "fitness", "initial", "status", "supervise", "web", "web.*", "stack", "stack.*"),
 }  # fmt: skip
