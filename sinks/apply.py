@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from typing import Any
 
 from cdc import codec
@@ -111,15 +110,13 @@ class Apply:
         self.reader.release(self.cuts.at.offsets, self.cuts.at.control_next)
 
     def _write(self, topic: str, changes: Changes) -> None:
-        rows = zip(changes.keys, changes.values, changes.opened, strict=True)
-        for _, run in groupby(rows, key=lambda row: row[1][:5]):  # almost always one run: one schema
-            keys, values, opened = zip(*run, strict=True)
-            plan = self._plan(values[0][:5])
+        for run in _runs(changes.values):
+            plan = self._plan(changes.values[run.start][:5])
             fold = Fold(plan)
-            fold.add(keys, values, opened)
+            fold.add(changes.keys[run], changes.values[run], changes.opened[run])
             self.target.write(fold.take())
             name = (plan.db, plan.table)
-            self.counters.rows[name] = self.counters.rows.get(name, 0) + len(values)
+            self.counters.rows[name] = self.counters.rows.get(name, 0) + run.stop - run.start
 
     def _commit(self) -> None:
         at = self.cuts.at
@@ -208,9 +205,21 @@ class Apply:
 
     def _open(self, values: Sequence[bytes]) -> Sequence[Opened]:
         opened: list[Opened] = []
-        for frame, run in groupby(values, key=lambda value: value[:5]):
-            opened += self._plan(frame).open(list(run))
+        for run in _runs(values):
+            opened += self._plan(values[run.start][:5]).open(values[run])
         return opened
+
+
+def _runs(values: Sequence[bytes]) -> Iterator[slice]:
+    """Slices of values that bear one schema's frame; almost always one slice."""
+    start = 0
+    if len({value[:5] for value in values}) > 1:
+        for end in range(1, len(values)):
+            if values[end][:5] != values[start][:5]:
+                yield slice(start, end)
+                start = end
+    if values:
+        yield slice(start, len(values))
 
 
 class Rewound(Exception):
