@@ -160,7 +160,7 @@ def _prove(commands: Commands, config: Config, changes: int, lags: list[float], 
     middle, worst = (statistics.median(lags), max(lags)) if lags else (0.0, 0.0)
     return {
         "seconds": seconds, "equal": report["equal"], "tables": len(report["tables"]), "changes": changes,
-        "rows": sum(t.get("rows", 0) or 0 for t in report["tables"]), "caught_up_seconds": waited["seconds"],
+        "rows": report["totals"]["rows_target"], "caught_up_seconds": waited["seconds"],
         "lag_median_seconds": middle, "lag_max_seconds": worst, "lag_seconds": last,
     }  # fmt: skip
 
