@@ -221,6 +221,7 @@ def _load(config: Config, target: PostgresTarget, stored: Stored, breathe: Idle,
 
         copier = Copier(catalog, read, target, breathe, report)
         copier.load(tables, config.transport.prefix, stored, config.snapshot.parallel)
+    metrics.state("snapshot", "stopped")
     logs.logger("snapshot").info("copy_done", tables=len(tables))
     return target.open()
 

@@ -100,7 +100,7 @@ def supervise(
     first, attempt = time.monotonic(), 0
     while not stop.is_set():
         started = time.monotonic()
-        metrics.state(component, "starting")
+        _state(component, "starting", metrics)
         try:
             return work(worked.set)
         except Stopped:
@@ -120,7 +120,12 @@ def supervise(
     return None
 
 
+def _state(component: str, state: str, metrics: Metrics) -> None:
+    for part in ("capture", "apply") if component == "run" else (component,):  # they stand and fall together there
+        metrics.state(part, state)
+
+
 def _report(error: Retry, component: str, metrics: Metrics) -> None:
     logs.failure(logs.logger(component), error, "warning")
-    metrics.state(component, "degraded")
+    _state(component, "degraded", metrics)
     metrics.retries.labels(component, error.code).inc()
