@@ -117,8 +117,18 @@ def snapshot(config: Config, stop: threading.Event, progress: Report) -> Documen
             complete[0] = True
 
         supervise(work, stop, "snapshot", metrics, config.pipeline.start_timeout_seconds)
+        return _loaded(config, _stored(config, complete[0]), complete[0], time.monotonic() - started)
+
+
+def _stored(config: Config, complete: bool) -> Stored:
+    """What the target holds; nothing is known of it when a copy was stopped because the target is away."""
+    try:
         with State(config.target, config.pipeline.name) as state:
-            return _loaded(config, state.read(), complete[0], time.monotonic() - started)
+            return state.read()
+    except Retry:
+        if complete:
+            raise
+        return Stored(None, {})
 
 
 def _loaded(config: Config, stored: Stored, complete: bool, seconds: float) -> Document:

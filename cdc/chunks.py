@@ -30,6 +30,7 @@ from cdc.position import Position, canonical_gtids
 _RECEIVE_BYTES = 256 << 10
 _SECONDS = {"myisam": 0.015, "aria": 0.015}
 _SECONDS_MVCC = 0.5
+_SILENCE_SECONDS = 600.0
 _FIRST_ROWS, _LEAST_ROWS, _MOST_ROWS = 500, 50, 100_000
 _EOF, _ERR = 0xFE, 0xFF
 KEYLESS_BYTES = 256 << 20  # a table without a key that must be read under its lock: refused above this size
@@ -66,7 +67,7 @@ class TableReader:
         self._target_seconds = _SECONDS.get(engine.lower(), _SECONDS_MVCC)
         self._rows = _FIRST_ROWS
         self._shape: list[bytes] | None = None
-        self._connection: Connection[Any] = connect(source, raw=True)
+        self._connection: Connection[Any] = connect(source, read_timeout=_SILENCE_SECONDS, raw=True)
 
     def close(self) -> None:
         """End the connection."""

@@ -204,6 +204,7 @@ def snapshot(ctx: typer.Context) -> Outcome:
     """Copy the tables once; started again, it goes on where it was."""
     call = _call(ctx)
     config = call.config()
+    call.stop.forces_an_end()
     with copy_progress(call.as_json) as progress:
         return Outcome("snapshot", _app().snapshot(config, call.stop.event, progress))
 
@@ -254,6 +255,7 @@ def _streamed(ctx: typer.Context, kind: str) -> Outcome:
     """Work that goes on until it is asked to stop."""
     call = _call(ctx)
     config = call.config()
+    call.stop.forces_an_end()
     return Outcome(kind, getattr(_app(), kind)(config, call.stop.event))
 
 

@@ -86,14 +86,14 @@ def socket_of(connection: Connection[Any]) -> socket.socket:
 def _open(source: SourceConfig, read_timeout: float | None, raw: bool) -> Connection[Any]:
     url = source.url
     only_encoders: Any = converters.encoders  # no decoders: every value stays the bytes it came as
-    return pymysql.connect(
+    connection = pymysql.connect(
         host=url.host,
         port=url.port or 3306,
         user=url.user.encode(),
         password=(url.password or "").encode(),
         charset="utf8mb4",
         connect_timeout=source.connect_timeout_seconds,
-        read_timeout=read_timeout,
+        read_timeout=source.connect_timeout_seconds,  # a server that hangs still accepts connections
         write_timeout=60,
         program_name="cdc",
         ssl=_tls(source),
@@ -102,6 +102,8 @@ def _open(source: SourceConfig, read_timeout: float | None, raw: bool) -> Connec
         conv=only_encoders if raw else None,
         autocommit=None,
     )
+    connection._read_timeout = read_timeout  # type: ignore[attr-defined]  # statements may take longer than a greeting
+    return connection
 
 
 def _tls(source: SourceConfig) -> ssl.SSLContext | None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
 from types import FrameType
 
+from cdc import logs
 from cdc.errors import CdcError
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_GRACE_SECONDS = 8.0
 
 
 class Interrupted(CdcError):
@@ -23,7 +27,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.event = threading.Event()
-        self._asked = self._breaks = False
+        self._asked = self._breaks = self._forces = False
 
     def listen(self) -> Stop:
         """Take over the signals; only the main thread may."""
@@ -37,11 +41,25 @@ class Stop:
         if self._asked:
             raise Interrupted
 
+    def forces_an_end(self) -> None:
+        """From here on the process ends soon after a signal even while a thread waits for a server that says nothing.
+
+        For work that is as safe from this as from a crash: what it began and did not commit is undone, and done again by the next start.
+        """
+        self._forces = True
+
+    def _end(self) -> None:
+        self.event.set()
+        if self._forces:
+            time.sleep(_GRACE_SECONDS)
+            logs.logger("cli").warning("stop_forced", seconds=_GRACE_SECONDS, reason="a server did not answer")
+            os._exit(0)
+
     def _heard(self, _number: int, _frame: FrameType | None) -> None:
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         self._asked = True
         # Not set from here: the handler may have interrupted a wait of the main thread that holds the event's lock.
-        threading.Thread(target=self.event.set, name="stop", daemon=True).start()
+        threading.Thread(target=self._end, name="stop", daemon=True).start()
         if self._breaks:
             raise Interrupted
