@@ -25,7 +25,7 @@ from cdc.epoch import Restart
 from cdc.errors import Refused, Retry
 from cdc.kafka import KafkaReader, KafkaWriter
 from cdc.kafka_broker import KafkaBroker, topic_registry
-from cdc.metrics import Metrics
+from cdc.metrics import Endpoint, Metrics
 from cdc.model import Table
 from cdc.mysql import connect
 from cdc.progress import Stored
@@ -166,12 +166,26 @@ def _metrics(config: Config) -> Iterator[Metrics]:
     metrics = Metrics(
         config.pipeline.name, transport=config.transport.kind, codec=codec.KIND, version=cdc.__version__, prefix=config.transport.prefix
     )
-    endpoint = metrics.serve(config.metrics.listen)
+    endpoint = _endpoint(config, metrics)
     try:
         yield metrics
     finally:
         if endpoint is not None:
             endpoint.close()
+
+
+def _endpoint(config: Config, metrics: Metrics) -> Endpoint | None:
+    """The endpoint at its address. Only where none was chosen, and another process has the default one, it takes any free port."""
+    listen = config.metrics.listen
+    try:
+        endpoint = metrics.serve(listen)
+    except Refused:
+        if "listen" in config.metrics.model_fields_set:
+            raise
+        endpoint = metrics.serve(f"{listen.rpartition(':')[0]}:0")  # capture and apply of one pipeline share a file, and a machine
+    if endpoint is not None:
+        logs.logger("metrics").info("metrics_served", address=endpoint.address)
+    return endpoint
 
 
 def _captured(config: Config, metrics: Metrics) -> Document:
