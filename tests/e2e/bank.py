@@ -47,11 +47,11 @@ def create(source: SourceDatabase, engine: str = "InnoDB") -> None:
 
 
 def create_wide(source: SourceDatabase) -> None:
-    """A table of 128 rows of 1 MB: it takes several chunks, whatever the speed of this machine, because a chunk ends at 32 MB."""
+    """A table of 2,048 rows of 64 kB: it takes several chunks, whatever the speed of this machine, because a chunk ends at 32 MB."""
     source.execute(
         "CREATE TABLE wide (id INT NOT NULL PRIMARY KEY, body MEDIUMTEXT NOT NULL)",
-        "INSERT INTO wide VALUES (0, REPEAT('0123456789abcdef', 65536))",
-        *(f"INSERT INTO wide SELECT id + {1 << n}, body FROM wide" for n in range(7)),
+        "INSERT INTO wide VALUES (0, REPEAT('0123456789abcdef', 4096))",
+        *(f"INSERT INTO wide SELECT id + {1 << n}, body FROM wide" for n in range(11)),
     )
 
 

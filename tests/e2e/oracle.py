@@ -5,6 +5,7 @@ Nothing here is the product's: not its checksums, not its canonical SQL, not its
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -76,5 +77,9 @@ def _six_digits(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-_SOURCE_KINDS: dict[int, Kind] = {4: _six_digits, 16: lambda bits: int.from_bytes(bits, "big")}
-_TARGET_KINDS: dict[int, Kind] = {700: _six_digits, 1560: lambda bits: int(bits, 2)}
+def _sorted(document: Any) -> str:
+    return json.dumps(document, sort_keys=True)
+
+
+_SOURCE_KINDS: dict[int, Kind] = {4: _six_digits, 16: lambda bits: int.from_bytes(bits, "big"), 245: lambda text: _sorted(json.loads(text))}
+_TARGET_KINDS: dict[int, Kind] = {114: _sorted, 700: _six_digits, 1560: lambda bits: int(bits, 2)}

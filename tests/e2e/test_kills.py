@@ -108,7 +108,7 @@ def test_a_copy_that_was_killed_goes_on_at_its_ledger(
         bank.close()
         caught_up(made)
         assert before <= _ledger(postgres)
-        assert {(128,)} == {(sum(row[3] for row in _ledger(postgres, "wide")),)}
+        assert {(2048,)} == {(sum(row[3] for row in _ledger(postgres, "wide")),)}
         assert 1 == len(floors)
         assert {} == oracle.differences(source, postgres, (*TABLES, "wide"))
         equal(made)

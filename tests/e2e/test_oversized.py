@@ -33,7 +33,7 @@ def _transaction(source: SourceDatabase) -> None:
     steps = []
     for first in range(0, ROWS, STEP):
         numbers = range(first, first + STEP)
-        steps.append("INSERT INTO big VALUES " + ", ".join(f"({n}, REPEAT(SHA1({n}), 1600))" for n in numbers))
+        steps.append("INSERT INTO big VALUES " + ", ".join(f"({n}, REPEAT(LPAD({n}, 8, 'x'), 8192))" for n in numbers))
         steps.append("INSERT INTO heap VALUES " + ", ".join(f"({n % 7}, 'equal')" for n in numbers))
     last = ["UPDATE big SET body = 'short' WHERE id = 1", "DELETE FROM big WHERE id = 2", "DELETE FROM heap WHERE id = 3 LIMIT 5"]
     source.execute("BEGIN", *steps, *last, "COMMIT")

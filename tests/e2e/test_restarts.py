@@ -68,7 +68,7 @@ def _degrades(listen: str, works: Streaming) -> Iterator[Callable[[], None]]:
     processes = tuple(works.processes.values())
     try:
         yield lambda: _await(lambda: any("degraded" in states.values() for states in seen), "a degraded state", processes)
-        _await(lambda: bool(seen) and set(seen[-1].values()) == {"streaming"}, "streaming again", processes)
+        _await(lambda: bool(seen) and set(seen[-1].values()) <= {"streaming", "stopped"}, "streaming again", processes)
     finally:
         stop.set()
         thread.join()

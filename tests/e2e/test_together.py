@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -61,3 +62,18 @@ def test_of_two_processes_of_one_pipeline_one_works(
         works.check()
         assert {} == oracle.differences(source, postgres, TABLES)
         equal(works.pipeline)
+
+
+def test_the_halves_of_a_pipeline_share_a_machine_by_default(
+    mysql: SourceDatabase, kafka: Broker, pipeline: Any, postgres: TargetDatabase
+) -> None:
+    """Without a [metrics] section both want the same port; the second takes another one and says so."""
+    create(mysql)
+    made = pipeline(mysql, postgres, kafka)
+    made.path.write_text(made.path.read_text().replace('[metrics]\nlisten = "127.0.0.1:0"\n', ""))
+    halves = [made.start("capture"), made.start("apply")]
+    made.json("snapshot")
+    caught_up(made)
+    assert all(half.alive for half in halves), said(*halves)
+    addresses = [re.search(r'"address": "([^"]*)"', half.output()) for half in halves]
+    assert 2 == len({address.group(1) for address in addresses if address})
