@@ -28,6 +28,11 @@ WIDE_SHARE = 3
 """The wide table gets a third of the rows: about as many bytes."""
 SINGLE_SHARE = 15
 """So many of the rows come once more, in transactions of one row each, which take the source longer."""
+CHAINS = (
+    ("capture_kafka", "apply", "capture_kafka_updates", "apply_updates", "latency"),
+    ("direct", "direct_updates", "direct_single", "latency"),
+)
+"""Stages of one pipeline: each goes on where the one before it ended."""
 STOCK_SHARE = 15
 """The stock reader gets a fifteenth: its rate does not depend on their number."""
 
@@ -51,20 +56,20 @@ class Bench:
         for stage in ("read", "encode", "capture"):
             self._stage(stage, "direct", self.rows, first, second, log)
         self._stage("stock", "direct", max(1, self.rows // STOCK_SHARE), first, second, log)
-        self._stage("capture_kafka", "kafka", self.rows, first, second, log, needed=True)
-        self._stage("apply", "kafka", self.rows, first, second, log, needed=True)
-        self._stage("direct", "direct", self.rows, first, second, log, needed=True)
+        self._stage("capture_kafka", "kafka", self.rows, first, second, log)
+        self._stage("apply", "kafka", self.rows, first, second, log)
+        self._stage("direct", "direct", self.rows, first, second, log)
         changed = max(1, self.rows // 2)
         self.practice.update(self.shape, 0, changed)
         third = self._written()
-        self._stage("capture_kafka_updates", "kafka", changed, second, third, log, needed=True)
-        self._stage("apply_updates", "kafka", changed, second, third, log, needed=True)
-        self._stage("direct_updates", "direct", changed, second, third, log, needed=True)
+        self._stage("capture_kafka_updates", "kafka", changed, second, third, log)
+        self._stage("apply_updates", "kafka", changed, second, third, log)
+        self._stage("direct_updates", "direct", changed, second, third, log)
         singly = max(1, self.rows // SINGLE_SHARE)
         self.practice.insert_singly(self.shape, self.rows, self.rows + singly)
         fourth = self._written()
         self._stage("capture_single", "direct", singly, third, fourth, log)
-        self._stage("direct_single", "direct", singly, third, fourth, log, needed=True)
+        self._stage("direct_single", "direct", singly, third, fourth, log)
         self._loads(self.rows + singly, fourth)
         self._latencies()
 
@@ -112,10 +117,10 @@ listen = ""
     def _wanted(self, stage: str) -> bool:
         return not self.arguments.only or stage in self.arguments.only
 
-    def _stage(self, stage: str, kind: str, rows: int, first: Position, last: Position, log: Position, *, needed: bool = False) -> None:
+    def _stage(self, stage: str, kind: str, rows: int, first: Position, last: Position, log: Position) -> None:
         """Measure one stage; one that later stages need is run in any case, and shown only if it was asked for."""
         wanted = self._wanted(stage)
-        if not wanted and not (needed and self._needs_later()):
+        if not wanted and not self._needed_later(stage):
             return
         start, end, place = (position.to_json() for position in (first, last, log))
         job = Job(stage, str(self._config(kind)), self.shape.label, rows, start, end, place, wanted and stage == self.arguments.profile)
@@ -123,10 +128,8 @@ listen = ""
         if wanted:
             self.results.add(figures)
 
-    def _needs_later(self) -> bool:
-        return bool(
-            {"apply", "capture_kafka_updates", "apply_updates", "direct_updates", "direct_single", "latency"} & set(self.arguments.only)
-        )
+    def _needed_later(self, stage: str) -> bool:
+        return any(set(self.arguments.only) & set(chain[chain.index(stage) :]) for chain in CHAINS if stage in chain)
 
     def _loads(self, rows: int, at: Position) -> None:
         self._stage("load", "load", rows, at, at, at)

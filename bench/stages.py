@@ -135,6 +135,7 @@ def _capture(job: Job, writer: Writer) -> Work:
     def work() -> Figures:
         stage.run(reader, until, selects)
         stage.cut(stage.position or job.last, stage.counters.source_ts_us)
+        writer.flush()  # the last cut itself
         return {"rows": stage.counters.rows, "cuts": stage.counters.cut_no}
 
     return work

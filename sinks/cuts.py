@@ -8,9 +8,12 @@ by reason; a hole in the numbers, or a record that a cut names and that is not t
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 
 from cdc.control import Anomaly, Base, Copy, Cut, Entry, Ledger, Named, Start, from_document
 from cdc.errors import Halt
@@ -87,7 +90,7 @@ class Cuts:
         """By topic: changes of transactions at or below are in the copy already."""
         self.void: Counter[str] = Counter()
         self._control_topic, self._open = control_topic, open_
-        self._buffers: dict[Partition, deque[Message]] = {}
+        self._buffers: dict[Partition, list[Message]] = {}
         self._fetched: dict[Partition, int] = dict(self.at.offsets)
         self._pending: deque[tuple[int, Entry | None]] = deque()
         self._ledger = Ledger(self.at.epoch)
@@ -99,21 +102,20 @@ class Cuts:
 
     def feed(self, messages: Iterable[Message]) -> None:
         """Take what has arrived."""
-        fetched = self._fetched
-        for message in messages:
-            topic, number, offset, _, value = message
-            if topic == self._control_topic:
-                self._feed_control(message)
-                continue
-            partition = (topic, number)
-            if offset < fetched.get(partition, 0):
-                continue
-            fetched[partition] = offset + 1
-            if value is not None:
-                buffer = self._buffers.get(partition)
-                if buffer is None:
-                    buffer = self._buffers[partition] = deque()
-                buffer.append(message)
+        for partition, run in groupby(messages, key=itemgetter(0, 1)):
+            if partition[0] == self._control_topic:
+                for message in run:
+                    self._feed_control(message)
+            else:
+                self._feed_data(partition, list(run))
+
+    def _feed_data(self, partition: Partition, run: list[Message]) -> None:
+        known = self._fetched.get(partition, 0)
+        if run[0].offset < known:
+            run = [message for message in run if message.offset >= known]
+        if run:
+            self._fetched[partition] = run[-1].offset + 1
+            self._buffers.setdefault(partition, []).extend([message for message in run if message.value is not None])
 
     def _feed_control(self, message: Message) -> None:
         entry = from_document(json.loads(message.value or b"{}"), message.offset)
@@ -181,10 +183,7 @@ class Cuts:
         self.at.source_ts_us = max(self.at.source_ts_us, cut.source_ts_us)
 
     def _gather(self, partition: Partition, named: Named, cut: Cut, batch: Batch) -> None:
-        buffer = self._buffers.get(partition, deque())
-        messages = []
-        while buffer and buffer[0].offset <= named.offset:
-            messages.append(buffer.popleft())
+        messages = _taken(self._buffers.get(partition, []), named.offset + 1)
         changes = batch.topics.get(partition[0])
         if changes is None:
             changes = batch.topics[partition[0]] = Changes()
@@ -259,10 +258,17 @@ class Cuts:
         self._skip_until = self.at.position
         for partition, end in base.ends.items():
             self.at.offsets[partition], self.at.numbers[partition] = end, base.number(partition)
-            buffer = self._buffers.get(partition, deque())
-            while buffer and buffer[0].offset < end:
-                buffer.popleft()
+            buffer = self._buffers.get(partition, [])
+            _taken(buffer, end)
             self._fetched[partition] = max(end, self._fetched.get(partition, 0)) if buffer else end
+
+
+def _taken(buffer: list[Message], end: int) -> list[Message]:
+    """The messages below an offset, taken out."""
+    at = bisect_left(buffer, end, key=itemgetter(2))
+    taken = buffer[:at]
+    del buffer[:at]
+    return taken
 
 
 def _in_order(opened: Sequence[Opened], epoch: int, seq: int) -> bool:
