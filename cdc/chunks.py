@@ -22,7 +22,7 @@ from cdc import codec
 from cdc.catalog import Catalog
 from cdc.config import SourceConfig
 from cdc.errors import Halt, Refused
-from cdc.keyrange import Bound, KeyRange, bound, bound_list, key_list, qualified
+from cdc.keyrange import Bound, KeyRange, bound, bound_list, check_walkable, key_list, qualified
 from cdc.model import Table
 from cdc.mysql import connect, deciding, decision
 from cdc.position import Position, canonical_gtids
@@ -75,6 +75,7 @@ class TableReader:
 
     def pieces(self, after: Bound | None, consume: Consume) -> Iterator[Piece]:
         """Read from `after` to the end of the table; each piece is complete in `consume` when it is yielded."""
+        check_walkable(self.table)
         while True:
             upto = self._next_bound(after)
             piece = KeyRange(after, upto)

@@ -112,6 +112,9 @@ class Apply:
     def _write(self, topic: str, changes: Changes) -> None:
         for run in _runs(changes.values):
             plan = self._plan(changes.values[run.start][:5])
+            if self._states[plan.db, plan.table].state == State.REFUSED:  # it was never copied, and `status` says why
+                self.cuts.void["refused"] += run.stop - run.start
+                continue
             fold = Fold(plan)
             fold.add(changes.keys[run], changes.values[run], changes.opened[run])
             self.target.write(fold.take())
