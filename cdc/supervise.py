@@ -98,9 +98,9 @@ def supervise(
     spare_collector()
     worked = threading.Event()
     first, attempt = time.monotonic(), 0
+    _state(component, "starting", metrics)
     while not stop.is_set():
         started = time.monotonic()
-        _state(component, "starting", metrics)
         try:
             return work(worked.set)
         except Stopped:
@@ -127,5 +127,5 @@ def _state(component: str, state: str, metrics: Metrics) -> None:
 
 def _report(error: Retry, component: str, metrics: Metrics) -> None:
     logs.failure(logs.logger(component), error, "warning")
-    _state(component, "degraded", metrics)
+    _state(component, "degraded", metrics)  # until it streams again: to try once more mends nothing yet
     metrics.retries.labels(component, error.code).inc()
