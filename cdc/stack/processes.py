@@ -111,7 +111,7 @@ def gone(process: Process, timeout_seconds: float) -> bool:
         try:
             watch = select.poll()
             watch.register(handle, select.POLLIN)
-            if process.alive():
+            if process.alive() or process.pid in _children:  # a leader may be gone before its threads are, and its id is still taken
                 watch.poll(timeout_seconds * 1000)
         finally:
             os.close(handle)
