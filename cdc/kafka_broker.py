@@ -28,6 +28,7 @@ from cdc.topic import Idle, schemas_topic
 
 RETENTION_MS = 7 * 24 * 3600 * 1000
 MAX_MESSAGE_BYTES = 32 << 20
+_AWAY_SECONDS = 3.0  # so long librdkafka may look for its brokers by itself before the work is undone and the outage shown
 _CALL_SECONDS = 10.0
 _PRODUCER = {
     "enable.idempotence": True,
@@ -131,6 +132,10 @@ class KafkaBroker:
     def breathe(self) -> None:
         """Raise what happened in the background; let the owner stop."""
         self.trouble.check()
+        away_since = self.trouble.away_since
+        if away_since is not None and time.monotonic() - away_since > _AWAY_SECONDS:
+            self.check()  # raises unless one answers after all
+            self.trouble.away_since = None
         if self._idle is not None:
             self._idle()
 
