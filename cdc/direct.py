@@ -14,9 +14,25 @@ from itertools import islice
 
 from cdc.errors import Halt
 from cdc.model import Message, Record
-from cdc.topic import Document, Idle, Partition, control_topic
+from cdc.topic import Document, Idle, Partition, by_partition, control_topic
 
 _WAIT_SECONDS = 0.2
+
+
+class _Run:
+    """What one `send` put into one partition: handed over and forgotten as a whole, so that no record costs a step of its own."""
+
+    __slots__ = ("bytes", "messages", "numbered", "partition")
+
+    def __init__(self, partition: Partition, messages: list[Message]) -> None:
+        self.partition, self.messages = partition, messages
+        self.bytes = sum([len(message[4] or b"") for message in messages])
+        self.numbered = next((message.offset for message in reversed(messages) if message.value is not None), -1)
+        """The offset of the last record that bears a number; -1: there are tombstones only."""
+
+    def since(self, offset: int) -> _Run:
+        """The part of it from an offset on."""
+        return self if self.messages[0].offset >= offset else _Run(self.partition, [m for m in self.messages if m.offset >= offset])
 
 
 class DirectLog:
@@ -32,7 +48,7 @@ class DirectLog:
         self.control_topic = control_topic(prefix)
         self._partitions, self._limit, self._idle = partitions, limit_bytes, idle
         self._changed = threading.Condition()
-        self._held: deque[Message] = deque()
+        self._held: deque[_Run] = deque()
         self._read = 0
         self._ends: dict[Partition, int] = {(self.control_topic, 0): first_control}
         self._released: dict[Partition, int] = {(self.control_topic, 0): first_control}
@@ -51,21 +67,23 @@ class DirectLog:
         return self._partitions
 
     def send(self, topic: str, records: Sequence[Record]) -> None:
-        """Append in this order; blocks while the bound is exceeded."""
+        """Append in this order, per partition; blocks while the bound is exceeded."""
         with self._changed:
             self._wait_for_room()
-            for record in records:
-                offset = self._append(topic, record.partition, record.key, record.value)
-                if record.value is not None:
-                    self._unflushed[topic, record.partition] = offset
+            for number, run in by_partition(records).items():
+                numbered = self._append((topic, number), run)
+                if numbered >= 0:
+                    self._unflushed[topic, number] = numbered
             self._changed.notify_all()
 
-    def _append(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> int:
-        offset = self._ends[topic, partition]
-        self._ends[topic, partition] = offset + 1
-        self._held.append(Message(topic, partition, offset, key, value))
-        self._bytes += len(value or b"")
-        return offset
+    def _append(self, partition: Partition, records: Sequence[Record]) -> int:
+        first, new = self._ends[partition], tuple.__new__  # `Message(...)` would cost as much as all the rest
+        messages = [new(Message, (*partition, offset, key, value)) for offset, (_, key, value, _) in enumerate(records, first)]
+        run = _Run(partition, messages)
+        self._ends[partition] = first + len(messages)
+        self._held.append(run)
+        self._bytes += run.bytes
+        return run.numbered
 
     def _wait_for_room(self) -> None:
         while self._bytes > self._limit:
@@ -84,15 +102,15 @@ class DirectLog:
     def append_control(self, key: str, document: Document, *, wait: bool = True) -> int:
         """Append to the control log; its offset."""
         with self._changed:
-            offset = self._append(self.control_topic, 0, key.encode(), json.dumps(document).encode())
+            offset = self._append((self.control_topic, 0), [Record(0, key.encode(), json.dumps(document).encode())])
             self._changed.notify_all()
         return offset
 
     def control(self, last: int = 0) -> Iterable[tuple[int, Document]]:
         """The last control records not yet released; 0: all of them."""
         with self._changed:
-            held = [(m.offset, json.loads(m.value or b"{}")) for m in self._held if m.topic == self.control_topic]
-        return held[-last:]
+            messages = [message for run in self._held if run.partition[0] == self.control_topic for message in run.messages]
+        return [(message.offset, json.loads(message.value or b"{}")) for message in messages[-last:]]
 
     def ends(self, topic: str) -> list[int]:
         """The offset that the next record of each partition gets."""
@@ -117,8 +135,8 @@ class DirectLog:
             for partition, offset in wanted.items():
                 if offset < self._released.get(partition, 0):
                     raise Halt("offset_gone", f"{partition[0]}:{partition[1]}", f"offset {offset} is no longer held", "restart the process")
-            self._held = deque(m for m in self._held if m.offset >= wanted.get(m[:2], 0))
-            self._bytes = sum(len(m.value or b"") for m in self._held)
+            self._held = deque(rest for run in self._held if (rest := run.since(wanted.get(run.partition, 0))).messages)
+            self._bytes = sum(run.bytes for run in self._held)
             self._read = 0
 
     def poll(self, seconds: float) -> list[Message]:
@@ -126,9 +144,9 @@ class DirectLog:
         with self._changed:
             if len(self._held) == self._read and not self._closed:
                 self._changed.wait(seconds)
-            messages = list(islice(self._held, self._read, None))
+            runs = list(islice(self._held, self._read, None))
             self._read = len(self._held)
-        return messages
+        return [message for run in runs for message in run.messages]
 
     def schema(self, schema_id: int) -> Document:
         """The schema registered under this id."""
@@ -139,17 +157,17 @@ class DirectLog:
         raise Halt("schema_unknown", f"schema {schema_id}", "no such schema was registered", "restart the process")
 
     def release(self, offsets: Mapping[Partition, int], control: int) -> None:
-        """Forget everything below these offsets."""
+        """Forget what lies wholly below these offsets: a send at once, as cuts stand between sends."""
         with self._changed:
             self._released.update(offsets)
             self._released[self.control_topic, 0] = control
             while self._read and self._is_done(self._held[0]):
-                self._bytes -= len(self._held.popleft().value or b"")
+                self._bytes -= self._held.popleft().bytes
                 self._read -= 1
             self._changed.notify_all()
 
-    def _is_done(self, message: Message) -> bool:
-        return message.value is None or message.offset < self._released.get(message[:2], 0)  # a tombstone tells this reader nothing
+    def _is_done(self, run: _Run) -> bool:
+        return run.numbered < self._released.get(run.partition, 0)  # a tombstone tells this reader nothing
 
     def close(self) -> None:
         """Wake everybody up; a writer that waits for room gives up."""

@@ -7,6 +7,7 @@ alone. No field has a default but null: the table map knows none, and the two wa
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from cdc import types
 from cdc.codec.records import Stamp, avro_long, avro_optional_long, avro_optional_text, avro_text, frame
@@ -175,6 +176,10 @@ def value_schema(prefix: str, table: Table, flavour: str) -> Schema:
     }
 
 
+# Names, files and transactions come again and again; a small transaction's stamp costs more than its row.
+_text, _optional_text = lru_cache(1024)(avro_text), lru_cache(1024)(avro_optional_text)
+
+
 def stamp(
     key_id: int,
     value_id: int,
@@ -194,16 +199,16 @@ def stamp(
     now_us: int,
 ) -> Stamp:
     """What all records of one rows event share, ready to be copied around each row."""
-    head = [avro_text(version), avro_text(flavour), avro_text(name), avro_long(ts_us // 1000), b"\0", avro_text(snapshot), avro_text(db)]
+    head = [_text(version), _text(flavour), _text(name), avro_long(ts_us // 1000), b"\0", _text(snapshot), _text(db)]
     tail = [
         avro_optional_long(ts_us),
         avro_optional_long(ts_us * 1000),
-        avro_optional_text(table),
+        _optional_text(table),
         avro_long(server_id),
-        avro_optional_text(gtid),
-        avro_text(file),
+        _optional_text(gtid),
+        _text(file),
         avro_long(pos),
     ]
     now = [avro_optional_long(now_us // 1000), avro_optional_long(now_us), avro_optional_long(now_us * 1000)]
-    block = b"" if transaction is None else b"\2" + avro_text(transaction)
+    block = b"" if transaction is None else b"\2" + _text(transaction)
     return Stamp(frame(key_id), frame(value_id), b"".join(head), b"".join(tail), block, b"".join(now))

@@ -18,7 +18,7 @@ from cdc.errors import Halt
 from cdc.kafka_broker import CONTROL_TOPIC, DATA_TOPIC, KafkaBroker, translate
 from cdc.model import Message, Record
 from cdc.schemas import Registry
-from cdc.topic import Document, Partition, control_topic
+from cdc.topic import Document, Partition, by_partition, control_topic
 
 _MAX_UNACKNOWLEDGED = 200_000  # records in librdkafka's queue; above it send waits, so that produce never meets a full queue
 _MAX_UNACKNOWLEDGED_BYTES = 64 << 20
@@ -42,26 +42,19 @@ class KafkaWriter:
     def send(self, topic: str, records: Sequence[Record]) -> None:
         """Append in this order; waits while too much is unacknowledged."""
         self._wait_for_room()
-        runs: dict[int, list[Record]] = {}
-        for record in records:
-            runs.setdefault(record.partition, []).append(record)
-        for partition, run in runs.items():
+        for partition, run in by_partition(records).items():
             self._send_to(topic, partition, run)
 
-    def _send_to(self, topic: str, partition: int, records: list[Record]) -> None:
-        run: list[dict[str, Any]] = []
-        for record in records:
-            message: dict[str, Any] = {"key": record.key, "value": record.value}
-            if record is records[-1]:
-                message["callback"] = self._on_last(topic, record)
-            self._bytes += len(record.value or b"")
-            if record.headers is None:
-                run.append(message)
-            else:
-                self._produce(topic, partition, run)
-                run = []
-                self._produce_with_headers(topic, partition, message, record.headers)
-        self._produce(topic, partition, run)
+    def _send_to(self, topic: str, partition: int, records: Sequence[Record]) -> None:
+        messages: list[dict[str, Any]] = [{"key": key, "value": value} for _, key, value, _ in records]
+        messages[-1]["callback"] = self._on_last(topic, records[-1])
+        self._bytes += sum([len(record[2] or b"") for record in records])
+        start = 0
+        for at in [at for at, record in enumerate(records) if record[3] is not None]:
+            self._produce(topic, partition, messages[start:at])
+            self._produce_with_headers(topic, partition, messages[at], records[at].headers or [])
+            start = at + 1
+        self._produce(topic, partition, messages[start:])
 
     def _wait_for_room(self) -> None:
         while len(self._producer) > _MAX_UNACKNOWLEDGED or self._bytes > _MAX_UNACKNOWLEDGED_BYTES:

@@ -73,6 +73,16 @@ class Reader(Protocol):
         """Give up connections."""
 
 
+def by_partition(records: Sequence[Record]) -> Mapping[int, Sequence[Record]]:
+    """Records of one topic as one run for each partition, each in order."""
+    if len({record[0] for record in records}) == 1:
+        return {records[0].partition: records}
+    runs: dict[int, list[Record]] = {}
+    for record in records:
+        runs.setdefault(record.partition, []).append(record)
+    return runs
+
+
 def control_topic(prefix: str) -> str:
     """The name of a pipeline's control topic."""
     return f"{prefix}.control"
