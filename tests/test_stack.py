@@ -21,7 +21,7 @@ import pytest
 from cdc import stack
 from cdc.errors import Halt, Refused
 from cdc.stack import Kafka, MariaDb, MySql, Postgres, Settings, aptroot, docker, processes, server
-from tests.servers import SourceDatabase
+from tests.servers import SourceDatabase, TargetDatabase
 
 ROOT = Path(__file__).resolve().parents[1]
 UP = "import sys, pathlib; from cdc import stack; stack.up(pathlib.Path(sys.argv[1]), sys.argv[2], kafka=sys.argv[3] == 'kafka')"
@@ -254,3 +254,10 @@ def test_a_source_has_a_folder_for_temporary_tables_of_its_own(source):
 def test_the_identity_of_a_broker_may_begin_with_a_dash(private, monkeypatch):
     monkeypatch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=0xFB << 120))
     assert private("kafka").ready()
+
+
+def test_a_target_keeps_its_shared_memory_where_purge_finds_it(private):
+    server = private("postgres", durable=True)
+    with TargetDatabase(server, "cdc").connect() as line:
+        assert ("mmap",) == line.execute("SHOW dynamic_shared_memory_type").fetchone()
+    assert [] != list((server.data / "pg_dynshmem").iterdir())

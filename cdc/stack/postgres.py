@@ -67,8 +67,8 @@ class Postgres(Server):
         """The lines of postgresql.conf."""
         lines = ["listen_addresses = '127.0.0.1'", "unix_socket_directories = ''", "max_connections = 200", "timezone = 'UTC'"]
         lines += ["max_wal_size = '2GB'", "shared_buffers = '256MB'", "log_line_prefix = '%m [%p] '"]
+        lines += ["dynamic_shared_memory_type = mmap"]  # in the data folder: a server that is dropped leaves nothing elsewhere
         if not self.settings.durable:
-            lines += ["dynamic_shared_memory_type = mmap"]  # lies in the data folder, so that a killed server leaves nothing elsewhere
             lines += ["fsync = off", "full_page_writes = off", "synchronous_commit = off", "wal_level = minimal", "max_wal_senders = 0"]
         if self.settings.tls:
             lines += ["ssl = on", *(f"ssl_{name}_file = '{self._own(name)}'" for name in ("cert", "key", "ca"))]
