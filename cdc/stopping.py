@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from types import FrameType
@@ -33,6 +34,11 @@ class Stop:
         """Take over the signals; only the main thread may."""
         for number in _SIGNALS:
             signal.signal(number, self._heard)
+        self._bell, rope = socket.socketpair()
+        rope.setblocking(False)
+        self._rope = rope
+        signal.set_wakeup_fd(rope.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, name="stop", daemon=True).start()
         return self
 
     def breaks_off(self) -> None:
@@ -48,7 +54,10 @@ class Stop:
         """
         self._forces = True
 
-    def _end(self) -> None:
+    def _watch(self) -> None:
+        """Hear of a signal even while the main thread is inside a library, where no handler of ours runs."""
+        while self._bell.recv(1)[0] not in _SIGNALS:
+            pass
         self.event.set()
         if self._forces:
             time.sleep(_GRACE_SECONDS)
@@ -59,7 +68,5 @@ class Stop:
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         self._asked = True
-        # Not set from here: the handler may have interrupted a wait of the main thread that holds the event's lock.
-        threading.Thread(target=self._end, name="stop", daemon=True).start()
         if self._breaks:
             raise Interrupted
