@@ -25,7 +25,7 @@ from cdc.epoch import Restart
 from cdc.errors import Refused, Retry
 from cdc.kafka import KafkaReader, KafkaWriter
 from cdc.kafka_broker import KafkaBroker, topic_registry
-from cdc.metrics import Endpoint, Metrics
+from cdc.metrics import Metrics
 from cdc.model import Table
 from cdc.mysql import connect
 from cdc.progress import Stored
@@ -117,41 +117,7 @@ def snapshot(config: Config, stop: threading.Event, progress: Report) -> Documen
             complete[0] = True
 
         supervise(work, stop, "snapshot", metrics, config.pipeline.start_timeout_seconds)
-        return _loaded(config, _stored(config, complete[0]), complete[0], time.monotonic() - started)
-
-
-def _stored(config: Config, complete: bool) -> Stored:
-    """What the target holds; nothing is known of it when a copy was stopped because the target is away."""
-    try:
-        with State(config.target, config.pipeline.name) as state:
-            return state.read()
-    except Retry:
-        if complete:
-            raise
-        return Stored(None, {})
-
-
-def _loaded(config: Config, stored: Stored, complete: bool, seconds: float) -> Document:
-    tables = [
-        {
-            "source": f"{s.db}.{s.table}",
-            "target": f"{s.target_schema}.{s.target_table}",
-            "state": str(s.state),
-            "rows": s.rows_loaded,
-            "reason": s.reason,
-        }
-        for s in stored.tables.values()
-    ]
-    position = stored.progress.position.to_json() if stored.progress else None
-    rows = sum(s.rows_loaded for s in stored.tables.values())
-    return {
-        "pipeline": config.pipeline.name,
-        "complete": complete,
-        "position": position,
-        "rows": rows,
-        "seconds": seconds,
-        "tables": tables,
-    }
+        return questions.copied(config, complete[0], time.monotonic() - started)
 
 
 def _needs_kafka(config: Config, command: str) -> None:
@@ -166,26 +132,12 @@ def _metrics(config: Config) -> Iterator[Metrics]:
     metrics = Metrics(
         config.pipeline.name, transport=config.transport.kind, codec=codec.KIND, version=cdc.__version__, prefix=config.transport.prefix
     )
-    endpoint = _endpoint(config, metrics)
+    endpoint = metrics.serve(config.metrics.listen, yields="listen" not in config.metrics.model_fields_set)
     try:
         yield metrics
     finally:
         if endpoint is not None:
             endpoint.close()
-
-
-def _endpoint(config: Config, metrics: Metrics) -> Endpoint | None:
-    """The endpoint at its address. Only where none was chosen, and another process has the default one, it takes any free port."""
-    listen = config.metrics.listen
-    try:
-        endpoint = metrics.serve(listen)
-    except Refused:
-        if "listen" in config.metrics.model_fields_set:
-            raise
-        endpoint = metrics.serve(f"{listen.rpartition(':')[0]}:0")  # capture and apply of one pipeline share a file, and a machine
-    if endpoint is not None:
-        logs.logger("metrics").info("metrics_served", address=endpoint.address)
-    return endpoint
 
 
 def _captured(config: Config, metrics: Metrics) -> Document:

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from cdc import logs
 from cdc.errors import Refused
 from cdc.position import Position
 from cdc.settings import address
@@ -154,9 +155,21 @@ class Metrics:
         for name in STATES:
             self._state.labels(component, name).set(name == state)
 
-    def serve(self, listen: str) -> Endpoint | None:
-        """Offer the metrics over HTTP; None when `listen` is empty, Refused when the port is not to be had."""
-        return Endpoint(self.registry, listen) if listen else None
+    def serve(self, listen: str, *, yields: bool = False) -> Endpoint | None:
+        """Offer the metrics over HTTP; None when `listen` is empty, Refused when the port is not to be had.
+
+        `yields`: nobody chose this port, so where it is taken any free one does. Capture and apply of one pipeline share a file.
+        """
+        if not listen:
+            return None
+        try:
+            endpoint = Endpoint(self.registry, listen)
+        except Refused:
+            if not yields:
+                raise
+            endpoint = Endpoint(self.registry, f"{listen.rpartition(':')[0]}:0")
+        logs.logger("metrics").info("metrics_served", address=endpoint.address)
+        return endpoint
 
     def _info(self, transport: str, codec: str, version: str) -> None:
         info = Gauge("cdc_info", "What runs", ["pipeline", "transport", "codec", "version"], registry=self.registry)

@@ -9,6 +9,7 @@ from typing import Any
 from cdc import codec
 from cdc.catalog import Catalog
 from cdc.config import Config
+from cdc.errors import Retry
 from cdc.lifecycle import SHOWN_AS_CONSISTENT, State
 from cdc.position import Position
 from cdc.progress import Progress, Stored, TableState
@@ -70,6 +71,42 @@ def _table(config: Config, name: tuple[str, str], stored: Stored, quarantined: i
         "consistent_through": None if through is None else _time(through),
         "quarantined": quarantined,
         "reason": state.reason,
+    }
+
+
+def _stored(config: Config, complete: bool) -> Stored:
+    """What the target holds; nothing is known of it when a copy was stopped because the target is away."""
+    try:
+        with Target(config.target, config.pipeline.name) as state:
+            return state.read()
+    except Retry:
+        if complete:
+            raise
+        return Stored(None, {})
+
+
+def copied(config: Config, complete: bool, seconds: float) -> dict[str, Any]:
+    """The document of `cdc snapshot`."""
+    stored = _stored(config, complete)
+    tables = [
+        {
+            "source": f"{s.db}.{s.table}",
+            "target": f"{s.target_schema}.{s.target_table}",
+            "state": str(s.state),
+            "rows": s.rows_loaded,
+            "reason": s.reason,
+        }
+        for s in stored.tables.values()
+    ]
+    position = stored.progress.position.to_json() if stored.progress else None
+    rows = sum(s.rows_loaded for s in stored.tables.values())
+    return {
+        "pipeline": config.pipeline.name,
+        "complete": complete,
+        "position": position,
+        "rows": rows,
+        "seconds": seconds,
+        "tables": tables,
     }
 
 
