@@ -141,7 +141,7 @@ def wait(config: Config, timeout: float) -> dict[str, Any]:
 
 def _behind(stored: Stored, selected: set[tuple[str, str]], wanted: Position) -> list[dict[str, str]]:
     covered = stored.progress is not None and stored.progress.position.covers(wanted)
-    found = [] if covered else [{"table": "*", "reason": "changes of the source are not applied yet"}]
+    found = [] if covered else [{"table": "*", "state": str(State.CATCHING_UP), "reason": "changes of the source are not applied yet"}]
     for db, table in sorted(selected):
         state = stored.tables.get((db, table))
         kind = state.state if state else State.NEW
