@@ -134,7 +134,11 @@ listen = ""
     def _loads(self, rows: int, at: Position) -> None:
         self._stage("load", "load", rows, at, at, at)
         if self._wanted("load_pgloader"):
-            found = peers.pgloader(self.servers, self.shape, rows, self.folder, install_it=self.arguments.peers)
+            try:
+                found = peers.pgloader(self.servers, self.shape, rows, self.folder, install_it=self.arguments.peers)
+            except Failed as error:  # a peer's failure is its own, and no reason to end
+                print(error, file=sys.stderr)
+                return
             if found is not None:
                 self.results.add(found)
 

@@ -16,12 +16,15 @@ from cdc.stack import install
 
 _LOAD = """LOAD DATABASE FROM {source}{database} INTO {target}
  WITH include drop, create tables, create indexes, reset sequences, workers = 2, concurrency = 1
+ CAST type date to date drop not null drop default using zero-dates-to-null,
+  type datetime to timestamptz drop not null drop default using zero-dates-to-null,
+  type timestamp to timestamptz drop not null drop default using zero-dates-to-null
  INCLUDING ONLY TABLE NAMES MATCHING '{table}' ALTER SCHEMA '{database}' RENAME TO '{schema}';
 """
 
 
 def pgloader(servers: stack.Stack, shape: Shape, rows: int, folder: Path, *, install_it: bool) -> Figures | None:
-    """Its load of the table, from its start to its end; None where it is not to be had."""
+    """Its load of the table, from its start to its end, zero dates as null as we do it; None where it is not to be had."""
     if install.find("pgloader") is None and install_it:
         with install.alone():
             install.apt("pgloader", "pgloader")

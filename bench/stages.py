@@ -21,9 +21,10 @@ from bench.job import Clock, Figures, Job, Work, measured
 from cdc import app, codec, envelope, logs
 from cdc.binlog import BinlogReader
 from cdc.binlog_events import Commit, Rows
-from cdc.capture import Capture, Restart
+from cdc.capture import Capture
 from cdc.catalog import Catalog
 from cdc.direct import DirectLog
+from cdc.epoch import Restart
 from cdc.errors import Retry
 from cdc.kafka import KafkaReader, KafkaWriter
 from cdc.kafka_broker import KafkaBroker, topic_registry

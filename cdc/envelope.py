@@ -176,8 +176,19 @@ def value_schema(prefix: str, table: Table, flavour: str) -> Schema:
     }
 
 
-# Names, files and transactions come again and again; a small transaction's stamp costs more than its row.
+# Small transactions and wide rows pay for their stamps more than for their rows: what many stamps share is made once.
 _text, _optional_text = lru_cache(1024)(avro_text), lru_cache(1024)(avro_optional_text)
+
+
+@lru_cache(64)
+def _head(version: str, flavour: str, name: str, ts_us: int, snapshot: str, db: str) -> bytes:
+    return b"".join([_text(version), _text(flavour), _text(name), avro_long(ts_us // 1000), b"\0", _text(snapshot), _text(db)])
+
+
+@lru_cache(64)
+def _tail(ts_us: int, table: str, server_id: int, gtid: str | None, file: str) -> bytes:
+    times = avro_optional_long(ts_us) + avro_optional_long(ts_us * 1000)
+    return b"".join([times, _optional_text(table), avro_long(server_id), _optional_text(gtid), _text(file)])
 
 
 def stamp(
@@ -199,16 +210,8 @@ def stamp(
     now_us: int,
 ) -> Stamp:
     """What all records of one rows event share, ready to be copied around each row."""
-    head = [_text(version), _text(flavour), _text(name), avro_long(ts_us // 1000), b"\0", _text(snapshot), _text(db)]
-    tail = [
-        avro_optional_long(ts_us),
-        avro_optional_long(ts_us * 1000),
-        _optional_text(table),
-        avro_long(server_id),
-        _optional_text(gtid),
-        _text(file),
-        avro_long(pos),
-    ]
-    now = [avro_optional_long(now_us // 1000), avro_optional_long(now_us), avro_optional_long(now_us * 1000)]
+    head = _head(version, flavour, name, ts_us, snapshot, db)
+    tail = _tail(ts_us, table, server_id, gtid, file) + avro_long(pos)
+    now = avro_optional_long(now_us // 1000) + avro_optional_long(now_us) + avro_optional_long(now_us * 1000)
     block = b"" if transaction is None else b"\2" + _text(transaction)
-    return Stamp(frame(key_id), frame(value_id), b"".join(head), b"".join(tail), block, b"".join(now))
+    return Stamp(frame(key_id), frame(value_id), head, tail, block, now)
