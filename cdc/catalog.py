@@ -268,6 +268,11 @@ class Catalog:
             raise Halt("source_diverged", self.place, "the position holds transactions that this server never had", _ANOTHER_SOURCE)
 
     def _check_domains(self, position: Position) -> None:
+        writers = {gtid.split("-")[1] for gtid in position.gtids.split(",") if gtid}
+        if position.server != self.server and str(self.server_id) in writers:
+            # Sequence numbers alone tell nothing: any two servers have a 0-1-5. A server that wrote it has the position's identity.
+            rule = f"another server than the position's that has the server_id {self.server_id} of a transaction in it"
+            raise Halt("other_server", self.place, rule, _ANOTHER_SOURCE)
         theirs = self._at(str(self._one("SELECT @@GLOBAL.gtid_binlog_pos")))
         if not theirs.covers(self._at(position.gtids)):
             raise Halt("source_diverged", self.place, "the position holds transactions that this server never had", _ANOTHER_SOURCE)

@@ -30,6 +30,7 @@ RETENTION_MS = 7 * 24 * 3600 * 1000
 MAX_MESSAGE_BYTES = 32 << 20
 _AWAY_SECONDS = 3.0  # so long librdkafka may look for its brokers by itself before the work is undone and the outage shown
 _CALL_SECONDS = 10.0
+_ASK_SECONDS = 1.0
 _PRODUCER = {
     "enable.idempotence": True,
     "enable.gapless.guarantee": True,
@@ -79,6 +80,10 @@ class _Trouble:
             self._error = error
         elif error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE):
             self.away_since = self.away_since or time.monotonic()
+
+    def forget_absence(self) -> None:
+        """From here on `away_since` tells of a new absence only."""
+        self.away_since = None
 
     def fail(self, error: KafkaError) -> None:
         """A record that will never be acknowledged: nothing may be built on it."""
@@ -141,11 +146,18 @@ class KafkaBroker:
 
     def check(self) -> None:
         """Refuse a broker that cannot be reached or does not let us in."""
-        try:
-            self._known = {name: len(topic.partitions) for name, topic in self._admin.list_topics(timeout=_CALL_SECONDS).topics.items()}
-        except KafkaException as e:
-            self.trouble.check()
-            raise Retry("broker_unreachable", self.place, e.args[0].name(), "is the broker up, and transport.bootstrap right?") from None
+        until = time.monotonic() + _CALL_SECONDS
+        self.trouble.forget_absence()
+        while True:
+            try:
+                self._known = {name: len(topic.partitions) for name, topic in self._admin.list_topics(timeout=_ASK_SECONDS).topics.items()}
+                return
+            except KafkaException as e:
+                self._admin.poll(0)  # the call's own error says too little: what happened is told in the background
+                self.trouble.check()
+                if self.trouble.away_since or time.monotonic() > until:
+                    hint = "is the broker up, transport.bootstrap right, and security.protocol the one of that port?"
+                    raise Retry("broker_unreachable", self.place, e.args[0].name(), hint) from None
 
     def prepare(self, topic: str, partitions: int, config: Mapping[str, str]) -> int:
         """Make the topic unless it exists; its number of partitions."""

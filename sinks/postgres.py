@@ -250,6 +250,8 @@ class PostgresTarget:
         self.rollback()
         if decision.code == "target_value":
             decision = _at_row(decision, failed if failed[0] or batch is None else self._locate(batch))
+        elif decision.code == "nul_in_text" and batch is not None:
+            decision = _at_row(decision, (decision.place, _unfit(batch)))
         raise decision
 
     def _locate(self, batch: TableBatch) -> RowName:
@@ -339,6 +341,16 @@ def _time(at_us: int) -> str:
 def _check_committed(result: PGresult) -> None:
     if result.command_status != b"COMMIT":
         raise Retry("target_conflict", "the commit", "PostgreSQL rolled the transaction back", "tried again")
+
+
+def _unfit(batch: TableBatch) -> bytes:
+    """What identifies the first row of which no COPY tuple can be made."""
+    for key, row in zip(batch.keys, batch.upserts):
+        try:
+            batch.plan.copy_rows([row], bytearray())
+        except CdcError:
+            return key[5:]
+    return b""
 
 
 def _at_row(decision: CdcError, row: RowName) -> CdcError:

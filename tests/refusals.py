@@ -96,11 +96,9 @@ def streaming(made: Pipeline, *commands: str) -> list[Running]:
     """The commands at work, and everything that the source holds by now applied."""
     running = [made.start("--json", command) for command in commands or ("run",)]
 
-    def reached() -> bool:
-        assert [] == [one.output() for one in running if not one.alive]
-        return made.run("wait", "--timeout", "60").returncode == 0
-
-    until(reached, "the stream")
+    end = time.monotonic() + 120
+    while made.run("wait", "--timeout", "30").returncode != 0:
+        assert [] == [one.output() for one in running if not one.alive or time.monotonic() > end]
     return running
 
 
@@ -111,10 +109,11 @@ def rows(target: TargetDatabase, schema: str, table: str = "t") -> list[tuple[An
 
 
 @contextlib.contextmanager
-def account(source: SourceDatabase, *grants: str) -> Iterator[str]:
+def account(source: SourceDatabase, *grants: str, require: str = "NONE") -> Iterator[str]:
     """An account on a source with these grants alone; its name. None of it is in the log."""
     name = fresh_name()
-    statements = [f"CREATE USER '{name}'@'%' IDENTIFIED BY '{PASSWORD}'", *(f"GRANT {grant} TO '{name}'@'%'" for grant in grants)]
+    create = f"CREATE USER '{name}'@'%' IDENTIFIED BY '{PASSWORD}' REQUIRE {require}"
+    statements = [create, *(f"GRANT {grant} TO '{name}'@'%'" for grant in grants)]
     with contextlib.closing(source.connect()) as line, line.cursor() as cursor:
         for statement in ("SET sql_log_bin = 0", *statements):
             cursor.execute(statement)

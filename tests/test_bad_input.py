@@ -160,7 +160,7 @@ def test_a_target_table_that_has_rows_is_refused_before_any_other_is_made(table,
     for command in ("run", "snapshot"):
         said = refused(made, command)
         assert ("target_not_empty", f"{table.name}.t") == (said["code"], said["place"])
-    assert "target.adopt = true" in said["hint"]
+        assert "target.adopt = true" in said["hint"]
     assert ["target_not_empty"] == [one["code"] for one in found(made)]
     untouched(postgres, besides=(table.name,))
     assert [("t",)] == postgres.execute(f"SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = '{table.name}'::regnamespace")

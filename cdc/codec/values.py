@@ -69,7 +69,10 @@ class ValuePlan:
 
     def copy_rows(self, rows: Iterable[tuple[bytes, int]], out: bytearray) -> None:
         """Append a COPY tuple for each (value, offset of the row's Avro form)."""
-        copy_rows(self.copy_plan, rows, out)
+        try:
+            copy_rows(self.copy_plan, rows, out)
+        except Halt as error:
+            raise _with_mend(error) from None
 
     def copy_keys(self, keys: Iterable[bytes], out: bytearray) -> None:
         """Append a COPY tuple of the key columns for each framed key."""
@@ -78,8 +81,18 @@ class ValuePlan:
 
 def select_to_copy(plan: RowPlan, copy_plan: ValuePlan, block: bytes | bytearray, start: int, end: int, out: bytearray) -> tuple[int, int]:
     """Row packets to COPY tuples, through each row's Avro form; how many bytes and rows that were."""
-    used: tuple[int, int] = _select_to_copy(plan, copy_plan.copy_plan, block, start, end, out)
+    try:
+        used: tuple[int, int] = _select_to_copy(plan, copy_plan.copy_plan, block, start, end, out)
+    except Halt as error:
+        raise _with_mend(error) from None
     return used
+
+
+def _with_mend(error: Halt) -> Halt:
+    """The error with what to do about it, which a kernel leaves out."""
+    if error.code == "nul_in_text" and not error.hint:
+        error.hint = "take it out on the source (WHERE LOCATE(CHAR(0), the column) finds the rows), or exclude the table"
+    return error
 
 
 def _marks(path: tuple[str, ...]) -> int | None:
