@@ -16,11 +16,11 @@ NAMES = {
     "capture": "capture: log -> records in the in-process transport",
     "stock": "stock mysql-replication reader, the first rows of the same log",
     "capture_kafka": "capture: log -> records acknowledged by Kafka",
-    "capture_kafka_updates": "the same, updates",
+    "capture_kafka_updates": "capture: log -> records acknowledged by Kafka, updates",
     "apply": "apply: Kafka -> PostgreSQL, new rows",
-    "apply_updates": "the same, updates",
+    "apply_updates": "apply: Kafka -> PostgreSQL, updates",
     "direct": "`cdc run` over a backlog, direct: log -> PostgreSQL, new rows",
-    "direct_updates": "the same, updates",
+    "direct_updates": "`cdc run` over a backlog, direct, updates",
     "capture_single": "capture, in-process transport, transactions of one row",
     "direct_single": "`cdc run`, direct, transactions of one row",
     "load": "`cdc snapshot`: initial load",
@@ -37,7 +37,9 @@ second depend on what else wants the cores.
 - 17 columns: a dental procedure log. 90 columns: a patient. InnoDB; backlogs are in transactions of 1000 rows unless a line says
   otherwise.
 - Each stage runs in a process of its own; its peak memory is that whole process's, the interpreter and all imports included.
-  Only the work is timed, except for `cdc run` and `cdc snapshot`, whose start and end are included.
+  Only the work is timed, except for `cdc run`, `cdc snapshot` and pgloader, whose start is included: it weighs on few rows.
+- pgloader (workers = 2, concurrency = 1) turns zero dates into null as `cdc snapshot` does, by its own rule for that; without the
+  rule it loads no table that holds one.
 - The stock reader runs over fewer rows, because it takes so long; it only decodes, and writes no records.
 """
 

@@ -60,5 +60,9 @@ def test_the_page_shows_every_figure_with_its_conditions(figures):
     assert [] == [line for line in lines if line not in text]
 
 
+def test_no_two_figures_share_a_name():
+    assert len(NAMES) == len(set(NAMES.values()))
+
+
 def test_the_tables_have_as_many_columns_as_they_say():
     assert {"narrow": 17, "wide": 90} == {label: len(shape.columns) for label, shape in SHAPES.items()}
