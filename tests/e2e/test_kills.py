@@ -113,3 +113,31 @@ def test_a_copy_that_was_killed_goes_on_at_its_ledger(
         assert {} == oracle.differences(source, postgres, (*TABLES, "wide"))
         equal(made)
         works.stop()
+
+
+@pytest.mark.parametrize("way", ["direct", "split"])
+def test_rows_and_position_are_one_commit(
+    way: str, mariadb: SourceDatabase, request: pytest.FixtureRequest, pipeline: Any, postgres: TargetDatabase
+) -> None:
+    """While the position cannot be stored no row is seen; killed right there, the sink does the rows again, once."""
+    kafka = None if way == "direct" else request.getfixturevalue("kafka")
+    create(mariadb)
+    with streaming(pipeline, mariadb, postgres, kafka, way) as works:
+        caught_up(works.pipeline)
+        before = oracle.target_rows(postgres, mariadb.name, "journal")
+        with postgres.connect() as line, line.transaction():
+            line.execute("SELECT 1 FROM cdc.progress FOR UPDATE")
+            mariadb.execute("INSERT INTO journal VALUES ('once', 1, NULL), ('once', 1, NULL)")
+            until(lambda: _waits_for_lock(postgres), 30, "the sink at its commit", *works.processes.values())
+            mariadb.execute("INSERT INTO journal VALUES ('once', 1, NULL)")
+            assert before == oracle.target_rows(postgres, mariadb.name, "journal")
+            works.kill(works.commands[-1])
+        works.start(works.commands[-1])
+        caught_up(works.pipeline)
+        assert {} == oracle.differences(mariadb, postgres, TABLES)
+        equal(works.pipeline)
+
+
+def _waits_for_lock(target: TargetDatabase) -> bool:
+    sql = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%cdc.progress%'"
+    return bool(target.execute(sql))

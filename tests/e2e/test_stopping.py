@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -44,18 +43,6 @@ def test_streaming_ends(
     create(mariadb)
     with Bank(mariadb, 1), streaming(pipeline, mariadb, postgres, kafka, way) as works:
         _end_all(list(works.processes.values())[::order])
-
-
-@contextmanager
-def _held(target: TargetDatabase, schema: str) -> Iterator[None]:
-    """Nobody can write into one of the tables."""
-    with target.connect() as line, line.transaction():
-        line.execute(f'LOCK TABLE "{schema}".savings IN ACCESS EXCLUSIVE MODE'.encode())
-        yield
-
-
-def _waits_for_lock(target: TargetDatabase) -> bool:
-    return bool(target.execute("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"))
 
 
 @pytest.mark.parametrize("number", SIGNALS)
