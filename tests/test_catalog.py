@@ -196,7 +196,7 @@ def refused_position(catalog: Catalog, stored: Position) -> str:
 
 def test_positions_of_another_history_stop(catalog: Catalog) -> None:
     at = catalog.written_position()
-    future = {"mysql": at.gtids + ",3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5", "mariadb": "0-1-999999999"}[catalog.flavour]
+    future = {"mysql": at.gtids + ",3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5", "mariadb": "0-777777-999999999"}[catalog.flavour]
     assert "source_diverged" == refused_position(catalog, replace(at, server="another", gtids=future, file="", offset=0))
     assert "other_server" == refused_position(catalog, Position("mysql" if at.flavour == "mariadb" else "mariadb", "x"))
     assert "log_shortened" == refused_position(catalog, replace(at, offset=at.offset + 1000))
@@ -221,7 +221,17 @@ def test_an_unknown_domain_on_another_server_stops(private: Private) -> None:
     with lent(SourceDatabase(private("mariadb"))) as source, Catalog(config(source)) as catalog:
         at = catalog.written_position()
         source.execute("SET SESSION gtid_domain_id = 7", "CREATE TABLE t (a INT)")
-        assert "unknown_domain" == refused_position(catalog, replace(at, server="another"))
+        elsewhere = replace(at, server="another", gtids="0-777777-1")  # written by a server that is gone, and replicated here
+        assert "unknown_domain" == refused_position(catalog, elsewhere)
+        catalog.check(at)
+
+
+def test_a_stranger_with_our_server_id_stops(private: Private) -> None:
+    """Any two servers have a 0-1-5: one that bears the id of a writer in the position must be the server of the position."""
+    with lent(SourceDatabase(private("mariadb"))) as source, Catalog(config(source)) as catalog:
+        source.execute("CREATE TABLE t (a INT)")
+        at = catalog.written_position()
+        assert "other_server" == refused_position(catalog, replace(at, server="another"))
         catalog.check(at)
 
 
