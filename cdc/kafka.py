@@ -7,6 +7,7 @@ No Kafka transactions: librdkafka lacks KIP-890, and the protocol of numbers and
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -22,6 +23,18 @@ from cdc.topic import Document, Partition, by_partition, control_topic
 
 _MAX_UNACKNOWLEDGED = 200_000  # records in librdkafka's queue; above it send waits, so that produce never meets a full queue
 _MAX_UNACKNOWLEDGED_BYTES = 64 << 20
+
+
+_SILENCE_SECONDS = 5.0
+"""An answer that long overdue (heartbeat cuts come twice a second) is a reason to ask whether the broker is there at all."""
+
+
+def _ask_after_silence(broker: KafkaBroker, since: float) -> float:
+    """Raise Retry when the broker has gone without librdkafka saying so; the time from which silence counts now."""
+    if time.monotonic() - since < _SILENCE_SECONDS:
+        return since
+    broker.check()
+    return time.monotonic()
 
 
 class KafkaWriter:
@@ -87,8 +100,10 @@ class KafkaWriter:
 
     def flush(self) -> Mapping[Partition, int]:
         """Wait until everything sent is acknowledged."""
+        asked = time.monotonic()
         while self._producer.flush(1.0):
             self._broker.breathe()
+            asked = _ask_after_silence(self._broker, asked)
         self._broker.trouble.check()
         self._bytes = 0
         done, self._acknowledged = self._acknowledged, {}
@@ -140,6 +155,7 @@ class KafkaReader:
         self.control_topic = control_topic(broker.prefix)
         self._broker, self._registry = broker, registry
         self._consumer = broker.consumer()
+        self._heard = time.monotonic()
 
     def assign(self, offsets: Mapping[Partition, int], control: int) -> None:
         """Read on from these offsets; what was fetched and not polled is fetched again."""
@@ -152,8 +168,10 @@ class KafkaReader:
         messages = self._consumer.consume(1, seconds)
         if messages:
             messages += self._consumer.consume(20_000, 0)
+            self._heard = time.monotonic()
         else:
             self._broker.breathe()
+            self._heard = _ask_after_silence(self._broker, self._heard)
         for message in messages:
             error = message.error()
             if error is not None:
