@@ -81,7 +81,7 @@ def _ledger(target: TargetDatabase, table: str = "") -> set[tuple[Any, ...]]:
     return {row for row in target.execute(_LEDGER) if table in ("", row[0])}
 
 
-@pytest.mark.parametrize(("command", "way"), [("snapshot", "split"), ("run", "direct")])
+@pytest.mark.parametrize(("source", "command", "way"), [("mariadb", "snapshot", "split"), ("mysql", "run", "direct")], indirect=["source"])
 def test_a_copy_that_was_killed_goes_on_at_its_ledger(
     command: str, way: str, source: SourceDatabase, request: pytest.FixtureRequest, pipeline: Any, postgres: TargetDatabase
 ) -> None:

@@ -27,7 +27,7 @@ def _work(bank: Bank, transactions: int = 20) -> None:
     until(lambda: bank.done > done + transactions, 60, "work")
 
 
-@pytest.mark.parametrize("way", ["direct", "split"])
+@pytest.mark.parametrize(("source", "way"), [("mariadb", "direct"), ("mysql", "split")], indirect=["source"])
 def test_a_restart_while_idle_and_after_rotations_goes_on(
     way: str, source: SourceDatabase, request: pytest.FixtureRequest, pipeline: Any, postgres: TargetDatabase
 ) -> None:

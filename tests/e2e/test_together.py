@@ -40,7 +40,7 @@ def test_two_pipelines_in_one_target_are_independent(
     assert [(2,)] == postgres.execute("SELECT count(DISTINCT position) FROM cdc.progress")
 
 
-@pytest.mark.parametrize("way", ["direct", "kafka"])
+@pytest.mark.parametrize(("source", "way"), [("mysql", "direct"), ("mariadb", "kafka")], indirect=["source"])
 def test_of_two_processes_of_one_pipeline_one_works(
     way: str, source: SourceDatabase, request: pytest.FixtureRequest, pipeline: Any, postgres: TargetDatabase
 ) -> None:
