@@ -7,6 +7,7 @@ No Kafka transactions: librdkafka lacks KIP-890, and the protocol of numbers and
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -23,7 +24,7 @@ from cdc.topic import Document, Partition, by_partition, control_topic
 
 _MAX_UNACKNOWLEDGED = 200_000  # records in librdkafka's queue; above it send waits, so that produce never meets a full queue
 _MAX_UNACKNOWLEDGED_BYTES = 64 << 20
-
+_CLOSE_SECONDS = 2.0
 
 _SILENCE_SECONDS = 5.0
 """An answer that long overdue (heartbeat cuts come twice a second) is a reason to ask whether the broker is there at all."""
@@ -190,5 +191,7 @@ class KafkaReader:
         self._consumer.commit(offsets=wanted, asynchronous=True)
 
     def close(self) -> None:
-        """Leave without committing."""
-        self._consumer.close()
+        """Leave without committing. librdkafka waits for the answer to a `release` under way, for ever if the broker is gone: not we."""
+        closing = threading.Thread(target=self._consumer.close, name="close", daemon=True)
+        closing.start()
+        closing.join(_CLOSE_SECONDS)

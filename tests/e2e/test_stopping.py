@@ -116,3 +116,22 @@ def test_waiting_for_a_source_that_hangs_ends(private: Callable[..., Any], kafka
                 _end_all([works.processes["capture"], copying, starting])
             finally:
                 os.kill(process.pid, signal.SIGCONT)
+
+
+def test_waiting_for_a_broker_that_hangs_ends(
+    mariadb: SourceDatabase, private: Callable[..., Any], pipeline: Any, postgres: TargetDatabase
+) -> None:
+    """The broker accepts connections and says nothing any more, with commits of the consumer's offsets under way."""
+    create(mariadb)
+    broker = Broker(private("kafka"))
+    process = broker.server.process
+    assert process is not None
+    with Bank(mariadb, 1) as bank, streaming(pipeline, mariadb, postgres, broker, "split") as works:
+        until(lambda: bank.done > 20, 60, "work", *works.processes.values())
+        os.kill(process.pid, signal.SIGSTOP)
+        try:
+            for one in works.processes.values():
+                until(lambda p=one: "broker_" in p.output(), 60, "its word that the broker is away", one)  # type: ignore[misc]
+            _end_all(list(works.processes.values()))
+        finally:
+            os.kill(process.pid, signal.SIGCONT)
