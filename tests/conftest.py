@@ -2,6 +2,7 @@
 
     mariadb, mysql     a SourceDatabase: .name .url .flavour .host .port, .execute(*sql) and .connect() as root, .connect("cdc")
     source             the same, the test runs once on each
+    mariadb114         the same on MariaDB 11.4, which starts when a test asks for it; `every_source`: once on each of the three
     postgres           a TargetDatabase: .name .url, .execute(*sql) and .connect() as cdc (its owner), .connect("postgres")
     kafka              a Broker: .bootstrap .prefix .topics() .secure(certificates, mechanism) for its TLS and SASL door
     certificates       files of the authority that signed what all these servers show: .ca .client_cert .client_key .stranger_ca
@@ -53,6 +54,11 @@ def mariadb_server() -> Server:
 
 
 @pytest.fixture(scope="session")
+def mariadb114_server() -> Server:
+    return run.shared("mariadb114")
+
+
+@pytest.fixture(scope="session")
 def mysql_server() -> Server:
     return run.shared("mysql")
 
@@ -74,6 +80,12 @@ def mariadb(mariadb_server: Source) -> Iterator[SourceDatabase]:
 
 
 @pytest.fixture
+def mariadb114(mariadb114_server: Source) -> Iterator[SourceDatabase]:
+    with lent(SourceDatabase(mariadb114_server)) as database:
+        yield database
+
+
+@pytest.fixture
 def mysql(mysql_server: Source) -> Iterator[SourceDatabase]:
     with lent(SourceDatabase(mysql_server)) as database:
         yield database
@@ -81,6 +93,12 @@ def mysql(mysql_server: Source) -> Iterator[SourceDatabase]:
 
 @pytest.fixture(params=["mariadb", "mysql"])
 def source(request: pytest.FixtureRequest) -> SourceDatabase:
+    database: SourceDatabase = request.getfixturevalue(request.param)
+    return database
+
+
+@pytest.fixture(params=["mariadb", "mariadb114", "mysql"])
+def every_source(request: pytest.FixtureRequest) -> SourceDatabase:
     database: SourceDatabase = request.getfixturevalue(request.param)
     return database
 

@@ -11,14 +11,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from cdc.stack import SOURCES, Kafka, Postgres, Server, Settings, guard, processes
+from cdc.stack import SOURCES, Kafka, MariaDb114, Postgres, Server, Settings, Source, guard, processes
 from tests.certificates import Certificates, make
 from tests.servers import PASSWORD, fresh_name
 
 FOLDER = "CDC_TEST_RUN"
 MEMORY = Path("/dev/shm")
 MEMORY_NEEDED = 6 << 30
-KINDS: dict[str, type[Server]] = {**SOURCES, "postgres": Postgres, "kafka": Kafka}
+KINDS: dict[str, type[Server]] = {**SOURCES, "mariadb114": MariaDb114, "postgres": Postgres, "kafka": Kafka}
 
 
 def open_run() -> None:
@@ -70,7 +70,7 @@ def private(kind: str, **changes: object) -> Server:
 def started(kind: str, place: Path, settings: Settings) -> Server:
     server = KINDS[kind](place, settings)
     server.install()
-    if kind in SOURCES and not (place / "prepared").exists():
+    if issubclass(KINDS[kind], Source) and not (place / "prepared").exists():
         shutil.copytree(_template(kind), server.data)
         (place / "prepared").touch()
     server.start()

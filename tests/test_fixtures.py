@@ -16,6 +16,14 @@ def test_a_source_writes_a_full_row_log_with_names_and_gtids(source):
     ]
 
 
+def test_mariadb_11_4_is_one(mariadb114):
+    [(version, *settings)] = mariadb114.execute(
+        "SELECT VERSION(), @@binlog_format, @@binlog_row_image, @@binlog_row_metadata, @@sync_binlog, @@tmpdir"
+    )
+    assert ["ROW", "FULL", "FULL", 1, f"{mariadb114.server.folder}/tmp"] == settings
+    assert ("mariadb", "11.4.") == (mariadb114.flavour, version[:5])
+
+
 def test_the_account_cdc_reads_the_source_but_may_not_write_it(source):
     source.execute("CREATE TABLE t (id INT PRIMARY KEY)", "INSERT INTO t VALUES (7)")
     with source.connect("cdc") as line, line.cursor() as cursor:

@@ -20,7 +20,7 @@ import pytest
 
 from cdc import stack
 from cdc.errors import Halt, Refused
-from cdc.stack import Kafka, MariaDb, MySql, Postgres, Settings, aptroot, docker, processes, server
+from cdc.stack import Kafka, MariaDb, MariaDb114, MySql, Postgres, Settings, aptroot, docker, processes, server
 from tests.servers import SourceDatabase, TargetDatabase
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -217,6 +217,9 @@ def test_nothing_is_installed_where_that_is_forbidden(tmp_path, monkeypatch):
     with pytest.raises(Refused, match="CDC_INSTALL=0"):
         aptroot.unpacked("MySQL", "mysql-server-core", tmp_path / "mysql")
     assert not (tmp_path / "mysql").exists()
+    with pytest.raises(Refused, match="CDC_INSTALL=0"):
+        MariaDb114(tmp_path / "server", Settings(mark="m")).install()
+    assert not (tmp_path / f"mariadb-{MariaDb114.version}").exists()
 
 
 def test_package_sources_are_read_in_both_of_their_formats(tmp_path):
@@ -235,7 +238,7 @@ def test_package_sources_are_read_in_both_of_their_formats(tmp_path):
     ] == aptroot.sources(tmp_path)
 
 
-@pytest.mark.parametrize("kind", [MariaDb, MySql, Postgres, Kafka])
+@pytest.mark.parametrize("kind", [MariaDb, MariaDb114, MySql, Postgres, Kafka])
 def test_a_container_is_published_on_the_loopback_and_shows_no_password(tmp_path, kind):
     made = kind(tmp_path / kind.name, Settings(mark="m", admin_password="admin-pw", cdc_password="cdc-pw", docker=True))
     command = [str(part) for part in docker.command("cdc-x", made.port, made.image(), tmp_path / "secrets.env")]

@@ -10,8 +10,23 @@ from __future__ import annotations
 
 from cdc.stack.kafka import Kafka
 from cdc.stack.life import SOURCES, Stack, down, lent, up
-from cdc.stack.mysqls import MariaDb, MySql, Source
+from cdc.stack.mysqls import MariaDb, MariaDb114, MySql, Source
 from cdc.stack.postgres import Postgres
 from cdc.stack.server import Server, Settings, Tls
 
-__all__ = ["SOURCES", "Kafka", "MariaDb", "MySql", "Postgres", "Server", "Settings", "Source", "Stack", "Tls", "down", "lent", "up"]
+__all__ = [
+    "SOURCES",
+    "Kafka",
+    "MariaDb",
+    "MariaDb114",
+    "MySql",
+    "Postgres",
+    "Server",
+    "Settings",
+    "Source",
+    "Stack",
+    "Tls",
+    "down",
+    "lent",
+    "up",
+]

@@ -7,12 +7,12 @@ import tempfile
 from pathlib import Path
 
 from cdc.errors import CdcError
-from cdc.stack import SOURCES, Kafka, Postgres, Server, Settings
+from cdc.stack import SOURCES, Kafka, MariaDb114, Postgres, Server, Settings
 
 
 def main() -> int:
     """Installs what is missing; 2 with a reason when that cannot be done."""
-    kinds: list[type[Server]] = [*SOURCES.values(), Postgres, Kafka]
+    kinds: list[type[Server]] = [*SOURCES.values(), MariaDb114, Postgres, Kafka]
     with tempfile.TemporaryDirectory() as folder:
         for kind in kinds:
             server = kind(Path(folder) / kind.name, Settings(mark="none"))

