@@ -263,7 +263,7 @@ class BinlogReader:
             return ()
         if words.startswith(b"XA "):
             raise self._unknown(_XA_PREPARE)
-        self._group.add(Statement(self._text(query), query.db, transaction, self._ts_us, query.ansi_quotes))
+        self._group.add(Statement(self._text(query), query.db, transaction, self._ts_us, query.sql_mode))
         return self._committed() if self._single else ()
 
     def _text(self, query: decode.Query) -> str:

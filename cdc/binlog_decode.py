@@ -118,39 +118,39 @@ class Query(NamedTuple):
     db: str
     collation: int
     """Of the client's character set; 0 when not logged."""
-    ansi_quotes: bool
+    sql_mode: int
+    """Of its session; 0 when not logged."""
 
 
 def query_event(event: bytes, end: int, *, compressed: bool = False, extra: int = 0) -> Query:
     """QUERY_EVENT, QUERY_COMPRESSED and, with the `extra` bytes of its own header, EXECUTE_LOAD_QUERY."""
     db_length, status_length = event[27], int.from_bytes(event[30:32], "little")
     at = 32 + extra
-    collation, ansi_quotes = _session(event[at : at + status_length])
+    collation, sql_mode = _session(event[at : at + status_length])
     at += status_length
     db = event[at : at + db_length].decode("utf-8", "surrogateescape")
     body = event[at + db_length + 1 : end]
-    return Query(inflated(body, 0) if compressed else body, db, collation, ansi_quotes)
+    return Query(inflated(body, 0) if compressed else body, db, collation, sql_mode)
 
 
 _STATUS_SIZES = {0: 4, 1: 8, 3: 4, 4: 6, 7: 2, 8: 2, 9: 8, 10: 4, 13: 3, 16: 1, 17: 8, 18: 2, 19: 1, 20: 1, 128: 3, 129: 8}
-_ANSI_QUOTES = 4
 
 
-def _session(status: bytes) -> tuple[int, bool]:
-    """(client collation, ANSI_QUOTES) from a query's status variables; the rest is passed over, unknown ones end the search."""
-    at, collation, ansi_quotes = 0, 0, False
+def _session(status: bytes) -> tuple[int, int]:
+    """(client collation, sql_mode) from a query's status variables; the rest is passed over, unknown ones end the search."""
+    at, collation, sql_mode = 0, 0, 0
     while at < len(status):
         code = status[at]
         at += 1
         if code == 1:
-            ansi_quotes = bool(int.from_bytes(status[at : at + 8], "little") & _ANSI_QUOTES)
+            sql_mode = int.from_bytes(status[at : at + 8], "little")
         elif code == 4:
             collation = int.from_bytes(status[at : at + 2], "little")
         size = _status_size(code, status, at)
         if size is None:
             break
         at += size
-    return collation, ansi_quotes
+    return collation, sql_mode
 
 
 def _status_size(code: int, status: bytes, at: int) -> int | None:

@@ -78,8 +78,8 @@ class Statement:
     """The default database it ran in."""
     transaction: str
     ts_us: int
-    ansi_quotes: bool = False
-    """Whether double quotes name things in it (its session's sql_mode)."""
+    sql_mode: int = 0
+    """Of its session: it decides what a quote and a backslash are."""
 
 
 @dataclass(slots=True)

@@ -100,7 +100,7 @@ class Group:
 
     def _plain(self, item: Rows | Statement) -> tuple[object, ...]:
         if isinstance(item, Statement):
-            return (item.sql, item.db, item.transaction, item.ts_us, item.ansi_quotes)
+            return (item.sql, item.db, item.transaction, item.ts_us, item.sql_mode)
         number = self._numbers.setdefault(id(item.table), len(self._tables))
         if number == len(self._tables):
             self._tables.append(item.table)

@@ -271,7 +271,7 @@ class Capture:
         self.cut(position, ts_us, partial=self._partial_until is not None)
 
     def _statement(self, event: Statement, selects: Callable[[str, str], bool]) -> None:
-        verdict = ddl.classify(event.sql, event.db, selects, ansi_quotes=event.ansi_quotes)
+        verdict = ddl.classify(event.sql, event.db, selects, sql_mode=event.sql_mode)
         if isinstance(verdict, ddl.Unsupported):
             if self.position is not None and not self._total:  # a cut inside a transaction would name a part of it
                 self._cut_here(self.position, self.counters.source_ts_us)

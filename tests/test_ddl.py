@@ -8,6 +8,7 @@ import pytest
 
 from cdc.columns import Selection
 from cdc.ddl import Irrelevant, Unsupported, classify
+from cdc.ddl_words import ANSI_QUOTES, NO_BACKSLASH_ESCAPES
 
 WANTS = Selection(["od.*", "x.y"], ["od.tmp_*"])
 IRRELEVANT = """\
@@ -58,7 +59,49 @@ CREATE SEQUENCE od.s
 SAVEPOINT `s`
 -- just a comment
 # Dummy event replacing event type 5
-BEGIN"""
+BEGIN
+/*!50001 CREATE VIEW other.v AS SELECT 1 */
+/*!50001 CREATE ALGORITHM=UNDEFINED */ /*!50013 DEFINER=`r`@`%` SQL SECURITY DEFINER */ /*!50001 VIEW od.v AS select 1 */
+ALTER /* gh-ost `other`.`z` */ TABLE `other`.`_z_gho` ADD COLUMN `c` int
+rename /* gh-ost */ table `other`.`z` to `other`.`_z_del`, `other`.`_z_gho` to `other`.`z`
+ALTER TABLE other.`a``, RENAME TO od.b` ADD c int
+ALTER TABLE other.z COMMENT 'it''s \\', RENAME TO od.a'
+ALTER TABLE other.z COMMENT "RENAME TO od.a"
+ALTER TABLE other.z ADD b int # , RENAME TO od.a
+ALTER TABLE other.z ADD b int -- , RENAME TO od.a
+ALTER TABLE other.z ADD b int /* , RENAME TO od.a */
+ALTER TABLE other.z ADD PARTITION (PARTITION p1 VALUES LESS THAN (10))
+ALTER TABLE other.z CONVERT PARTITION p0 TO TABLE other.q
+ALTER TABLE other.z CONVERT TO CHARACTER SET utf8mb4
+ALTER TABLE IF EXISTS other.z WAIT 5 DROP COLUMN a
+DROP TABLE other.2019_sales, other.`od`
+TRUNCATE TABLE other.wait
+CREATE TABLE other.copy AS SELECT * FROM od.a
+CREATE TABLE other.copy LIKE od.a
+CREATE TEMPORARY TABLE t SELECT * FROM od.a
+CREATE OR REPLACE DATABASE other
+CREATE OR REPLACE SEQUENCE od.s START WITH 1
+ALTER SEQUENCE od.s RESTART
+DROP SEQUENCE od.s
+CREATE DEFINER=`a`@`%` PROCEDURE od.p() BEGIN DELETE FROM od.a; DROP TABLE od.a; END
+ALTER PROCEDURE od.p SQL SECURITY INVOKER
+CREATE OR REPLACE PACKAGE BODY od.p AS BEGIN DELETE FROM od.a; END
+CREATE JSON RELATIONAL DUALITY VIEW od.v AS SELECT JSON_DUALITY_OBJECT('_id': id) FROM od.a
+DROP USER 'od'@'%'
+ALTER USER x IDENTIFIED BY 'DROP TABLE od.a'
+ANALYZE NO_WRITE_TO_BINLOG TABLE od.a
+ANALYZE LOCAL TABLE od.a
+ANALYZE TABLE od.a PERSISTENT FOR ALL
+OPTIMIZE LOCAL TABLE od.a
+FLUSH NO_WRITE_TO_BINLOG TABLES od.a WITH READ LOCK
+SET STATEMENT max_statement_time=(SELECT 1 FOR UPDATE) FOR DROP TABLE other.a
+REPLACE INTO percona.checksums (db, tbl) SELECT 'od', 'a' FROM `od`.`a` FORCE INDEX (`PRIMARY`)
+INSERT LOW_PRIORITY IGNORE other.m SET a = 'od.a'
+INSERT INTO other.m VALUES (x'6f64', b'1', _utf8mb4'od.a', N'x')
+UPDATE other.m SET a = 5--1
+DELETE FROM other.m WHERE a = 'od.a'
+WITH q AS (SELECT 1) UPDATE other.m SET a = 1
+LOAD XML INFILE 'x' INTO TABLE other.a"""
 UNSUPPORTED = """\
 created   CREATE TABLE od.a (a int)
 created   create table if not exists `od`.`a b` like x.z
@@ -94,12 +137,50 @@ unknown   SELECT f()
 unknown   CALL od.x()
 unknown   import table from 'x'
 unknown   XA BEGIN
-unknown   SET STATEMENT max_statement_time=1 FOR DROP TABLE od.a
 unknown   garbage ( here
 unknown   DROP PREPARE x
 unknown   DROP TABLE "od"."a"
 unknown   ALTER TABLESPACE x DISCARD
-unknown   'od.a'"""
+unknown   'od.a'
+unknown   ALTER TABLE other.z COMMENT 'not closed
+unknown   DROP TABLE
+unknown   CREATE INDEX i
+unknown   BEGIN NOT ATOMIC DELETE FROM od.a; END
+unknown   SET GLOBAL x = 1
+unknown   SET STATEMENT x = 1
+unknown   DO od.f()
+unknown   HANDLER od.a OPEN
+dropped   DROP TABLE od.2019_sales
+dropped   DROP TABLE other.a, `od` . `b` CASCADE
+dropped   /*!40005 DROP */ TABLE od.a
+dropped   DROP TABLE/**/od.a
+changed   ALTER TABLE other.z ADD b int DEFAULT (5--1), RENAME TO od.a
+changed   ALTER TABLE other.z COMMENT 'x', RENAME TO od.a -- '
+changed   ALTER TABLE other.z COMMENT '*/', RENAME TO od.a
+changed   ALTER TABLE other.z CONVERT TABLE od.b TO PARTITION p0 VALUES LESS THAN (10)
+changed   ALTER TABLE other.z CONVERT PARTITION p0 TO TABLE od.b
+changed   ALTER TABLE od.z TRUNCATE PARTITION p0
+changed   ALTER TABLE od.z DISCARD TABLESPACE
+changed   ALTER /* gh-ost */ TABLE `od`.`z` ADD COLUMN c int
+changed   CREATE OR REPLACE INDEX i ON od.a (b)
+renamed   rename /* gh-ost */ table `od`.`z` to `od`.`_z_del`, `od`.`_z_gho` to `od`.`z`
+renamed   RENAME TABLE other.a WAIT 5 TO od.b
+renamed   RENAME TABLE IF EXISTS od.a NOWAIT TO other.b
+truncated TRUNCATE TABLE od.a WAIT 5
+database  CREATE OR REPLACE DATABASE od
+database  CREATE OR REPLACE SCHEMA od
+dropped   SET STATEMENT a = 1, b = 2 FOR DROP TABLE od.a
+written   ANALYZE FORMAT=JSON UPDATE od.a SET b = 1
+written   ANALYZE DELETE FROM od.a
+written   SET STATEMENT max_statement_time=1 FOR UPDATE od.a SET b = 1
+written   INSERT DELAYED INTO od.a VALUES (1)
+written   REPLACE LOW_PRIORITY od.a VALUES (1)
+written   INSERT INTO od.a SELECT * FROM other.b
+written   UPDATE od.2019_sales SET a = 1
+written   UPDATE LOW_PRIORITY IGNORE other.z, `od`.`a` SET a = 1
+written   DELETE QUICK FROM od.a PARTITION (p0)
+written   WITH q AS (SELECT 1 AS a) UPDATE od.a, q SET b = q.a
+written   LOAD XML LOCAL INFILE 'x' INTO TABLE od.a"""
 
 
 @pytest.mark.parametrize("sql", IRRELEVANT.split("\n"))
@@ -121,7 +202,27 @@ def test_names_without_a_database_are_in_the_default_one() -> None:
 
 
 def test_double_quotes_name_things_when_the_session_says_so() -> None:
-    assert Unsupported("dropped", (("od", 'a"b'),)) == classify('DROP TABLE "od"."a""b"', "d", WANTS, ansi_quotes=True)
+    assert Unsupported("dropped", (("od", 'a"b'),)) == classify('DROP TABLE "od"."a""b"', "d", WANTS, sql_mode=ANSI_QUOTES)
+
+
+def test_a_backslash_hides_a_quote_only_when_the_session_says_so() -> None:
+    sql = r"ALTER TABLE other.z COMMENT '\', RENAME TO od.b -- '"
+    assert Irrelevant() == classify(sql, "d", WANTS)
+    assert Unsupported("changed", (("od", "b"),)) == classify(sql, "d", WANTS, sql_mode=NO_BACKSLASH_ESCAPES)
+    assert Unsupported("unknown") == classify(r'ALTER TABLE "a\", RENAME TO od.b, "', "other", WANTS, sql_mode=ANSI_QUOTES)
+
+
+def test_a_table_of_the_default_database_is_found_in_statements_that_change_rows() -> None:
+    assert Unsupported("written", (("od", "a"),)) == classify("UPDATE a SET b = 5--1", "od", WANTS)
+    assert Unsupported("written", (("od", "a"),)) == classify("DELETE FROM a WHERE b = 'x'", "od", WANTS)
+    assert Unsupported("written", (("od", "a"),)) == classify("INSERT a VALUES (1)", "od", WANTS)
+    assert Irrelevant() == classify("UPDATE tmp_1 SET b = 1", "od", WANTS)
+    assert Unsupported("unknown") == classify("UPDATE tmp_1 SET (", "od", WANTS)
+    assert Irrelevant() == classify("UPDATE tmp_1 SET (", "other", WANTS)
+
+
+def test_only_the_first_words_of_a_long_insert_are_read() -> None:
+    assert Irrelevant() == classify("INSERT INTO other.m VALUES ('" + "x" * 100 + "', '", "d", WANTS)
 
 
 def test_a_plain_function_cannot_prove_a_dropped_database_irrelevant() -> None:
