@@ -163,7 +163,7 @@ def apply(job: Job) -> Work:
     config, broker = job.config, _broker(job)
     target = PostgresTarget(config.target, config.pipeline.name)
     stored = target.open()
-    stage = Apply(KafkaReader(broker, topic_registry(broker)), target, config.transport.prefix)
+    stage = Apply(KafkaReader(broker, topic_registry(broker)), target)
     until = Until(job.last, lambda: stage.cuts.at.position)
 
     def work() -> Figures:

@@ -28,6 +28,7 @@ from cdc.kafka_broker import KafkaBroker, topic_registry
 from cdc.metrics import Metrics
 from cdc.model import Table
 from cdc.mysql import connect
+from cdc.names import target_of
 from cdc.progress import Stored
 from cdc.schemas import HttpRegistry, Registry
 from cdc.state import State
@@ -217,7 +218,7 @@ def _run_direct(config: Config, target: PostgresTarget, parts: Parts, metrics: M
     previous = Restart(progress.position, progress.source_ts_us, progress.cut_no, followed=followed) if progress else None
     parts.start("capture", lambda: _capture(config, log, parts, metrics, previous))
     with closing(log):
-        parts.run(lambda: _apply(config, Apply(log, target, config.transport.prefix), stored, parts, metrics))
+        parts.run(lambda: _apply(config, Apply(log, target), stored, parts, metrics))
 
 
 def _run_kafka(config: Config, target: PostgresTarget, parts: Parts, metrics: Metrics, ready: Ready) -> None:
@@ -281,7 +282,7 @@ def _apply_kafka(config: Config, target: PostgresTarget, parts: Parts, metrics: 
     _await_load(config, parts)
     with closing(KafkaReader(broker, _registry(config, broker))) as reader:
         stored = target.open()
-        _apply(config, Apply(reader, target, config.transport.prefix), stored, parts, metrics)
+        _apply(config, Apply(reader, target), stored, parts, metrics)
 
 
 def _await_load(config: Config, parts: Parts) -> None:
@@ -359,7 +360,7 @@ def reconcile(config: Config, tables: Sequence[str], repair: bool, report_dir: P
 
 def _verified(config: Config, catalog: Catalog, state: State, table: Table) -> Result:
     known = state.table(table.db, table.name)
-    schema, name = (known.target_schema, known.target_table) if known else (config.target.schema_.replace("{db}", table.db), table.name)
+    schema, name = (known.target_schema, known.target_table) if known else target_of(config.target.schema_, table.db, table.name)
     with closing(connect(config.source, raw=True)) as source, closing(state_connect(config.target, "cdc reconcile")) as target:
         sides = SourceSide(source, table, catalog.engine(table), catalog.row_estimate(table)), PostgresSide(target, table, schema, name)
         return verify(table, *sides, lambda: questions.settle(catalog, state))

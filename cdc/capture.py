@@ -144,7 +144,7 @@ class Capture:
     def _follow(self, restart: Restart | None) -> dict[Partition, int]:
         ends: dict[Partition, int] = {}
         for table in self._tables:
-            topic = envelope.topic_name(self.prefix, table.db, table.name)
+            topic = self.writer.topic(table.db, table.name)
             partitions = self.writer.prepare(topic)
             key = envelope.key_schema(self.prefix, table)
             key_id = None if key is None else self._register(f"{topic}-key", key)

@@ -96,33 +96,40 @@ class Selection:
 
     def __init__(self, patterns: Sequence[str], exclude: Sequence[str] = (), *, fold_case: bool = False) -> None:
         flags = re.IGNORECASE if fold_case else re.NOFLAG
-        self._patterns = [re.compile(_expression(pattern), flags) for pattern in patterns]
-        self._databases = [re.compile(_part_expression(pattern.partition(".")[0]), flags) for pattern in patterns]
-        self._exclude = [re.compile(_expression(pattern), flags) for pattern in exclude]
+        self._patterns = [_expressions(pattern, flags) for pattern in patterns]
+        self._exclude = [_expressions(pattern, flags) for pattern in exclude]
         self._known: dict[tuple[str, str], bool] = {}
 
     def wants(self, db: str, table: str) -> bool:
         """Whether the table is selected; answers are remembered."""
         known = self._known.get((db, table))
         if known is None:
-            known = self._known[db, table] = db.lower() not in SYSTEM_SCHEMAS and self._matches(f"{db}.{table}")
+            known = self._known[db, table] = db.lower() not in SYSTEM_SCHEMAS and self._matches(db, table)
         return known
 
     __call__ = wants
 
     def may_be_in(self, db: str) -> bool:
         """Whether a table of this database could be selected."""
-        return db.lower() not in SYSTEM_SCHEMAS and any(one.fullmatch(db) for one in self._databases)
+        return db.lower() not in SYSTEM_SCHEMAS and any(one.fullmatch(db) for one, _ in self._patterns)
 
-    def _matches(self, name: str) -> bool:
-        return any(one.fullmatch(name) for one in self._patterns) and not any(one.fullmatch(name) for one in self._exclude)
+    def _matches(self, db: str, table: str) -> bool:
+        return _any(self._patterns, db, table) and not _any(self._exclude, db, table)
 
 
-def _expression(pattern: str) -> str:
-    """A pattern as a regular expression: * is any characters, ? is one; the first dot parts database and table."""
+Expressions = tuple[re.Pattern[str], re.Pattern[str]]
+"""Of the database and of the table: matched apart, because either name may hold a dot."""
+
+
+def _any(patterns: Iterable[Expressions], db: str, table: str) -> bool:
+    return any(of_db.fullmatch(db) and of_table.fullmatch(table) for of_db, of_table in patterns)
+
+
+def _expressions(pattern: str, flags: re.RegexFlag) -> Expressions:
+    """A pattern as regular expressions: * is any characters, ? is one; the first dot parts database and table."""
     db, _, table = pattern.partition(".")
-    return rf"{_part_expression(db)}\.{_part_expression(table or '*')}"
+    return _expression(db, flags), _expression(table or "*", flags)
 
 
-def _part_expression(part: str) -> str:
-    return "".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in part)
+def _expression(part: str, flags: re.RegexFlag) -> re.Pattern[str]:
+    return re.compile("".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in part), flags | re.DOTALL)

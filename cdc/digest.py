@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cdc import types
+from cdc import names, types
 from cdc.model import Column, Table
 
 Key = tuple[str, ...]
@@ -97,6 +97,8 @@ class Dialect(NamedTuple):
 
     canonical: Callable[[Column, str], str]
     quote: Callable[[str], str]
+    column: Callable[[str], str]
+    """The quoted name of a source column there."""
     join: Callable[[Sequence[str]], str]
     length: Callable[[str], str]
     hash: Callable[[str], str]
@@ -106,7 +108,7 @@ class Dialect(NamedTuple):
 
 def row_sql(dialect: Dialect, table: Table) -> RowSql:
     """The expressions for a table; the two dialects give equal values for equal rows and different ones for different rows."""
-    texts = [dialect.canonical(c, dialect.quote(c.name)) for c in table.columns]
+    texts = [dialect.canonical(c, dialect.column(c.name)) for c in table.columns]
     row = dialect.hash(dialect.join([_field(dialect, c, x) for c, x in zip(table.columns, texts)]))
     keys = [texts[i] for i in table.key]
     named = dialect.hash(dialect.join([_sized(dialect, x) for x in keys])) if keys else ""
@@ -139,9 +141,18 @@ def _postgres_number(text: str, first: int, digits: int) -> str:
     return f"('x' || substr({text}, {first}, {digits}))::bit({4 * digits})::bigint"
 
 
+def _mysql_name(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def _postgres_name(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
 MYSQL = Dialect(
     canonical=types.canonical_mysql,
-    quote=lambda name: "`" + name.replace("`", "``") + "`",
+    quote=_mysql_name,
+    column=_mysql_name,
     join=lambda parts: f"CONCAT({', '.join(parts)})",
     length=lambda text: f"LENGTH({text})",
     hash=lambda text: f"SHA2({text}, 256)",
@@ -149,7 +160,8 @@ MYSQL = Dialect(
 )
 POSTGRES = Dialect(
     canonical=types.canonical_postgres,
-    quote=lambda name: '"' + name.replace('"', '""') + '"',
+    quote=_postgres_name,
+    column=lambda name: _postgres_name(names.column(name)),
     join=lambda parts: "(" + " || ".join(parts) + ")",  # NULL when any part is, as MySQL's CONCAT; PostgreSQL's skips NULL
     length=lambda text: f"octet_length({text})",
     hash=lambda text: f"encode(sha256(convert_to({text}, 'UTF8')), 'hex')",

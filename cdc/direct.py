@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
+from cdc import names
 from cdc.errors import Halt
 from cdc.model import Message, Record
 from cdc.topic import Document, Idle, Partition, by_partition, control_topic
@@ -45,7 +46,7 @@ class DirectLog:
     def __init__(
         self, prefix: str, *, first_control: int = 0, partitions: int = 1, limit_bytes: int = 64 << 20, idle: Idle | None = None
     ) -> None:
-        self.control_topic = control_topic(prefix)
+        self.prefix, self.control_topic = prefix, control_topic(prefix)
         self._partitions, self._limit, self._idle = partitions, limit_bytes, idle
         self._changed = threading.Condition()
         self._held: deque[_Run] = deque()
@@ -56,6 +57,10 @@ class DirectLog:
         self._schemas: dict[str, int] = {}
         self._bytes = 0
         self._closed = False
+
+    def topic(self, db: str, table: str) -> str:
+        """The name of the topic that holds a table's records: never a broker's, so it may be the table's own."""
+        return names.private_topic(self.prefix, db, table)
 
     # -- the writer's end -------------------------------------------------------------------------------------------
 

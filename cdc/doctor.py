@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Any, Protocol, TypeVar
 
+from cdc import names as target_names
 from cdc import state
 from cdc.codec import layout
 from cdc.config import Config
@@ -19,7 +20,6 @@ from cdc.preflight import Finding, quoted
 
 OLDEST_TARGET = 140000
 _LOCAL = ("127.0.0.1", "::1", "localhost")
-_LONGEST_NAME = 63
 
 Query = Callable[..., Sequence[Sequence[Any]]]
 """SQL and its parameters in, rows out; raises CdcError."""
@@ -192,11 +192,11 @@ def _keyless(table: Table, engine: str) -> Finding:
 
 def target_of(config: Config, table: Table) -> tuple[str, str]:
     """Schema and name that the table gets on the target."""
-    return config.target.schema_.replace("{db}", table.db), table.name
+    return target_names.target_of(config.target.schema_, table.db, table.name)
 
 
 def names(config: Config, tables: Sequence[Table]) -> list[Finding]:
-    """Names that PostgreSQL would cut off, and two tables that would become one."""
+    """Two tables, columns or topics that would become one; schemas that are not for data; names that PostgreSQL would cut."""
     found: list[Finding] = []
     taken: dict[tuple[str, str], Table] = {}
     for table in tables:
@@ -205,17 +205,33 @@ def names(config: Config, tables: Sequence[Table]) -> list[Finding]:
         if other is not table:
             rule = f"would be written into the same table as {other.qualified}"
             found.append(Finding("error", "same_target", table.qualified, rule, 'target.schema = "{db}" keeps databases apart'))
-        found += [
-            Finding(
-                "error",
-                "name_too_long",
-                table.qualified,
-                f"PostgreSQL's names have at most {_LONGEST_NAME} bytes: {name}",
-                "-- rename or exclude it",
-            )
-            for name in (*place, *(column.name for column in table.columns))
-            if len(name.encode()) > _LONGEST_NAME
-        ]
+        found += _names_in(table, place)
+    return found + (_topics(config.transport.prefix, tables) if config.transport.kind == "kafka" else [])
+
+
+def _names_in(table: Table, place: tuple[str, str]) -> list[Finding]:
+    found, columns = [], [column.name for column in table.columns]
+    if target_names.is_reserved_schema(place[0]):
+        rule, hint = f"schema {place[0]} is PostgreSQL's own or the pipelines' state", 'target.schema = "source_{db}", or the like'
+        found.append(Finding("error", "schema_reserved", table.qualified, rule, hint))
+    for one, other in target_names.shared(columns):
+        rule = f"columns {one} and {other} would both be called {target_names.column(other)}"
+        found.append(Finding("error", "same_column", table.qualified, rule, "-- rename one of them, or exclude the table"))
+    if (changed := target_names.renamed(columns)) or place[1] != table.name:
+        rule = f"PostgreSQL cannot hold {'its name' if place[1] != table.name else next(iter(changed))}: it is shortened, or gets a suffix"
+        found.append(Finding("warning", "name_changed", table.qualified, rule, "-- cdc status --json shows every name"))
+    return found
+
+
+def _topics(prefix: str, tables: Sequence[Table]) -> list[Finding]:
+    found: list[Finding] = []
+    taken: dict[str, Table] = {}
+    for table in tables:
+        topic = target_names.topic(prefix, table.db, table.name)
+        other = taken.setdefault(target_names.alike(topic), table)
+        if other is not table:
+            rule = f"its topic {topic} cannot stand beside that of {other.qualified}: a broker tells names apart by letters and digits"
+            found.append(Finding("error", "same_topic", table.qualified, rule, "-- follow one of them in a pipeline of its own"))
     return found
 
 

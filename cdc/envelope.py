@@ -11,21 +11,11 @@ from functools import lru_cache
 
 from cdc import types
 from cdc.codec.records import Stamp, avro_long, avro_optional_long, avro_optional_text, avro_text, frame
-from cdc.errors import Halt
 from cdc.model import Column, Table
 from cdc.types import Schema
 
-TOPIC_LENGTH = 249
 SNAPSHOT_MARKS = "true,first,first_in_data_collection,last_in_data_collection,last,false,incremental"
 PARAMETER = "__debezium.source.column."
-
-
-def topic_name(prefix: str, db: str, table: str) -> str:
-    """Debezium's topic of a table; Halt where the name is longer than a topic may be."""
-    name = re.sub(r"[^a-zA-Z0-9._-]", "_", f"{prefix}.{db}.{table}")
-    if len(name) > TOPIC_LENGTH:
-        raise Halt("topic_name", f"{db}.{table}", f"its topic name is longer than {TOPIC_LENGTH} characters", "choose a shorter prefix")
-    return name
 
 
 def avro_name(name: str) -> str:
@@ -35,13 +25,15 @@ def avro_name(name: str) -> str:
 
 
 def field_names(table: Table) -> list[str]:
-    """Avro field names of the columns in order, unique: names that fall together get a number."""
+    """Avro field names of the columns in order, unique: what Avro allows stays, and others that fall together get a number."""
+    taken = {column.name for column in table.columns if avro_name(column.name) == column.name}
     names: list[str] = []
     for column in table.columns:
         name, number = avro_name(column.name), 1
-        while name in names:
+        while name != column.name and name in taken:
             number += 1
             name = f"{avro_name(column.name)}_{number}"
+        taken.add(name)
         names.append(name)
     return names
 

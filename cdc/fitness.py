@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
-from cdc import control, doctor, envelope
+from cdc import control, doctor, names
 from cdc.catalog import Catalog
 from cdc.config import Config
 from cdc.errors import Halt, Malformed, Refused
@@ -72,9 +72,9 @@ def demand_prefix(config: Config, broker: KafkaBroker, tables: Sequence[Table]) 
         if owner and owner != config.pipeline.name:
             raise Refused("prefix_taken", place, f"its topics are written by pipeline {owner}", hint)
         return
-    names = [envelope.topic_name(prefix, table.db, table.name) for table in tables]
+    topics = [names.topic(prefix, table.db, table.name) for table in tables]
     with closing(broker.consumer()) as consumer:
-        held = [name for name in names if broker.exists(name) and _holds_records(broker, consumer, name)]
+        held = [name for name in topics if broker.exists(name) and _holds_records(broker, consumer, name)]
     if held:
         raise Refused("prefix_taken", place, f"{held[0]} holds records, and there is no control topic", hint)
 

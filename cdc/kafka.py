@@ -16,6 +16,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
+from cdc import names
 from cdc.errors import Halt
 from cdc.kafka_broker import CONTROL_TOPIC, DATA_TOPIC, KafkaBroker, translate
 from cdc.model import Message, Record
@@ -48,6 +49,10 @@ class KafkaWriter:
         broker.prepare(self._control, 1, CONTROL_TOPIC)
         self._acknowledged: dict[Partition, int] = {}
         self._bytes = 0
+
+    def topic(self, db: str, table: str) -> str:
+        """Debezium's name for the topic of a table."""
+        return names.topic(self._broker.prefix, db, table)
 
     def prepare(self, topic: str) -> int:
         """Make the topic unless it exists; its number of partitions."""
@@ -157,6 +162,10 @@ class KafkaReader:
         self._broker, self._registry = broker, registry
         self._consumer = broker.consumer()
         self._heard = time.monotonic()
+
+    def topic(self, db: str, table: str) -> str:
+        """Debezium's name for the topic of a table."""
+        return names.topic(self._broker.prefix, db, table)
 
     def assign(self, offsets: Mapping[Partition, int], control: int) -> None:
         """Read on from these offsets; what was fetched and not polled is fetched again."""

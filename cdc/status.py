@@ -11,6 +11,7 @@ from cdc.catalog import Catalog
 from cdc.config import Config
 from cdc.errors import Retry
 from cdc.lifecycle import SHOWN_AS_CONSISTENT, State
+from cdc.names import target_of
 from cdc.position import Position
 from cdc.progress import Progress, Stored, TableState
 from cdc.state import State as Target
@@ -59,7 +60,7 @@ def _lag(progress: Progress | None) -> dict[str, float | None]:
 
 def _table(config: Config, name: tuple[str, str], stored: Stored, quarantined: int) -> dict[str, Any]:
     db, table = name
-    state = stored.tables.get(name) or TableState(db, table, config.target.schema_.replace("{db}", db), table)
+    state = stored.tables.get(name) or TableState(db, table, *target_of(config.target.schema_, db, table))
     through = stored.progress.source_ts_us if stored.progress and state.state in SHOWN_AS_CONSISTENT else None
     return {
         "source": f"{db}.{table}",
@@ -71,6 +72,7 @@ def _table(config: Config, name: tuple[str, str], stored: Stored, quarantined: i
         "consistent_through": None if through is None else _time(through),
         "quarantined": quarantined,
         "reason": state.reason,
+        **({"renamed": state.schema["renamed"]} if state.schema.get("renamed") else {}),
     }
 
 

@@ -24,6 +24,9 @@ Document = dict[str, Any]
 class Writer(Protocol):
     """Capture's end of a transport."""
 
+    def topic(self, db: str, table: str) -> str:
+        """The name of the topic that holds a table's records; no two followed tables have the same."""
+
     def prepare(self, topic: str) -> int:
         """Make the topic unless it exists; its number of partitions."""
 
@@ -56,6 +59,9 @@ class Reader(Protocol):
     """The sink's end of a transport."""
 
     control_topic: str
+
+    def topic(self, db: str, table: str) -> str:
+        """The writer's name for the topic that holds a table's records."""
 
     def assign(self, offsets: Mapping[Partition, int], control: int) -> None:
         """Read these partitions from these offsets on, the control topic from `control` on; may be called again to add or move."""

@@ -15,7 +15,6 @@ from typing import Any
 
 from cdc import codec
 from cdc.control import Base
-from cdc.envelope import topic_name
 from cdc.errors import Halt
 from cdc.lifecycle import Event, State, follow
 from cdc.progress import Progress, Stored, TableState
@@ -45,8 +44,8 @@ class Counters:
 class Apply:
     """One run of a pipeline's sink, from opening the target until it is told to stop or fails."""
 
-    def __init__(self, reader: Reader, target: PostgresTarget, prefix: str) -> None:
-        self.reader, self.target, self.prefix = reader, target, prefix
+    def __init__(self, reader: Reader, target: PostgresTarget) -> None:
+        self.reader, self.target = reader, target
         self.counters = Counters()
         self._plans: dict[bytes, codec.ValuePlan] = {}
         self._ids: dict[bytes, tuple[int | None, int]] = {}
@@ -73,7 +72,7 @@ class Apply:
 
     def _floors(self, stored: Stored) -> dict[str, Any]:
         at = stored.progress.position if stored.progress else None
-        floors = {topic_name(self.prefix, s.db, s.table): s.floor for s in stored.tables.values() if s.floor is not None}
+        floors = {self.reader.topic(s.db, s.table): s.floor for s in stored.tables.values() if s.floor is not None}
         return {topic: floor for topic, floor in floors.items() if at is None or not at.covers(floor)}
 
     def _gather(self, max_delay_seconds: float) -> None:
@@ -91,7 +90,7 @@ class Apply:
         else:
             copy = step.copy
             self.target.empty(copy.db, copy.table)
-            self.cuts.floors[topic_name(self.prefix, copy.db, copy.table)] = copy.position
+            self.cuts.floors[self.reader.topic(copy.db, copy.table)] = copy.position
             self._change(copy.db, copy.table, floor=copy.position)
             self._uncommitted = True
 
@@ -186,7 +185,8 @@ class Apply:
                 )
             if name not in self._states:
                 self._states[name] = self.target.create_table(self._plan(frame))
-            self._change(*name, schema={"key_schema": followed.key_schema, "value_schema": followed.value_schema})
+            renamed = {"renamed": self._plan(frame).renamed} if self._plan(frame).renamed else {}
+            self._change(*name, schema={"key_schema": followed.key_schema, "value_schema": followed.value_schema, **renamed})
             if base.copying and self._states[name].state == State.NEW:
                 self._change(*name, state=follow(followed.topic, State.NEW, Event.COPY_STARTED), floor=base.position)
 

@@ -77,7 +77,8 @@ class Shape:
     @property
     def count_name(self) -> str:
         """A column name that the table does not have."""
-        return quoted("n" + max((column.name for column in self.plan.columns), key=len)[:50] + "_")
+        taken = {column.name for column in self.plan.columns}
+        return quoted(next(name for n in range(len(taken) + 1) if (name := f"n{n}") not in taken))
 
     @property
     def remove_staged(self) -> str:

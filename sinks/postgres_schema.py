@@ -1,4 +1,4 @@
-"""The target's tables: made from a plan, or found and proven fit. Names are the source's own, always quoted."""
+"""The target's tables: made from a plan, or found and proven fit. Names are those of `cdc.names`, always quoted."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from cdc.config import TargetConfig
 from cdc.errors import Halt, Refused
+from cdc.names import NAME_BYTES, is_reserved_schema, primary_key, target_of
 from cdc.state import Connection
 from sinks.contract import Plan, TargetColumn
 
-_NAME_BYTES = 63
 _MAX_COLUMNS = 1600
 
 
@@ -47,25 +47,31 @@ def quoted(name: str) -> str:
 
 
 def place_of(target: TargetConfig, db: str, table: str) -> Place:
-    """The target of a source table; a name that PostgreSQL would cut is refused."""
-    schema = target.schema_.replace("{db}", db)
-    for kind, name in (("schema", schema), ("table", table)):
-        _fits(kind, name, f"{db}.{table}")
-    return Place(schema, table, target.loaded_at)
+    """The target of a source table; a schema that is not for data is refused."""
+    schema, name = target_of(target.schema_, db, table)
+    if is_reserved_schema(schema):
+        raise Refused("schema_reserved", f"{db}.{table}", f"schema {schema} is PostgreSQL's own or the pipelines' state",
+                      'give target.schema another name, such as "source_{db}"')  # fmt: skip
+    for kind, one in (("schema", schema), ("table", name)):
+        _fits(kind, one, f"{db}.{table}")
+    return Place(schema, name, target.loaded_at)
 
 
 def _fits(kind: str, name: str, place: str) -> None:
-    if len(name.encode()) > _NAME_BYTES:
-        raise Refused("name_too_long", place, f"{kind} name {name!r} has more than {_NAME_BYTES} bytes, PostgreSQL would cut it",
-                      "exclude the table, or give it a shorter name at the source")  # fmt: skip
+    if len(name.encode()) > NAME_BYTES:
+        raise Refused("name_too_long", place, f"{kind} name {name!r} has more than {NAME_BYTES} bytes, PostgreSQL would cut it")
     if not name or "\0" in name:
         raise Refused("name_invalid", place, f"{kind} name is empty or holds a NUL")
 
 
 def check_names(plan: Plan, place: Place) -> None:
-    """Refuse what a PostgreSQL table cannot have: long names, too many columns, a load-time column that hides one of the source."""
+    """Refuse what a PostgreSQL table cannot have: two columns of one name, too many, a load-time column that hides one of the source."""
+    seen: set[str] = set()
     for column in plan.columns:
         _fits("column", column.name, f"{plan.db}.{plan.table}")
+        if column.name in seen:
+            raise Refused("same_column", f"{plan.db}.{plan.table}", f"two columns would be called {column.name!r}", "rename one of them")
+        seen.add(column.name)
     if len(plan.columns) + bool(place.loaded_at) > _MAX_COLUMNS:
         raise Refused("too_many_columns", f"{plan.db}.{plan.table}", f"PostgreSQL holds {_MAX_COLUMNS} columns", "exclude the table")
     if any(column.name == place.loaded_at for column in plan.columns):
@@ -85,7 +91,8 @@ def create_sql(plan: Plan, place: Place) -> str:
     if place.loaded_at:
         parts.append(f"{quoted(place.loaded_at)} timestamptz DEFAULT now()")
     if plan.key:
-        parts.append(f"PRIMARY KEY ({names(plan.columns[at].name for at in plan.key)})")
+        name = quoted(primary_key(place.schema, place.table))
+        parts.append(f"CONSTRAINT {name} PRIMARY KEY ({names(plan.columns[at].name for at in plan.key)})")
     return f"CREATE TABLE {place.sql} ({', '.join(parts)})"
 
 

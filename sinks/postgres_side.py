@@ -38,7 +38,7 @@ class PostgresSide:
         self._connection, self._schema, self._table = connection, schema, name
         self._sql = row_sql(POSTGRES, table)
         self._from = f"FROM {POSTGRES.quote(schema)}.{POSTGRES.quote(name)}"
-        self._key = POSTGRES.quote(table.columns[table.key[0]].name) if table.key else ""
+        self._key = POSTGRES.column(table.columns[table.key[0]].name) if table.key else ""
         with _deciding(self.name):
             connection.execute(SESSION)
 
@@ -110,7 +110,7 @@ class PostgresSide:
 
 
 def _equals(column: Column, text: str) -> str:
-    name = POSTGRES.quote(column.name)
+    name = POSTGRES.column(column.name)
     if column.type in _NUMBERS:
         return f"{name} = {text}"
     return f"{name if column.type in _TEXTS else canonical_postgres(column, name)} = {_text_literal(text)}"

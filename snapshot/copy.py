@@ -112,7 +112,7 @@ class Copier:
         catalog = self._catalog
         key = envelope.key_schema(prefix, table)
         values = codec.ValuePlan(envelope.value_schema(prefix, table, catalog.flavour), key)
-        state: TableState = self._target.create_table(values)
+        state: TableState = self._target.create_table(values, {"renamed": values.renamed} if values.renamed else None)
         return _Work(table, catalog.row_estimate(table), codec.RowPlan(table), values, state)
 
     def _floor(self, stored: Stored) -> tuple[Position, bool]:

@@ -13,6 +13,7 @@ from cdc.codec._plan import RowPlan
 from cdc.codec.avro import Names, null_branch, parameters, program
 from cdc.codec.records import Opened
 from cdc.errors import Halt
+from cdc.names import column as target_column
 
 COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_TRAILER = b"\xff\xff"
@@ -43,7 +44,10 @@ class Field(NamedTuple):
 
 
 class ValuePlan:
-    """How records of one topic are opened and become COPY tuples; `key` holds column indexes in key order."""
+    """How records of one topic are opened and become COPY tuples; `key` holds column indexes in key order.
+
+    `columns` bear the target's names; `renamed` says of those that had to change what the source calls them.
+    """
 
     def __init__(
         self, value_schema: Mapping[str, object], key_schema: Mapping[str, object] | None, *, options: Mapping[str, str] | None = None
@@ -58,6 +62,7 @@ class ValuePlan:
         positions = {field.field: i for i, field in enumerate(self._fields)}
         self.key = tuple(positions[field.field] for field in keys)
         self.columns = tuple(_target(field, i in self.key) for i, field in enumerate(self._fields))
+        self.renamed = {f.name: column.name for f, column in zip(self._fields, self.columns) if f.name != column.name}
         self.copy_plan = _copy_plan(place, self._fields)
         self._key_plan = _copy_plan(place, keys)
         self._envelope = SkipPlan(place, *program(names, value_schema, _marks))
@@ -124,7 +129,7 @@ def _copy_plan(place: str, fields: Sequence[Field]) -> CopyPlan:
 
 def _target(field: Field, key: bool) -> TargetColumn:
     text = field.postgres == "text" or field.postgres.startswith("varchar")
-    return TargetColumn(field.name, field.postgres, "C" if key and text else "", field.null >= 0, key)
+    return TargetColumn(target_column(field.name), field.postgres, "C" if key and text else "", field.null >= 0, key)
 
 
 def _field(name: str, schema: object, names: Names, place: str, options: Mapping[str, str]) -> Field:

@@ -73,14 +73,14 @@ def test_a_table_that_does_not_fit_is_refused_with_what_is_wrong(postgres: Targe
 @pytest.mark.parametrize(
     ("plan", "code"),
     [
-        (HandPlan("t" * 64, ONLY_KEY.columns), "name_too_long"),
-        (HandPlan("ä" * 32, ONLY_KEY.columns), "name_too_long"),
-        (HandPlan("t", ONLY_KEY.columns, db="d" * 64), "name_too_long"),
+        (HandPlan("t", ONLY_KEY.columns, db="cdc"), "schema_reserved"),
+        (HandPlan("t", ONLY_KEY.columns, db="pg_app"), "schema_reserved"),
+        (HandPlan("t", (*ONLY_KEY.columns, *ONLY_KEY.columns)), "same_column"),
         (HandPlan("t", (Column("c" * 64, "bigint", True),)), "name_too_long"),
         (HandPlan("t", (*ONLY_KEY.columns, *(Column(f"c{n}", "text") for n in range(1600)))), "too_many_columns"),
         (HandPlan("t", (*ONLY_KEY.columns, Column("_at", "text"))), "loaded_at"),
     ],
-    ids=["table", "bytes", "schema", "column", "columns", "loaded_at"],
+    ids=["state", "system", "twice", "column", "columns", "loaded_at"],
 )
 def test_what_postgresql_cannot_hold_is_refused_before_anything_is_made(
     postgres: TargetDatabase, opened: Opened, plan: HandPlan, code: str
