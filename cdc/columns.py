@@ -29,6 +29,8 @@ SELECT TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, COLUMN_NAME
 FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = %s AND NON_UNIQUE = 0 ORDER BY TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX"""
 
 _LABEL = re.compile(r"'((?:[^']|'')*)'")
+_PLAIN = {"''": "'", "\\\\": "\\", "\\n": "\n", "\\r": "\r", "\\0": "\0"}
+_ESCAPED = re.compile(r"''|\\[\\nr0]")
 
 Row = Sequence[Any]
 
@@ -60,8 +62,8 @@ def canonical_charset(name: str) -> str:
 
 
 def labels_of(column_type: str) -> tuple[str, ...]:
-    """The members of "enum('a','it''s')" in order."""
-    return tuple(label.replace("''", "'") for label in _LABEL.findall(column_type))
+    """The members of "enum('a','it''s')" in order; the server doubles quotes and escapes these four, whatever its sql_mode."""
+    return tuple(_ESCAPED.sub(lambda found: _PLAIN[found[0]], label) for label in _LABEL.findall(column_type))
 
 
 def tables_of(columns: Iterable[Row], keys: Iterable[Row], wanted: frozenset[tuple[str, str]]) -> list[Table]:
