@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from cdc import config, doctor, envelope, names
-from cdc.columns import Selection
+from cdc.columns import Selection, labels_of
 from cdc.direct import DirectLog
 from cdc.model import Column, Table
 from tests.documents import faults
@@ -204,3 +204,11 @@ def test_odd_names_go_over_a_broker_too(mariadb: SourceDatabase, postgres: Targe
     refused = pipeline(mariadb, postgres, kafka, pipeline={"name": "other"}, transport={"prefix": f"{kafka.prefix}x"}).run("--json", "run")
     assert 2 == refused.returncode
     assert "same_topic" == json.loads(refused.stdout)["error"]["code"]
+
+
+def test_members_of_an_enum_are_read_as_they_are_whatever_characters_they_hold(source: SourceDatabase) -> None:
+    labels = ("a\\b", "c\nd", "\\n", "it's", "''", "r\r", "%s", "{c}", "\\\\", "\t")
+    listed = ", ".join("'" + one.replace("\\", "\\\\").replace("'", "''") + "'" for one in labels)
+    source.execute(f"CREATE TABLE t (e enum({listed}) CHARACTER SET utf8mb4)")
+    found = source.execute("SELECT COLUMN_TYPE FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE()")
+    assert labels == labels_of(str(found[0][0]))
