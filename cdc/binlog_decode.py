@@ -162,6 +162,8 @@ def _status_size(code: int, status: bytes, at: int) -> int | None:
         return 2 + status[at] + status[at + 1 + status[at]]
     if code == 12:  # names of updated databases
         return _names_size(status, at)
+    if code == 130:  # MariaDB: flags of an ALTER in two phases, and the number of its first one
+        return 1 + (8 if status[at] & 0x0C else 0)
     if code == 131:  # MariaDB: pairs of character set and collation
         return 1 + 4 * status[at]
     return _STATUS_SIZES.get(code)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -74,6 +74,16 @@ class Catalog:
         schemas = sorted({db for db, _ in wanted})
         columns = [row for schema in schemas for row in self._all(COLUMNS_SQL, schema)]
         return tables_of(columns, [row for schema in schemas for row in self._all(KEYS_SQL, schema)], wanted)
+
+    def check_unchanged(self, tables: Iterable[Table]) -> None:
+        """Stops when one of these tables is not any more as it was listed.
+
+        Asked once a copy's position is taken: what changes later is in the log, what changed since the listing is nowhere.
+        """
+        now = {(table.db, table.name): table for table in self.tables(self._source.tables, self._source.exclude)}
+        for table in tables:
+            if now.get((table.db, table.name)) != table:
+                raise Halt("shape_changed", table.qualified, "the table's columns changed while its copy began", "start again")
 
     def engine(self, table: Table) -> str:
         """The storage engine's name as the server writes it ("InnoDB", "MyISAM")."""

@@ -32,6 +32,7 @@ def copy_tables(capture: Capture, source: SourceConfig, catalog: Catalog, reache
     while not all(catalog.visible_position().covers(position) for position in reached):
         breathe()
         time.sleep(_POLL_SECONDS)
+    catalog.check_unchanged(stream.table for stream in capture.streams())
     for stream in capture.streams():
         reader = TableReader(source, catalog, stream.table)
         try:

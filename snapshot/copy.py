@@ -95,6 +95,7 @@ class Copier:
         """Copy every table that is not yet in the target and store the first position, from which the log is to be applied."""
         works = [self._prepare(table, prefix) for table in tables]
         floor, again = self._floor(stored)
+        self._catalog.check_unchanged(tables)
         started_us = time.time_ns() // 1000
         self._run([work for work in works if again or work.state.state in (State.NEW, State.COPYING)], floor, again, parallel)
         ceiling = self._catalog.written_position()

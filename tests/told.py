@@ -145,7 +145,7 @@ def _moment(column: Column, value: str) -> str:
 
 
 def _geometry(column: Column, value: Row) -> str:
-    return ((value["srid"] or 0).to_bytes(4, "little") + value["wkb"]).hex().upper()
+    return struct.pack("<I", value["srid"] or 0).hex().upper() + bytes(value["wkb"]).hex().upper()
 
 
 def _vector(column: Column, value: list[float]) -> str:
