@@ -13,23 +13,19 @@ from dataclasses import replace
 from functools import partial
 
 from cdc import binlog_decode as decode
-from cdc.binlog_events import Begin, Commit, Event, Heartbeat, Kind, Rows, Statement, TableMap
+from cdc import binlog_kinds as kinds
+from cdc import binlog_xa as xa
+from cdc.binlog_events import Begin, Commit, Event, Heartbeat, Kind, Statement
 from cdc.binlog_group import Group
-from cdc.binlog_place import ARTIFICIAL, FORMAT, HEARTBEAT, HEARTBEAT_V2, ROTATE, UNPLACED, Place
-from cdc.binlog_tables import column_count, names_of, table_of, text_of
+from cdc.binlog_place import ARTIFICIAL, UNPLACED, Place
+from cdc.binlog_rows import TableMaps
+from cdc.binlog_tables import text_of
 from cdc.binlog_wire import dump, event_of, prepare
 from cdc.catalog import Catalog
 from cdc.config import SourceConfig
 from cdc.errors import Halt, Malformed
 from cdc.mysql import clock_offset_us, connect, deciding
 from cdc.position import Position, Tracker, file_transaction, log_number
-
-_STATEMENT_END = 0x01
-_DUMMY_TABLE = 0xFFFFFF
-_SHAPES_KEPT = 10_000
-
-Wanted = tuple[TableMap, tuple[bytes, ...], tuple[bytes, ...]]
-"""A followed table, and how the part of a rows event before the first image begins: for one image, and for two."""
 
 
 class BinlogReader:
@@ -45,26 +41,27 @@ class BinlogReader:
         wants: Callable[[str, str], bool],
     ) -> None:
         self.place = f"{source.url.host}:{source.url.port}"
-        self._wants = wants
         with Catalog(source) as catalog:
             catalog.check(start)
-            self._collations, self._disguised = catalog.collations(), catalog.disguised()
+            self._collations = catalog.collations()
+            self._maps = TableMaps(wants, start.flavour, self._collations, catalog.disguised())
             written = catalog.written_position()
             self._horizon = (log_number(written.file), written.offset) if written.file else (("", 0), 0)
             if start.server != catalog.server:  # another server of the same history: its files are its own
-                start = replace(start, server=catalog.server, file="", offset=0, file_created=0)
+                start = _moved(start, catalog.server)
+        self._again = None if start.floor is None else xa.Again(start, start.floor)
         self._start, self._tracker, self._mariadb = start, Tracker(start), start.flavour == "mariadb"
         timeout = max(5.0, 3 * heartbeat_seconds)
         self._connection = connect(source, read_timeout=timeout)
         self._check_server(start)
         self.clock_offset_us = clock_offset_us(self._connection, self.place)
-        prepare(self._connection, start, server_id, heartbeat_seconds, self.place)
-        self._packets = dump(self._connection, start, server_id, self.place, timeout)
+        prepare(self._connection, start.begin, server_id, heartbeat_seconds, self.place)
+        self._packets = dump(self._connection, start.begin, server_id, self.place, timeout)
         self._at, self._placed = Place(), bool(start.file)
-        self._shapes: dict[bytes, Wanted | None] = {}
-        self._maps: dict[int, Wanted | None] = {}
-        self._group = Group()
+        self._group, self._prepared = Group(), xa.Prepared()
         self._open: str | None = None
+        self._known = False
+        """The transaction that is open was said before: it lies between the floor and the position."""
         self._gtid, self._ts_us, self._single, self._in_payload = "", 0, False, False
 
     @property
@@ -80,6 +77,7 @@ class BinlogReader:
         """Break the connection off; a second time does nothing."""
         self._connection._force_close()  # type: ignore[attr-defined]  # a goodbye is no command while the log is sent
         self._group.clear()
+        self._prepared.clear()
 
     def __iter__(self) -> Iterator[Event]:
         """Events for as long as the connection holds; it ends by an error only."""
@@ -89,14 +87,8 @@ class BinlogReader:
             end = checked(event)
             handler = HANDLERS.get(event[4])
             if handler is None:
-                raise self._unknown(event[4])
+                raise kinds.fatal(event[4], str(self._at))
             yield from handler(self, event, end)
-
-    def _unknown(self, kind: int) -> Halt:
-        if kind in _REASONS:
-            code, rule, hint = _REASONS[kind]
-            return Halt(code, str(self._at), rule, hint)
-        return Halt("unknown_event", str(self._at), f"event type {kind} is not known", "upgrade cdc, or report the server's version")
 
     def clock_us(self) -> int:
         """The source's clock now, microseconds since the epoch: this machine's plus the offset measured at the connection."""
@@ -171,7 +163,7 @@ class BinlogReader:
     # Transactions
 
     def _on_gtid(self, event: bytes, end: int) -> Iterable[Event]:
-        head = (decode.tagged_gtid_event if event[4] == _TAGGED else decode.mysql_gtid_event)(event, end)
+        head = (decode.tagged_gtid_event if event[4] == kinds.TAGGED_GTID else decode.mysql_gtid_event)(event, end)
         by_file = self._start.by_file
         if not head.gtid and not by_file:
             raise Halt("gtid_off", str(self._at), "a transaction has no GTID, the position goes by them", "SET GLOBAL gtid_mode = ON")
@@ -181,8 +173,6 @@ class BinlogReader:
 
     def _on_mariadb_gtid(self, event: bytes, end: int) -> Iterable[Event]:
         head = decode.mariadb_gtid_event(event)
-        if head.xa:
-            raise self._unknown(_XA_PREPARE)
         self._gtid = head.gtid
         return self._opened(head.gtid, int.from_bytes(event[0:4], "little") * 1_000_000, single=head.standalone)
 
@@ -190,26 +180,37 @@ class BinlogReader:
         if self._open is not None:
             raise Malformed("log_order", str(self._at), "a transaction begins within another one")
         self._open, self._ts_us, self._single = transaction, ts_us, single
-        return (Begin(transaction, ts_us),)
+        self._known = self._again is not None and self._again.holds(transaction)
+        return () if self._known else (Begin(transaction, ts_us),)
 
     def _on_xid(self, event: bytes, end: int) -> Iterable[Event]:
         return self._committed()
 
     def _committed(self) -> Iterator[Event]:
         transaction = self._transaction()
+        if self._known:
+            self._group.clear()
         yield from self._group.drain()
         if self._start.by_file and not self._in_payload and transaction != file_transaction(self._at.file, self._at.offset):
             raise Malformed("log_order", str(self._at), "a transaction does not end where its head says")
         self._open = None
         self._maps.clear()
         if not self._in_payload:
-            yield self._commit(transaction)
+            yield from self._ended(transaction)
 
-    def _commit(self, transaction: str) -> Commit:
-        self._tracker.move(self._at.file, self._at.offset, self._at.created)
-        self._tracker.add(self._gtid, self._at.file, self._at.offset)
+    def _ended(self, transaction: str) -> Iterable[Event]:
+        """Move the position behind a transaction, and say so unless that was said before."""
+        at, known = self._at, self._known
+        if self._again is not None and self._again.add(self._gtid, at.file, at.offset, at.created):
+            self._again = None
+        if known:
+            return ()
+        self._tracker.move(at.file, at.offset, at.created)
+        self._tracker.add(self._gtid, at.file, at.offset)
+        if self._again is None:  # until then the floor of the start holds: not all that is prepared is known again
+            self._tracker.floor = self._prepared.floor()
         self._placed = True
-        return Commit(self._tracker.position(), transaction, self._ts_us)
+        return (Commit(self._tracker.position(), transaction, self._ts_us),)
 
     def _transaction(self) -> str:
         if self._open is None:
@@ -227,12 +228,42 @@ class BinlogReader:
         for inner in decode.payload_events(event, end):
             handler = HANDLERS.get(inner[4]) if inner[4] not in UNPLACED else None
             if handler is None:
-                raise self._unknown(inner[4])
+                raise kinds.fatal(inner[4], str(self._at))
             yield from handler(self, inner, len(inner))
         self._in_payload = False
         if self._open is not None:
             raise Malformed("payload", str(self._at), "a compressed transaction does not end")
-        yield self._commit(transaction)
+        yield from self._ended(transaction)
+
+    # XA
+
+    def _on_xa_prepare(self, event: bytes, end: int) -> Iterable[Event]:
+        """The group ends, and its rows wait for the outcome; unless it was a commit in ONE PHASE."""
+        xid, one_phase = xa.prepare_event(event, end)
+        if not one_phase:
+            self._transaction()
+            before = (self._again.reached if self._again is not None else self._tracker.position)()
+            self._prepared.hold(xid, self._group, before, str(self._at))
+            self._group = Group()
+        return self._committed()
+
+    def _said_xa(self, sql: bytes, transaction: str) -> Iterator[Event]:
+        said = xa.statement(sql, str(self._at))
+        self._single = False
+        if said.verb not in (b"COMMIT", b"ROLLBACK"):
+            return
+        decided = self._prepared.decide(said, transaction, self._ts_us, known=self._known)
+        if decided is None and said.verb == b"COMMIT" and not said.one_phase and not self._known:
+            raise Halt(
+                "xa_unknown",
+                f"{transaction} at {self._at!s}",
+                "an XA transaction is committed whose PREPARE was not read",
+                "it was prepared before the copy began: decide such transactions first (XA RECOVER), then copy the tables again",
+            )
+        if said.verb == b"ROLLBACK":
+            self._group.roll_back()
+        yield from decided or ()
+        yield from self._committed()
 
     # Statements
 
@@ -262,7 +293,7 @@ class BinlogReader:
             self._group.roll_back_to(query.sql[12:].decode("utf-8", "surrogateescape"), str(self._at))
             return ()
         if words.startswith(b"XA "):
-            raise self._unknown(_XA_PREPARE)
+            return self._said_xa(query.sql, transaction)
         self._group.add(Statement(self._text(query), query.db, transaction, self._ts_us, query.sql_mode))
         return self._committed() if self._single else ()
 
@@ -274,54 +305,14 @@ class BinlogReader:
     # Rows
 
     def _on_table_map(self, event: bytes, end: int) -> Iterable[Event]:
-        shape = event[25:end]
-        known = self._shapes.get(shape, ...)
-        if known is ...:
-            if len(self._shapes) >= _SHAPES_KEPT:
-                self._shapes.clear()
-            known = self._shapes[shape] = self._followed(shape, int.from_bytes(event[19:25], "little"))
-        self._maps[int.from_bytes(event[19:25], "little")] = known
+        self._maps.learn(event, end)
         return ()
 
-    def _followed(self, shape: bytes, table_id: int) -> Wanted | None:
-        db, name = names_of(shape, 2)
-        if not self._wants(db, name):
-            return None
-        parse = partial(table_of, flavour=self._start.flavour, collations=self._collations, disguised=self._disguised)
-        count = column_count(shape, 2)
-        head, images = _lenenc(count), _full(count)
-        table = TableMap(table_id, db, name, shape, shape[2:], parse)
-        return table, tuple(head + one for one in images), tuple(head + one + two for one in images for two in images)
-
     def _on_rows(self, event: bytes, end: int, kind: Kind, version: int, compressed: bool = False) -> Iterable[Event]:
-        table_id = int.from_bytes(event[19:25], "little")
-        wanted = self._maps.get(table_id, ...)
-        if event[25] & _STATEMENT_END:
-            self._maps.clear()
-        if wanted is None:
-            return ()
-        if wanted is ...:
-            if table_id == _DUMMY_TABLE:
-                return ()
-            raise Halt(
-                "table_map_missing", str(self._at), "rows without a table map of their statement", "report this: the log is not understood"
-            )
-        at = 27 if version == 1 else 27 + int.from_bytes(event[27:29], "little")
-        heads = wanted[2] if kind == "u" else wanted[1]
-        if not event.startswith(heads, at):
-            raise Halt(
-                "row_image",
-                f"{wanted[0].db}.{wanted[0].name} at {self._at!s}",
-                "a row image lacks columns",
-                "SET GLOBAL binlog_row_image = FULL, reconnect the writers, and copy the table again",
-            )
-        at += len(heads[0])
-        if compressed:
-            event, at = decode.inflated(event[:end], at), 0
-            end = len(event)
-        self._transaction()
-        server_id = int.from_bytes(event[5:9], "little")
-        self._group.add(Rows(wanted[0], kind, event, at, end, server_id, self._at.file, self._at.start, self._ts_us))
+        rows = self._maps.rows(event, end, self._at, self._ts_us, kind, version, compressed)
+        if rows is not None:
+            self._transaction()
+            self._group.add(rows)
         return ()
 
     # The connection
@@ -336,65 +327,40 @@ class BinlogReader:
             raise Halt("other_server", self.place, "two connections reached two servers", "give source.url the address of one server")
 
 
-def _lenenc(count: int) -> bytes:
-    return bytes([count]) if count < 251 else b"\xfc" + count.to_bytes(2, "little")
-
-
-def _full(count: int) -> tuple[bytes, ...]:
-    """Bitmaps of `count` set bits: servers fill the rest of the last byte with ones or with zeros."""
-    size, rest = (count + 7) // 8, count % 8
-    ones = b"\xff" * size
-    return (ones, ones[:-1] + bytes([(1 << rest) - 1])) if rest else (ones,)
+def _moved(start: Position, server: str) -> Position:
+    """A position on another server of the same history: the places in files were the old one's."""
+    elsewhere = replace(start, server=server, file="", offset=0, file_created=0)
+    return elsewhere if start.floor is None else replace(elsewhere, floor=_moved(start.floor, server))
 
 
 Handler = Callable[[BinlogReader, bytes, int], Iterable[Event]]
-_XA_PREPARE, _TAGGED = 38, 42
-_quiet, _rows = BinlogReader._on_quiet, BinlogReader._on_rows
+_quiet, _rows, _gtid = BinlogReader._on_quiet, BinlogReader._on_rows, BinlogReader._on_gtid
 
 HANDLERS: Mapping[int, Handler] = {
-    2: BinlogReader._on_query,
-    3: _quiet,  # STOP: the server shut down in order
-    ROTATE: BinlogReader._on_rotate,
-    5: _quiet,  # INTVAR, RAND (13), USER_VAR (14): values for the statement that follows, which is handed over
-    9: _quiet,  # APPEND_BLOCK, DELETE_FILE (11), BEGIN_LOAD_QUERY (17): data of the LOAD statement that follows, which is handed over
-    **dict.fromkeys((11, 13, 14), _quiet),
-    FORMAT: BinlogReader._on_format,
-    16: BinlogReader._on_xid,
-    17: _quiet,
-    18: BinlogReader._on_load_query,
-    19: BinlogReader._on_table_map,
-    23: partial(_rows, kind="c", version=1),
-    24: partial(_rows, kind="u", version=1),
-    25: partial(_rows, kind="d", version=1),
-    HEARTBEAT: BinlogReader._on_heartbeat,
-    28: _quiet,  # IGNORABLE: a newer server's comment
-    29: _quiet,  # ROWS_QUERY: the statement's text
-    30: partial(_rows, kind="c", version=2),
-    31: partial(_rows, kind="u", version=2),
-    32: partial(_rows, kind="d", version=2),
-    33: BinlogReader._on_gtid,
-    34: BinlogReader._on_gtid,
-    35: _quiet,  # PREVIOUS_GTIDS: the catalog was asked for these
-    **dict.fromkeys((36, 37), _quiet),  # TRANSACTION_CONTEXT, VIEW_CHANGE: group replication's own
-    40: BinlogReader._on_payload,
-    HEARTBEAT_V2: BinlogReader._on_heartbeat_v2,
-    _TAGGED: BinlogReader._on_gtid,
-    160: _quiet,  # ANNOTATE_ROWS: the statement's text, for people
-    161: _quiet,  # BINLOG_CHECKPOINT: which files a crash recovery needs
-    162: BinlogReader._on_mariadb_gtid,
-    163: _quiet,  # GTID_LIST: the catalog was asked for these
-    165: BinlogReader._on_query_compressed,
-    166: partial(_rows, kind="c", version=1, compressed=True),
-    167: partial(_rows, kind="u", version=1, compressed=True),
-    168: partial(_rows, kind="d", version=1, compressed=True),
-    169: partial(_rows, kind="c", version=2, compressed=True),
-    170: partial(_rows, kind="u", version=2, compressed=True),
-    171: partial(_rows, kind="d", version=2, compressed=True),
-}
-_REASONS: Mapping[int, tuple[str, str, str]] = {
-    26: ("incident", "the source lost events and says so", "copy the tables again"),
-    _XA_PREPARE: ("xa", "XA transactions are not supported yet", "keep the writers from using XA"),
-    39: ("row_image", "partial JSON updates are not full row images", "SET GLOBAL binlog_row_value_options = '', and copy the table again"),
-    164: ("log_encrypted", "the server sends its log encrypted", "switch encrypt_binlog off"),
-    172: ("unknown_event", "a row event in fragments is not supported", "raise binlog_row_event_fragment_threshold"),
+    **dict.fromkeys(kinds.HARMLESS, _quiet),
+    kinds.QUERY: BinlogReader._on_query,
+    kinds.QUERY_COMPRESSED: BinlogReader._on_query_compressed,
+    kinds.EXECUTE_LOAD: BinlogReader._on_load_query,
+    kinds.ROTATE: BinlogReader._on_rotate,
+    kinds.FORMAT: BinlogReader._on_format,
+    kinds.HEARTBEAT: BinlogReader._on_heartbeat,
+    kinds.HEARTBEAT_V2: BinlogReader._on_heartbeat_v2,
+    kinds.XID: BinlogReader._on_xid,
+    kinds.XA_PREPARE: BinlogReader._on_xa_prepare,
+    kinds.PAYLOAD: BinlogReader._on_payload,
+    **dict.fromkeys((kinds.GTID, kinds.ANONYMOUS_GTID, kinds.TAGGED_GTID), _gtid),
+    kinds.MARIADB_GTID: BinlogReader._on_mariadb_gtid,
+    kinds.TABLE_MAP: BinlogReader._on_table_map,
+    kinds.WRITE_V1: partial(_rows, kind="c", version=1),
+    kinds.UPDATE_V1: partial(_rows, kind="u", version=1),
+    kinds.DELETE_V1: partial(_rows, kind="d", version=1),
+    kinds.WRITE: partial(_rows, kind="c", version=2),
+    kinds.UPDATE: partial(_rows, kind="u", version=2),
+    kinds.DELETE: partial(_rows, kind="d", version=2),
+    kinds.WRITE_COMPRESSED_V1: partial(_rows, kind="c", version=1, compressed=True),
+    kinds.UPDATE_COMPRESSED_V1: partial(_rows, kind="u", version=1, compressed=True),
+    kinds.DELETE_COMPRESSED_V1: partial(_rows, kind="d", version=1, compressed=True),
+    kinds.WRITE_COMPRESSED: partial(_rows, kind="c", version=2, compressed=True),
+    kinds.UPDATE_COMPRESSED: partial(_rows, kind="u", version=2, compressed=True),
+    kinds.DELETE_COMPRESSED: partial(_rows, kind="d", version=2, compressed=True),
 }

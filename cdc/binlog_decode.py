@@ -101,14 +101,14 @@ class MariadbGtid(NamedTuple):
 
     gtid: str
     standalone: bool
-    xa: bool
+    """A single statement without a commit of its own follows."""
 
 
 def mariadb_gtid_event(event: bytes) -> MariadbGtid:
     """MARIADB_GTID_EVENT; the server id stands in the common header."""
     number, domain, flags = struct.unpack_from("<QIB", event, HEADER)
     server = int.from_bytes(event[5:9], "little")
-    return MariadbGtid(f"{domain}-{server}-{number}", bool(flags & 1), bool(flags & 0xC0))
+    return MariadbGtid(f"{domain}-{server}-{number}", bool(flags & 1))
 
 
 class Query(NamedTuple):

@@ -38,7 +38,7 @@ class Group:
         if isinstance(item, Rows):
             self._size += len(item.body)
             if self._size > self._limit:
-                self._spill()
+                self.spill()
 
     def mark(self, savepoint: str) -> None:
         """A savepoint stands here; an earlier one of the same name is gone."""
@@ -86,7 +86,12 @@ class Group:
         yield from self._items
         self.clear()
 
-    def _spill(self) -> None:
+    @property
+    def size(self) -> int:
+        """Bytes of rows in memory."""
+        return self._size
+
+    def spill(self) -> None:
         """Move what is held to the file, and the savepoints with it."""
         if self._file is None:
             self._file = tempfile.TemporaryFile(prefix="cdc-")  # noqa: SIM115 - closed by clear

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -29,6 +30,7 @@ SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, LOWER(DATA_TYPE) FROM information_
 WHERE DATA_TYPE IN ('uuid', 'inet4', 'inet6') AND TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')"""
 _SNAPSHOT_TRIES = 10_000
 """One try takes half a millisecond; a transaction is invisible for a few milliseconds after it is in the log."""
+_DECISION_SECONDS, _DECISION_POLL_SECONDS = 5.0, 0.02
 _ANOTHER_SOURCE = "the source was restored, reset or replaced: copy the tables again"
 
 
@@ -130,9 +132,16 @@ class Catalog:
     def visible_position(self) -> Position:
         """A position whose every transaction a SELECT that starts now sees.
 
-        The log holds a transaction before the engine shows it, so the status of the log would promise too much.
+        The log holds a transaction before the engine shows it, so the status of the log would promise too much. An XA transaction
+        may be logged below it and committed above: whatever is prepared now must be decided first, and what was prepared meanwhile
+        lies above the position's floor.
         """
-        self._no_prepared_xa()
+        before = self._visible()
+        self._await_decisions()
+        at = self._visible()
+        return at if at == before else replace(at, floor=before)
+
+    def _visible(self) -> Position:
         if self.flavour == "mariadb":
             return self._snapshot_position()
         if self.gtid_mode:
@@ -196,18 +205,23 @@ class Catalog:
             finally:
                 self._execute("UNLOCK TABLES")
 
-    def _no_prepared_xa(self) -> None:
+    def _await_decisions(self) -> None:
+        """Wait until none of the XA transactions that are prepared now is left; Retry when that takes long."""
+        waiting = self.prepared() | self.prepared()  # twice: it is in the log a moment before it shows here
+        until = time.monotonic() + _DECISION_SECONDS
+        while waiting:
+            if time.monotonic() > until:
+                rule = f"{len(waiting)} XA transactions are prepared and not decided"
+                raise Retry("xa_prepared", self.place, rule, "XA COMMIT or XA ROLLBACK each: XA RECOVER lists them")
+            time.sleep(_DECISION_POLL_SECONDS)
+            waiting &= self.prepared()
+
+    def prepared(self) -> frozenset[tuple[Any, ...]]:
+        """The XA transactions that are prepared and not decided, as the server spells them; none where the account may not see them."""
         try:
-            prepared = self._all("XA RECOVER")
+            return frozenset(self._all("XA RECOVER CONVERT XID" if self.flavour == "mysql" else "XA RECOVER FORMAT = 'SQL'"))
         except Refused:
-            return  # without the privilege to see them, the XA COMMIT in the log stops capture
-        if prepared:
-            raise Retry(
-                "xa_prepared",
-                self.place,
-                f"{len(prepared)} XA transactions are prepared and not decided",
-                "commit or roll them back: XA RECOVER lists them",
-            )
+            return frozenset()  # an XA COMMIT in the log whose PREPARE was not read stops capture
 
     def _log_end(self) -> tuple[str, int]:
         rows = self._log_status()
@@ -245,6 +259,19 @@ class Catalog:
             self._check_executed(position)
         elif position.server != self.server or not position.file:
             self._check_domains(position)
+        if position.floor is not None:
+            self._check_floor(position.floor)
+
+    def _check_floor(self, floor: Position) -> None:
+        if self.purged(floor):
+            raise Halt(
+                "log_purged",
+                self.place,
+                "the server deleted log files that hold changes of an XA transaction which was prepared and not decided",
+                "copy the tables again, and decide XA transactions while the server keeps its log (binlog_expire_logs_seconds)",
+            )
+        if floor.server == self.server and floor.file:
+            self._check_file(floor)
 
     def purged(self, position: Position) -> bool:
         """Whether the server no longer has everything after the position."""
@@ -307,6 +334,7 @@ class Catalog:
         grants = preflight.Grants(self._grants())
         to_lock = [table for table in tables if not table.key and not self.has_snapshots(table)]
         findings += preflight.privileges(self.flavour, grants, tables, gtids=self.gtid_mode, to_lock=to_lock)
+        findings += preflight.prepared(len(self.prepared()), self.place)
         findings += [preflight.system_versioned(name) for name in sorted(selected) if self._found[name][2] == "SYSTEM VERSIONED"]
         if self.flavour == "mysql" and preflight.version_of(self.version) >= (9, 6, 0):
             return findings  # cascades are logged

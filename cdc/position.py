@@ -10,12 +10,15 @@
 
 A position of MySQL without GTIDs but with a file is followed by file and offset, on its own server only; one with neither is
 the beginning of a log that holds GTIDs. (On MariaDB every transaction has a GTID: none is the beginning.)
+
+A position may stand behind changes that are not decided yet (XA transactions that are prepared). Then it carries its *floor*: an
+earlier position, from which a reader has to begin to know them. It is no part of what is compared.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
@@ -42,22 +45,34 @@ class Position:
     """Byte offset in `file`, counted in 64 bits (the log's own field wraps at 4 GiB)."""
     file_created: int = 0
     """Time in the header of `file`, seconds since the epoch; 0 when unknown."""
+    floor: Position | None = field(default=None, compare=False)
+    """Where reading has to begin to go on from here; None: here. It has no floor of its own."""
 
     def to_json(self) -> dict[str, object]:
-        """The document that `from_json` turns back into an equal position."""
-        return {name: getattr(self, name) for name in _FIELDS}
+        """The document that `from_json` turns back into an equal position with the same floor."""
+        document: dict[str, object] = {name: getattr(self, name) for name in _FIELDS}
+        return document if self.floor is None else {**document, "floor": self.floor.to_json()}
 
     @classmethod
     def from_json(cls, document: object) -> Position:
         """The position that `to_json` wrote; anything else is malformed."""
-        if not isinstance(document, dict) or set(document) - set(_FIELDS):
+        if not isinstance(document, dict) or set(document) - set(_FIELDS) - {"floor"}:
             raise Malformed("position", "stored position", "is not a position document")
+        fields = {name: value for name, value in document.items() if name != "floor"}
         for name, kind in _FIELDS.items():
             if name in document and type(document[name]) is not kind:
                 raise Malformed("position", f"stored position, {name}", f"is not {kind.__name__}")
         if document.get("flavour") not in ("mysql", "mariadb") or "server" not in document:
             raise Malformed("position", "stored position", "has no flavour or no server")
-        return cls(**document)
+        floor = cls.from_json(document["floor"]) if "floor" in document else None
+        if floor is not None and (floor.floor is not None or floor.flavour != document["flavour"]):
+            raise Malformed("position", "stored position, floor", "is not a floor")
+        return cls(**fields, floor=floor)
+
+    @property
+    def begin(self) -> Position:
+        """Where reading has to begin to go on from here."""
+        return self if self.floor is None else self.floor
 
     @property
     def by_file(self) -> bool:
@@ -238,6 +253,8 @@ class Tracker:
         self._by_file = start.by_file
         self._gtids = start.gtids
         self.file, self.offset, self.file_created = start.file, start.offset, start.file_created
+        self.floor = start.floor
+        """What the next positions carry; whoever reads knows what is not decided."""
         self._sources = dict(mysql_gtids(start.gtids)) if start.flavour == "mysql" else {}
         self._domains = dict(mariadb_gtids(start.gtids)) if start.flavour == "mariadb" else {}
         self._texts = {source: _source_text(source, ranges) for source, ranges in self._sources.items()}
@@ -259,7 +276,8 @@ class Tracker:
         if self._moved:
             self._moved = False
             if self._gtids or self._by_file or self._start.flavour == "mariadb":
-                self._at = Position(self._start.flavour, self._start.server, self._gtids, self.file, self.offset, self.file_created)
+                at = self.file, self.offset, self.file_created, self.floor
+                self._at = Position(self._start.flavour, self._start.server, self._gtids, *at)
         return self._at
 
     def _with_mysql(self, gtid: str) -> str:

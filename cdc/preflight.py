@@ -168,6 +168,14 @@ def filters(do_and_ignore: Iterable[object], place: str) -> list[Finding]:
     ]
 
 
+def prepared(count: int, place: str) -> list[Finding]:
+    """A finding for XA transactions that nobody has decided: a copy cannot begin, and the log behind them is needed."""
+    if not count:
+        return []
+    rule = f"{count} XA transactions are prepared and not decided: a copy waits for them, and the log is needed from there on"
+    return [Finding("warning", "xa_prepared", place, rule, "XA RECOVER; -- then XA COMMIT or XA ROLLBACK each")]
+
+
 def system_versioned(name: tuple[str, str]) -> Finding:
     """The finding for a MariaDB table WITH SYSTEM VERSIONING: its history rows look like further inserts in the log."""
     return Finding(

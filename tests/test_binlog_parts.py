@@ -12,6 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdc import binlog_decode as decode
+from cdc import binlog_kinds as kinds
+from cdc import binlog_xa as xa
+from cdc.binlog import HANDLERS
 from cdc.binlog_events import Rows, Statement, TableMap
 from cdc.binlog_group import Group
 from cdc.binlog_place import HEADER, Place
@@ -96,6 +99,46 @@ def test_a_drained_group_is_empty() -> None:
         group.add(rows(number))
     assert 10 == len(list(group.drain()))
     assert [] == list(group.drain())
+
+
+# Kinds of events
+
+
+@pytest.mark.parametrize("kind", [*range(43), *range(160, 173)])
+def test_every_kind_of_event_is_handled_or_known_harmless_or_fatal_with_a_reason(kind: int) -> None:
+    said = kinds.fatal(kind, "here")
+    fatal = kind not in HANDLERS
+    assert fatal == (kind in kinds.FATAL)
+    assert not (fatal and kind in kinds.HARMLESS)
+    assert kind in kinds.NAMES
+    assert not fatal or (said.code in ("unknown_event", "incident", "row_image", "row_fragments") and said.rule and said.hint)
+
+
+@pytest.mark.parametrize("kind", [43, 100, 159, 173, 255])
+def test_a_kind_that_nobody_has_heard_of_stops(kind: int) -> None:
+    assert kind not in HANDLERS
+    assert ("unknown_event", True) == (kinds.fatal(kind, "here").code, str(kind) in kinds.fatal(kind, "here").rule)
+
+
+# XA
+
+
+def test_an_xid_is_the_same_in_both_places_of_the_log() -> None:
+    for number, spelled in ((1, b"1"), (4711, b"4711"), (0xFFFFFFFF, b"-1"), (0xFFFFFFFF, b"18446744073709551615")):
+        body = b"\0" + number.to_bytes(4, "little") + (2).to_bytes(4, "little") + (1).to_bytes(4, "little") + b"\x00'" + b"b"
+        assert (xa.Xid(number, b"\x00'", b"b"), False) == xa.prepare_event(bytes(19) + body, 19 + len(body))
+        assert xa.Xid(number, b"\x00'", b"b") == xa.statement(b"XA COMMIT X'0027',X'62'," + spelled, "here").xid
+    for damaged in (
+        body[:-1],
+        body[:5],
+        body[:5] + (0).to_bytes(4, "little") + body[9:],
+        body[:9] + (99).to_bytes(4, "little") + body[13:],
+    ):
+        with pytest.raises(Malformed):
+            xa.prepare_event(bytes(19) + damaged, 19 + len(damaged))
+    for odd in (b"XA COMMIT 'x'", b"XA COMMIT X'6',X'',1", b"XA RECOVER", b"XA COMMIT X'61',X'',1; DROP"):
+        with pytest.raises(Halt):
+            xa.statement(odd, "here")
 
 
 # Places

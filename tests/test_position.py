@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -177,3 +179,16 @@ def test_a_log_files_number() -> None:
     assert ("a.b", 12) == log_number("a.b.000012")
     with pytest.raises(Malformed):
         log_number("binlog.index")
+
+
+def test_a_floor_travels_in_the_document_and_is_not_compared() -> None:
+    floor = Position("mysql", "s", "00000000-0000-0000-0000-000000000001:1-3", "b.000001", 77, 5)
+    at = Position("mysql", "s", "00000000-0000-0000-0000-000000000001:1-9", "b.000002", 78, 6, floor)
+    found = Position.from_json(json.loads(json.dumps(at.to_json())))
+    assert (at, floor, floor) == (found, found.floor, found.begin)
+    assert "floor" not in floor.to_json()
+    assert floor.begin is floor
+    assert replace(at, floor=None) == at
+    for odd in (None, {}, at.to_json(), {**floor.to_json(), "flavour": "mariadb"}, {**floor.to_json(), "offset": "1"}):
+        with pytest.raises(Malformed):
+            Position.from_json({**at.to_json(), "floor": odd})
