@@ -293,7 +293,8 @@ def listed(value: Value) -> list[Listed]:
     return [entry for entry in LISTED if entry.type == kind_of(value.column) and entry.where(value)]
 
 
-def test_every_disagreement_is_listed(source: SourceDatabase) -> None:
+def test_every_disagreement_is_listed(every_source: SourceDatabase) -> None:
+    source = every_source
     source.execute("FLUSH BINARY LOGS")
     start = written(source)
     tables = store(source)
