@@ -249,11 +249,11 @@ def _capture(config: Config, writer: Writer, parts: Parts, metrics: Metrics, pre
     with Catalog(config.source) as catalog:
         tables = catalog.tables(config.source.tables, config.source.exclude)
         stage = Capture(writer, config.transport.prefix, catalog.flavour, cdc.__version__, tables, config.pipeline.name)
-        restart = stage.start(lambda: _first(config, catalog), previous)
+        selects = catalog.selection(config.source.tables, config.source.exclude)
+        restart = stage.start(lambda: _first(config, catalog), previous, selects)
         metrics.watch_capture(stage.counters)
         catalog.check(restart.position)
         stage.refuse_changed(catalog.written_position())
-        selects = catalog.selection(config.source.tables, config.source.exclude)
         if restart.copying:
             stage.copied_all(initial.copy_tables(stage, config.source, catalog, restart.reached, parts.breathe))
     reader = BinlogReader(

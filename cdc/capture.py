@@ -116,16 +116,22 @@ class Capture:
         self.position: Position | None = None
         self.added: list[Table] = []
         """Selected tables that were never copied: followed they cannot be."""
+        self._gone: frozenset[tuple[str, str]] = frozenset()
+        """Selected tables that were followed and do not exist any more: their rows in the log must not be passed over."""
         self._added_by: Position | None = None
 
     # -- the start of an epoch ---------------------------------------------------------------------------------------
 
-    def start(self, first: Callable[[], Restart], previous: Restart | None = None) -> Restart:
+    def start(
+        self, first: Callable[[], Restart], previous: Restart | None = None, selects: Callable[[str, str], bool] | None = None
+    ) -> Restart:
         """Open an epoch and say where it begins: at `previous`, else at the newest cut that the topics hold, else at `first`."""
         start = Start(uuid.uuid4().hex, int(time.time() * 1000), self._pipeline)
         self._epoch = self._append(start)
         restart = previous or from_history(self.writer, self.prefix, self._epoch)
         if restart is not None and restart.followed is not None:
+            gone = restart.followed.difference((table.db, table.name) for table in self._tables)
+            self._gone = frozenset(name for name in gone if selects is not None and selects(*name))
             self.added = [table for table in self._tables if (table.db, table.name) not in restart.followed]
             self._tables = [table for table in self._tables if (table.db, table.name) in restart.followed]
         ends = self._follow(restart)
@@ -178,8 +184,8 @@ class Capture:
     # -- the log -----------------------------------------------------------------------------------------------------
 
     def wants(self, db: str, table: str) -> bool:
-        """Whether this table is followed."""
-        return (db, table) in self._streams
+        """Whether this table is followed, or was and is still selected."""
+        return (db, table) in self._streams or (db, table) in self._gone
 
     def refuse_changed(self, by: Position) -> None:
         """Stop for a selection that changed at `by`, the end of the log when the tables were listed: DDL in it is told before."""
@@ -212,7 +218,7 @@ class Capture:
                 return
 
     def _rows(self, event: Rows) -> None:
-        stream = self._streams[event.table.db, event.table.name]
+        stream = self._streams.get((event.table.db, event.table.name)) or self._vanished(event)
         stream.check(event.table)
         stamp = self._stamp(stream, event)
         stream.numbers.begin(self._total)
@@ -220,6 +226,17 @@ class Capture:
         self._total = stream.numbers.total
         self.counters.rows += count
         self._rowed(event.end - event.start)
+
+    def _vanished(self, event: Rows) -> Stream:
+        if self.position is not None and not self._total:
+            self._cut_here(self.position, self.counters.source_ts_us)
+            self.writer.flush()
+        raise Halt(
+            "table_gone",
+            f"{event.table.db}.{event.table.name}",
+            "the table was dropped or renamed while nobody read the log, and rows of it from before are still to be read",
+            "everything before them is published; exclude the table, or copy all into a fresh pipeline",
+        )
 
     def _rowed(self, size: int) -> None:
         self.counters.bytes += size
@@ -336,7 +353,7 @@ class Capture:
         full = not partial and (self._last_full == 0 or now - self._last_full > FULL_CUT_SECONDS)
         self._cut_no += 1
         named = dict(self._all if full else self._changed)
-        followed = tuple(self._streams) if full else ()
+        followed = (*self._streams, *sorted(self._gone)) if full else ()
         entry = Cut(self._epoch, self._cut_no, position, ts_us, full, partial, named, tuple(self._anomalies()), followed)
         self._append(entry, wait=False)
         if full:

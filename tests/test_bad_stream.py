@@ -73,6 +73,25 @@ def test_a_table_that_the_selection_gained_stops_a_running_pipeline_at_its_resta
     assert ("table_added", f"{mariadb.name}.u") == (said["code"], said["place"])
 
 
+@pytest.mark.parametrize("transport", ["direct", "kafka"])
+def test_rows_of_a_table_that_was_dropped_while_nobody_read_are_not_passed_over(transport, request, mariadb, postgres, pipeline):
+    """Its shape is nowhere any more, its rows are in the log: a position behind them would say that they are in the target."""
+    mariadb.execute("CREATE TABLE t (id int PRIMARY KEY)", "CREATE TABLE other (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    places = (mariadb, postgres) if transport == "direct" else (mariadb, postgres, request.getfixturevalue("kafka"))
+    made = pipeline(*places, source={"server_id": 77_002})
+    (running,) = streaming(made)
+    assert 0 == running.stop()
+    mariadb.execute("INSERT INTO other VALUES (1)", "INSERT INTO t VALUES (2)", "INSERT INTO other VALUES (2)", "DROP TABLE t")
+    for _ in range(2):  # a restart stops there again
+        said = error(made, "run", exit_code=1)
+        assert ("table_gone", f"{mariadb.name}.t") == (said["code"], said["place"])
+        assert ([(1,)], [(1,)]) == (rows(postgres, mariadb.name), rows(postgres, mariadb.name, "other"))
+    without = pipeline(*places, source={"server_id": 77_002, "exclude": [f"{mariadb.name}.t"]})
+    (running,) = streaming(without)
+    until(lambda: rows(postgres, mariadb.name, "other") == [(1,), (2,)], "what came after")
+    assert 0 == running.stop()
+
+
 # -- the log's settings
 
 
