@@ -124,6 +124,7 @@ def test_a_kind_that_nobody_has_heard_of_stops(kind: int) -> None:
 
 
 def test_an_xid_is_the_same_in_both_places_of_the_log() -> None:
+    body = b""
     for number, spelled in ((1, b"1"), (4711, b"4711"), (0xFFFFFFFF, b"-1"), (0xFFFFFFFF, b"18446744073709551615")):
         body = b"\0" + number.to_bytes(4, "little") + (2).to_bytes(4, "little") + (1).to_bytes(4, "little") + b"\x00'" + b"b"
         assert (xa.Xid(number, b"\x00'", b"b"), False) == xa.prepare_event(bytes(19) + body, 19 + len(body))
