@@ -9,3 +9,5 @@ cdef class CopyPlan:
     cdef readonly list names
     cdef int[::1] op, a, null
     cdef Buffer spare
+
+cdef int copy_row(CopyPlan plan, Buffer b, Reader r) except? -1

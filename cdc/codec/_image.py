@@ -85,8 +85,8 @@ def log_datetime(
     hour: cython.longlong = (packed >> 12) & 31
     minute: cython.longlong = (packed >> 6) & 63
     second: cython.longlong = packed & 63
-    if packed < 0 or hour > 23 or minute > 59 or second > 59:
-        raise broken(plan, i, at, "a time of day that is none")
+    if packed < 0 or months > 129999 or hour > 23 or minute > 59 or second > 59:
+        raise broken(plan, i, at, "a moment that is none")
     micros: cython.longlong = fraction(plan, i, p, at + 5, (plan.a[i] + 1) // 2)
     micros += (hour * 3600 + minute * 60 + second) * 1000000
     return put_datetime(plan, i, b, months // 13, months % 13, (packed >> 17) & 31, micros, counting)
@@ -236,6 +236,8 @@ def value(
         put_text(plan, i, b, p, at, n)
     elif op == DATE:
         u = le(p, at, 3)
+        if (u >> 9) > 9999:
+            raise broken(plan, i, at, "a date that is none")
         put_date(plan, i, b, u >> 9, (u >> 5) & 15, u & 31, counting)
     elif op == DATETIME:
         log_datetime(plan, i, b, p, at, counting)

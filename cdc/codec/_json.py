@@ -11,9 +11,8 @@ from cdc.codec.jsontext import double_text, opaque_text
 
 if not cython.compiled:
     from cdc.codec._buffer import Buffer, le, put_buffer, put_byte, put_long, put_object, put_raw
-    from cdc.codec._plan import RowPlan, broken
+    from cdc.codec._plan import RowPlan, broken, valid_utf8
 
-LONGEST = 1 << 30  # max_allowed_packet goes no higher
 DEPTH = 110  # MySQL refuses documents deeper than 100
 HEX = b"0123456789abcdef"
 LITERALS = (b"null", b"true", b"false")
@@ -89,7 +88,10 @@ def scalar(
     if kind == 9:
         return put_object(b, b"%d" % struct.unpack("<q", piece(p, at, 8)))
     if kind == 11:
-        return put_object(b, double_text(struct.unpack("<d", piece(p, at, 8))[0]))
+        (double,) = struct.unpack("<d", piece(p, at, 8))
+        if double - double != 0:
+            raise broken(plan, i, at, "a JSON number that is none")
+        return put_object(b, double_text(double))
     opaque: cython.int = -1
     if kind == 15:
         opaque = p[at]
@@ -112,7 +114,7 @@ def scalar(
         return put_quoted(b, p, at, size)
     text = opaque_text(opaque, piece(p, at, size))
     if text is None:
-        raise broken(plan, i, at, "an opaque JSON value of wrong size")
+        raise broken(plan, i, at, "an opaque JSON value that its kind does not have")
     return put_object(b, text)
 
 
@@ -134,6 +136,7 @@ def container(
     at: cython.Py_ssize_t,
     end: cython.Py_ssize_t,
     depth: cython.int,
+    limit: cython.Py_ssize_t,
 ) -> cython.int:
     """An object or an array: counts, key entries, value entries, then keys and values at offsets from its own start."""
     wide: cython.int = 4 if (kind & 1) else 2
@@ -156,6 +159,9 @@ def container(
     inner: cython.int
     put_byte(b, 123 if is_object else 91)
     for k in range(count):
+        # Values may lie at one place, and a crafted document nests that: it ends at the length that no real one passes.
+        if b.n > limit:
+            raise broken(plan, i, at, "a JSON document whose values lie over one another")
         if k > 0:
             put_byte(b, 44)
             put_byte(b, 32)
@@ -173,11 +179,10 @@ def container(
             scalar(plan, i, b, inner, p, at + 1, at + 1 + wide)
             continue
         where = le(p, at + 1, wide)
-        # Nothing points back, and no text outgrows a packet: crafted sharing cannot run on for ever.
-        if where < head or where > size or b.n > LONGEST:
+        if where < head or where > size:
             raise broken(plan, i, at, "a JSON value outside its document")
         if inner < 4:
-            container(plan, i, b, inner, p, base + where, end, depth + 1)
+            container(plan, i, b, inner, p, base + where, end, depth + 1, limit)
         else:
             scalar(plan, i, b, inner, p, base + where, end)
     return put_byte(b, 125 if is_object else 93)
@@ -193,8 +198,11 @@ def put_json(
     if n == 0:
         put_object(text, b"null")
     elif p[at] < 4:
-        container(plan, i, text, p[at], p, at + 1, at + n, 1)
+        # The most that text grows is a control character in a string: six bytes for one.
+        container(plan, i, text, p[at], p, at + 1, at + n, 1, 8 * n + 64)
     else:
         scalar(plan, i, text, p[at], p, at + 1, at + n)
+    if not valid_utf8(text.data, 0, text.n):
+        raise broken(plan, i, at, "a JSON document that is not UTF-8")
     put_long(b, text.n)
     return put_buffer(b, text, 0, text.n)

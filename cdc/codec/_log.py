@@ -125,6 +125,29 @@ def emit_update(plan: RowPlan, f: Frame, w: Work, middle: cython.Py_ssize_t, row
     return emit(plan, f, w, 99, 0, -1, middle, w.rows.n, new, row, [("__debezium.oldkey", old)])
 
 
+@cython.cfunc
+@cython.exceptval(-1)
+def rows_between(
+    plan: RowPlan, p: cython.p_const_uchar, at: cython.Py_ssize_t, last: cython.Py_ssize_t, op: cython.int, f: Frame, w: Work
+) -> cython.longlong:
+    """Emit the rows that lie in `p[at:last]`, for an update pairs of them; how many there were."""
+    rows: cython.longlong = 0
+    middle: cython.Py_ssize_t
+    while at < last:
+        w.rows.n = 0
+        at = image(plan, p, at, last, w, 0, op == 99)
+        if op == 117:
+            middle = w.rows.n
+            at = image(plan, p, at, last, w, 1, True)
+            emit_update(plan, f, w, middle, rows)
+        elif op == 100:
+            emit(plan, f, w, 100, 0, w.rows.n, 0, -1, None if plan.keys == 0 else key_of(plan, f, w, 0), rows, None)
+        else:
+            emit(plan, f, w, 99, 0, -1, 0, w.rows.n, None if plan.keys == 0 else key_of(plan, f, w, 0), rows, None)
+        rows += 1
+    return rows
+
+
 def encode_rows(plan: RowPlan, body: bytes, start: int, end: int, kind: str, stamp: Stamp, numbers: Numbers, out: list) -> int:
     """Append the records of one rows event to `out`; how many rows it held. Nothing is appended for a malformed event.
 
@@ -133,29 +156,12 @@ def encode_rows(plan: RowPlan, body: bytes, start: int, end: int, kind: str, sta
     if not 0 <= start <= end <= len(body):
         raise Halt("rows_event", plan.table.qualified, "the rows lie outside the event")
     p: cython.p_const_uchar = body
-    at: cython.Py_ssize_t = start
-    last: cython.Py_ssize_t = end
     made: list = []
     used: list = list(numbers.seq)
     f: Frame = Frame(stamp, numbers, made)
     f.seq = used
     w: Work = plan.work()
-    rows: cython.longlong = 0
-    middle: cython.Py_ssize_t
-    update: cython.bint = kind == "u"
-    delete: cython.bint = kind == "d"
-    while at < last:
-        w.rows.n = 0
-        at = image(plan, p, at, last, w, 0, not update and not delete)
-        if update:
-            middle = w.rows.n
-            at = image(plan, p, at, last, w, 1, True)
-            emit_update(plan, f, w, middle, rows)
-        elif delete:
-            emit(plan, f, w, 100, 0, w.rows.n, 0, -1, None if plan.keys == 0 else key_of(plan, f, w, 0), rows, None)
-        else:
-            emit(plan, f, w, 99, 0, -1, 0, w.rows.n, None if plan.keys == 0 else key_of(plan, f, w, 0), rows, None)
-        rows += 1
+    rows: cython.longlong = rows_between(plan, p, start, end, 117 if kind == "u" else 100 if kind == "d" else 99, f, w)
     plan.keep(w)
     numbers.seq[:] = used
     f.close()

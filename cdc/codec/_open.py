@@ -11,10 +11,11 @@ from cdc.codec.records import Opened
 from cdc.errors import Malformed
 
 if not cython.compiled:
-    from cdc.codec._pgfield import Reader, length, slice_of
+    from cdc.codec._pgfield import Reader, block_of, length, slice_of
     from cdc.codec.ops import *
 
 make = tuple.__new__
+LATEST_MILLIS = cython.declare(cython.longlong, 9000000000000000)
 
 
 @cython.final
@@ -33,14 +34,9 @@ def skip_array(r: Reader, width: cython.int) -> cython.int:
     """Pass over an array of values of fixed width."""
     count: cython.longlong
     while True:
-        count = r.number()
+        count = block_of(r, width)
         if count == 0:
             return 0
-        if count < 0:
-            r.number()
-            count = -count
-        if count < 0 or count > (r.end - r.at) // width:
-            raise ValueError("an array that does not end")
         r.at += count * width
 
 
@@ -103,39 +99,60 @@ def sequence_at(r: Reader, at: cython.longlong) -> tuple:
     return (-1, -1)
 
 
+@cython.cfunc
+@cython.exceptval(-1)
+def time_at(r: Reader, marks: cython.longlong[::1]) -> cython.longlong:
+    """The commit time in microseconds, of a record that has only milliseconds too."""
+    if marks[6] >= 0:
+        return long_at(r, marks[6])
+    millis: cython.longlong = long_at(r, marks[5])
+    if millis > LATEST_MILLIS or millis < -LATEST_MILLIS:
+        raise ValueError("a time beyond its range")
+    return millis * 1000
+
+
+@cython.cfunc
+def open_value(plan: SkipPlan, r: Reader, marks: cython.longlong[::1]) -> object:
+    """What stands in the record that lies in `r.p[:r.end]`."""
+    k: cython.Py_ssize_t
+    n: cython.Py_ssize_t
+    for k in range(16):
+        marks[k] = -1
+    r.at = 5
+    try:
+        if r.end < 5 or r.p[0] != 0:
+            r.at = 0
+            raise ValueError("no Confluent framing")
+        walk(plan, r, marks)
+        if r.at != r.end:
+            raise ValueError("bytes after the end")
+        epoch, seq = sequence_at(r, marks[4])
+        micros: cython.longlong = time_at(r, marks)
+        transaction = (0, 0)
+        if marks[7] >= 0:
+            r.at = marks[7]
+            n = length(r)
+            transaction = (r.at, r.at + n)
+        if marks[8] < 0:
+            raise ValueError("no operation")
+        r.at = marks[8]
+        n = length(r)
+        op = slice_of(r, n)
+        if not op.isascii():
+            raise ValueError("an unknown operation")
+    except ValueError as error:
+        raise Malformed("malformed_record", plan.place, f"{error.args[0]}, at byte {r.at}") from None
+    return make(Opened, (epoch, seq, op.decode("ascii"), marks[0], marks[1], marks[2], marks[3], transaction, micros))
+
+
 def open_values(plan: SkipPlan, values) -> list:
     """Per value: epoch, number, op, where before and after lie, the slice of the transaction's id, and the commit time."""
     r: Reader = Reader()
     marks: cython.longlong[::1] = array("q", bytes(8 * 16))
     value: bytes
-    k: cython.Py_ssize_t
-    n: cython.Py_ssize_t
-    micros: cython.longlong
     found: list = []
     for value in values:
         r.p = value
-        r.at, r.end = 5, len(value)
-        for k in range(16):
-            marks[k] = -1
-        try:
-            if r.end < 5 or r.p[0] != 0:
-                raise ValueError("no Confluent framing")
-            walk(plan, r, marks)
-            if r.at != r.end:
-                raise ValueError("bytes after the end")
-            epoch, seq = sequence_at(r, marks[4])
-            micros = long_at(r, marks[6])
-            if marks[6] < 0:
-                micros = long_at(r, marks[5]) * 1000
-            transaction = (0, 0)
-            if marks[7] >= 0:
-                r.at = marks[7]
-                n = length(r)
-                transaction = (r.at, r.at + n)
-            r.at = marks[8]
-            n = length(r)
-            op = value[r.at : r.at + n].decode("ascii")
-        except ValueError as error:
-            raise Malformed("malformed_record", plan.place, f"{error.args[0]}, at byte {r.at}") from None
-        found.append(make(Opened, (epoch, seq, op, marks[0], marks[1], marks[2], marks[3], transaction, micros)))
+        r.end = len(value)
+        found.append(open_value(plan, r, marks))
     return found

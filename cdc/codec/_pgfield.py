@@ -9,11 +9,15 @@ from cdc.codec.pgfield import inet_field, numeric_field, uuid_field
 from cdc.errors import Halt
 
 if not cython.compiled:
-    from cdc.codec._buffer import Buffer, days_from_civil, put_be, put_byte, put_object, put_raw
+    from cdc.codec._buffer import Buffer, put_be, put_byte, put_object, put_raw
+    from cdc.codec._pgstamp import zoned_micros
     from cdc.codec.ops import *
 
 EPOCH_DAYS = 10957  # 2000-01-01, PostgreSQL's epoch, in days since 1970-01-01
 EPOCH_MICROS = 946684800000000
+FIRST_DAY = cython.declare(cython.longlong, -2440588)  # PostgreSQL's dates, in days since 1970-01-01: 4714-11-24 BC to 5874897-12-31
+LAST_DAY = cython.declare(cython.longlong, 2145042905)
+FIRST_MICROS = cython.declare(cython.longlong, -210866803200000000)  # its timestamps begin on the same day, and end later than a long
 REAL_OID = 700
 
 
@@ -52,6 +56,22 @@ def length(r: Reader) -> cython.Py_ssize_t:
     if n < 0 or n > r.end - r.at:
         raise ValueError("a value that does not end")
     return n
+
+
+@cython.cfunc
+@cython.exceptval(-1)
+def block_of(r: Reader, width: cython.int) -> cython.longlong:
+    """How many values of fixed width the next block of an array holds, all of which must follow; 0 at its end."""
+    count: cython.longlong = r.number()
+    room: cython.longlong = (r.end - r.at) // width
+    if count > room or count < -room:
+        raise ValueError("an array that does not end")
+    if count < 0:  # then the block's size in bytes follows
+        count = -count
+        r.number()
+        if count > (r.end - r.at) // width:
+            raise ValueError("an array that does not end")
+    return count
 
 
 @cython.cfunc
@@ -103,6 +123,8 @@ def put_numeric(b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cy
     """A decimal's two's complement as base-10000 digits; what fits into 63 bits without help from Python."""
     if n == 0:
         raise ValueError("a decimal without bytes")
+    if n > 1024:
+        raise ValueError("a decimal of impossible length")
     if n > 8 or scale > 16:
         return put_object(b, numeric_field(bytes([p[k] for k in range(at, at + n)]), scale))
     negative: cython.bint = p[at] >= 0x80
@@ -185,53 +207,19 @@ def put_bit_field(b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: 
 
 @cython.cfunc
 @cython.exceptval(-1)
-def two(p: cython.p_const_uchar, at: cython.Py_ssize_t) -> cython.int:
-    if p[at] < 48 or p[at] > 57 or p[at + 1] < 48 or p[at + 1] > 57:
-        raise ValueError("a timestamp of unexpected form")
-    return (p[at] - 48) * 10 + p[at + 1] - 48
-
-
-@cython.cfunc
-@cython.exceptval(-1)
-def zoned_micros(p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t) -> cython.longlong:
-    """`YYYY-MM-DDTHH:MM[:SS[.fraction]]Z` (or +hh:mm) in microseconds since 1970-01-01 UTC."""
-    end: cython.Py_ssize_t = at + n
-    if n < 17 or p[at + 4] != 45 or p[at + 7] != 45 or p[at + 10] != 84 or p[at + 13] != 58:
-        raise ValueError("a timestamp of unexpected form")
-    month: cython.int = two(p, at + 5)
-    day: cython.int = two(p, at + 8)
-    days: cython.longlong = days_from_civil(two(p, at) * 100 + two(p, at + 2), month, day)
-    seconds: cython.longlong = days * 86400 + two(p, at + 11) * 3600 + two(p, at + 14) * 60
-    micros: cython.longlong = 0
-    unit: cython.longlong = 100000
-    at += 16
-    if p[at] == 58 and end - at >= 4:
-        seconds += two(p, at + 1)
-        at += 3
-        if p[at] == 46:
-            at += 1
-            while at < end and 48 <= p[at] <= 57:
-                micros += (p[at] - 48) * unit
-                unit //= 10
-                at += 1
-    if end - at == 6 and (p[at] == 43 or p[at] == 45) and p[at + 3] == 58:
-        offset: cython.longlong = two(p, at + 1) * 3600 + two(p, at + 4) * 60
-        seconds -= offset if p[at] == 43 else -offset
-    elif end - at != 1 or p[at] != 90:
-        raise ValueError("a timestamp of unexpected form")
-    return seconds * 1000000 + micros
-
-
-@cython.cfunc
-@cython.exceptval(-1)
 def put_ewkb(b: Buffer, r: Reader) -> cython.int:
     """The struct of WKB and SRID as EWKB."""
     n: cython.Py_ssize_t = length(r)
     at: cython.Py_ssize_t = r.at
     r.at += n
     srid: cython.longlong = 0
-    if r.number() == 1:
+    branch: cython.longlong = r.number()
+    if branch < 0 or branch > 1:
+        raise ValueError("an unknown branch of a union")
+    if branch == 1:
         srid = r.number()
+        if srid > 2147483647 or srid < -2147483648:
+            raise ValueError("a number beyond its column")
     if n < 5:
         raise ValueError("a geometry too short for its header")
     if srid == 0:
@@ -259,14 +247,9 @@ def put_reals(b: Buffer, r: Reader) -> cython.int:
     for k in range(24):
         put_byte(b, 0)
     while True:
-        count = r.number()
+        count = block_of(r, 4)
         if count == 0:
             break
-        if count < 0:
-            r.number()
-            count = -count
-        if count < 0 or count > (r.end - r.at) // 4:
-            raise ValueError("an array that does not end")
         total += count
         for k in range(count):
             put_be(b, 4, 4)
@@ -325,7 +308,10 @@ def copy_field(b: Buffer, r: Reader, op: cython.int, a: cython.int) -> cython.in
         put_reversed(b, r.p, r.at, n)
         r.at += n
     elif op == TO_DATE:
-        put_whole(b, r.number() - EPOCH_DAYS, 4)
+        v = r.number()
+        if v < FIRST_DAY or v > LAST_DAY:  # past them lie PostgreSQL's infinities
+            raise ValueError("a date beyond its range")
+        put_whole(b, v - EPOCH_DAYS, 4)
     elif op == TO_STAMP_US or op == TO_STAMP_MS or op == TO_STAMP_NS:
         v = r.number()
         if op == TO_STAMP_MS:
@@ -334,6 +320,8 @@ def copy_field(b: Buffer, r: Reader, op: cython.int, a: cython.int) -> cython.in
             v *= 1000
         elif op == TO_STAMP_NS:
             v = v // 1000 - (1 if v < 0 and v % 1000 != 0 and cython.compiled else 0)
+        if v < FIRST_MICROS:
+            raise ValueError("a timestamp beyond its range")
         put_whole(b, v - EPOCH_MICROS, 8)
     elif op == TO_STAMP_TEXT:
         n = length(r)
@@ -345,9 +333,11 @@ def copy_field(b: Buffer, r: Reader, op: cython.int, a: cython.int) -> cython.in
         r.at += n
     elif op == TO_INTERVAL or op == TO_INTERVAL_MS:
         v = r.number()
-        put_be(b, 16, 4)
         if op == TO_INTERVAL_MS:
+            if v > 9000000000000000 or v < -9000000000000000:
+                raise ValueError("an interval beyond its range")
             v *= 1000
+        put_be(b, 16, 4)
         if cython.compiled:
             put_be(b, cython.cast(cython.ulonglong, v), 8)
         else:

@@ -35,6 +35,8 @@ class RowPlan:
 
     def __init__(self, table):
         found = slots(table)
+        if not found:
+            raise Halt("table", table.qualified, "a table without columns")
         self.table, self.count, self.keys = table, len(found), len(table.key)
         self.anomalies, self.spare = {}, None
         self.names = [column.name for column in table.columns]

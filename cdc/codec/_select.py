@@ -21,10 +21,11 @@ if not cython.compiled:
         put_unscaled_object,
     )
     from cdc.codec._log import Frame, emit, key_of
-    from cdc.codec._plan import RowPlan, Work, broken, put_text
+    from cdc.codec._plan import RowPlan, Work, broken, put_text, valid_utf8
     from cdc.codec._wire import put_address, put_bits, put_date, put_datetime, put_fixed, put_geometry, put_vector, put_zoned
     from cdc.codec.ops import *
 
+FLOAT_MAX = cython.declare(cython.double, 3.4028234663852886e38)
 FULL = 0xFFFFFF  # a packet of this length goes on in the next one
 
 
@@ -108,12 +109,21 @@ def number(plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, at: cyt
 def select_integer(
     plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t
 ) -> cython.int:
+    op: cython.int = plan.op[i]
     negative: cython.bint = n > 0 and p[at] == 45
     if negative:
         at += 1
         n -= 1
     value: cython.ulonglong = number(plan, i, p, at, n)
-    if plan.op[i] == UINT64:
+    limit: cython.ulonglong = 1
+    if op != UINT64:
+        # The signed opcodes are the odd ones, and two of a width follow one another.
+        limit <<= 63 if op == INT64 else 8 * ((op + 1) // 2) - (op & 1)
+        if value >= limit and not (negative and value == limit):
+            raise broken(plan, i, at, "a number beyond its column")
+    if negative and op & 1 == 0:
+        raise broken(plan, i, at, "a number beyond its column")
+    if op == UINT64:
         return put_unscaled(b, value, False)
     if negative:
         if cython.compiled:
@@ -136,6 +146,8 @@ def select_decimal(
     point: cython.Py_ssize_t = n - scale - 1 if scale > 0 else n
     if n == 0 or (scale > 0 and (point < 0 or p[at + point] != 46)):
         raise broken(plan, i, at, "a decimal without the digits of its scale")
+    if point > 1 and point > plan.a[i] - scale:
+        raise broken(plan, i, at, "a number beyond its column")
     if n <= 19:
         value: cython.ulonglong = 0
         k: cython.Py_ssize_t
@@ -156,10 +168,13 @@ def select_double(plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, 
     """The double by Python's own conversion, which is exact."""
     text: bytes = piece(p, at, n)
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
-        pass
-    raise broken(plan, i, at, "a number with something else in it")
+        raise broken(plan, i, at, "a number with something else in it") from None
+    # Python reads more than a server writes: names of what is no number, underscores, spaces.
+    if value - value != 0 or text.strip(b"0123456789.eE+-"):
+        raise broken(plan, i, at, "a number with something else in it")
+    return value
 
 
 @cython.cfunc
@@ -279,7 +294,10 @@ def field(
     elif op == DOUBLE:
         put_double(b, read_double(plan, i, p, at, n))
     elif op == FLOAT:
-        put_float(b, read_double(plan, i, p, at, n))
+        real: cython.double = read_double(plan, i, p, at, n)
+        if real > FLOAT_MAX or real < -FLOAT_MAX:
+            raise broken(plan, i, at, "a number beyond its column")
+        put_float(b, real)
     elif op == DATE or op == DATETIME or op == TIMESTAMP:
         select_moment(plan, i, b, p, at, n)
     elif op == TIME:
@@ -287,8 +305,13 @@ def field(
     elif op == DECIMAL:
         select_decimal(plan, i, b, p, at, n)
     elif op == YEAR:
-        put_long(b, number(plan, i, p, at, n))
+        year: cython.ulonglong = number(plan, i, p, at, n)
+        if year > 2155:
+            raise broken(plan, i, at, "a number beyond its column")
+        put_long(b, year)
     elif op == BYTES or op == JSON:
+        if op == JSON and not valid_utf8(p, at, n):
+            raise broken(plan, i, at, "a JSON document that is not UTF-8")
         put_string(b, p, at, n)
     elif op == FIXED:
         put_fixed(plan, i, b, p, at, n)

@@ -45,7 +45,7 @@ def opaque_text(kind: int, data: bytes) -> bytes | None:
     if kind == DECIMAL:
         return _decimal(data)
     if kind in (DATE, TIME, *DATETIMES):
-        return _moment(kind, data) if len(data) == 8 else None
+        return _moment(kind, data)
     encoded = base64.b64encode(data)
     lines = [encoded[at : at + LINE] for at in range(0, len(encoded), LINE)]
     return b'"base64:type%d:%s"' % (kind, b"\\n".join(lines))
@@ -66,18 +66,24 @@ def _decimal(data: bytes) -> bytes | None:
     texts, at = ["", ""], 0
     for part, widths in enumerate(groups):
         for digits in widths:
-            if digits:
-                texts[part] += str(int.from_bytes(plain[at : at + sizes[digits]], "big")).zfill(digits)
-                at += sizes[digits]
+            group = int.from_bytes(plain[at : at + sizes[digits]], "big")
+            if group >= 10**digits:
+                return None
+            texts[part] += str(group).zfill(digits) if digits else ""
+            at += sizes[digits]
     text = (texts[0].lstrip("0") or "0") + ("." + texts[1] if scale else "")
     return (("-" if negative else "") + text).encode()
 
 
-def _moment(kind: int, data: bytes) -> bytes:
+def _moment(kind: int, data: bytes) -> bytes | None:
+    if len(data) != 8:
+        return None
     (packed,) = struct.unpack("<q", data)
     sign, packed = ("-", -packed) if packed < 0 else ("", packed)
     micros, packed = packed & 0xFFFFFF, packed >> 24
     hour, minute, second = packed >> 12 & 31, packed >> 6 & 63, packed & 63
+    if micros > 999999 or minute > 59 or second > 59 or (kind != TIME and hour > 23):
+        return None
     if kind == TIME:
         return f'"{sign}{packed >> 12 & 1023:02}:{minute:02}:{second:02}.{micros:06}"'.encode()
     day, months = packed >> 17 & 31, packed >> 22

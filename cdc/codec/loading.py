@@ -14,7 +14,19 @@ from types import ModuleType
 from cdc.errors import Refused
 
 PLACE = Path(__file__).resolve().parent
-KERNELS = ("_buffer", "_plan", "_wire", "_json", "_image", "_log", "_select", "_pgfield", "_copy", "_open")  # each after those it uses
+KERNELS = (
+    "_buffer",
+    "_plan",
+    "_wire",
+    "_json",
+    "_image",
+    "_log",
+    "_select",
+    "_pgstamp",
+    "_pgfield",
+    "_copy",
+    "_open",
+)  # each after those it uses
 REBUILD = "build it again (python setup.py build_ext --inplace), or set CDC_PURE=1 to run the slow uncompiled form"
 
 
