@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 DEMO := --source $(SOURCE) --transport $(TRANSPORT) --seconds $(SECONDS) --size $(SIZE)
 unexport SECONDS  # bash counts in a variable of that name
 
-.PHONY: all install extension servers lint types test quick demo bench soak constraints clean
+.PHONY: all install extension servers lint types test quick demo bench soak fuzz fuzz-long constraints clean
 all: lint types test
 
 install: $(VENV)/.installed extension
@@ -59,6 +59,16 @@ bench: install
 
 soak: install
 	for source in mariadb mysql; do $(BIN)/cdc demo --source $$source --transport kafka --seconds $(SOAK_SECONDS) --size $(SIZE); done
+
+# Mutated images against the codec: no server, one process per processor. FORM=asan builds its own sanitized kernels first.
+FORM ?= plain
+fuzz: install
+	$(BIN)/python -m tests.fuzz --form $(FORM) $(ARGS)
+
+# What a release has behind it; each run adds its line to tests/fuzz/ledger.jsonl.
+fuzz-long: install
+	$(BIN)/python -m tests.fuzz --form asan --count 1e7 --seed $$(date +%Y%m%d) --ledger $(ARGS)
+	$(BIN)/python -m tests.fuzz --form plain --count 1e8 --seed $$(date +%Y%m%d) --ledger $(ARGS)
 
 constraints: $(VENV)/.installed
 	{ head -1 constraints.txt; $(BIN)/python -m pip freeze --exclude-editable --all | grep -v '^pip=='; } > $(VENV)/constraints.txt
