@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -147,3 +148,19 @@ def test_a_table_made_of_a_query_is_a_statement_before_its_rows(source: SourceDa
     said = [event for event in events_since(source, start) if isinstance(event, Statement | Rows)]
     assert ["Statement", "Rows"] == [type(event).__name__ for event in said]
     assert "SELECT" not in next(event.sql.upper() for event in said if isinstance(event, Statement))
+
+
+def test_a_memory_table_that_a_restart_emptied_stops(private: Callable[..., Any]) -> None:
+    """Its rows are gone with the server's memory; the server says so in the log, as a statement, when the table is first opened."""
+    server = private("mariadb")
+    with lent(SourceDatabase(server)) as source:
+        source.execute("CREATE TABLE m (a INT PRIMARY KEY) ENGINE=MEMORY", "INSERT INTO m VALUES (1)")
+        start = position(source)
+        source.close()
+        server.stop()
+        server.start()
+        assert [] == source.execute("SELECT * FROM m")
+        wants = Selection([f"{source.name}.*"])
+        said = [event for event in events_since(source, start) if isinstance(event, Statement)]
+        verdicts = [classify(event.sql, event.db, wants, sql_mode=event.sql_mode) for event in said]
+        assert ["truncated"] == [verdict.reason for verdict in verdicts if isinstance(verdict, Unsupported)]
