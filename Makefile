@@ -11,7 +11,7 @@ SOURCE ?= mariadb
 TRANSPORT ?= direct
 SECONDS ?= 30
 SIZE ?= 1
-SOAK_SECONDS ?= 1800
+MINUTES ?= 30
 WORKERS ?= $(shell nproc)
 ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -57,8 +57,9 @@ demo: install
 bench: install
 	$(BIN)/python -m bench $(ARGS)
 
-soak: install
-	for source in mariadb mysql; do $(BIN)/cdc demo --source $$source --transport kafka --seconds $(SOAK_SECONDS) --size $(SIZE); done
+# Crashes and faults until the time is over; it goes on where the ledger of runs ends. An hour or a night.
+soak: install servers
+	CDC_REQUIRE_SERVERS=1 $(BIN)/python -m tests.crash --minutes $(MINUTES) --workers $(WORKERS) $(ARGS)
 
 # Mutated images against the codec: no server, one process per processor. FORM=asan builds its own sanitized kernels first.
 FORM ?= plain

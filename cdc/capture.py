@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from cdc import codec, control, ddl, envelope
+from cdc import codec, control, crash, ddl, envelope
 from cdc.binlog_events import Begin, Commit, Event, Heartbeat, Rows, Statement, TableMap
 from cdc.control import Anomaly, Base, Cut, Followed, Named, Start
 from cdc.epoch import Restart, from_history
@@ -128,6 +128,7 @@ class Capture:
         """Open an epoch and say where it begins: at `previous`, else at the newest cut that the topics hold, else at `first`."""
         start = Start(uuid.uuid4().hex, int(time.time() * 1000), self._pipeline)
         self._epoch = self._append(start)
+        crash.point("capture.started")
         restart = previous or from_history(self.writer, self.prefix, self._epoch)
         if restart is not None and restart.followed is not None:
             gone = restart.followed.difference((table.db, table.name) for table in self._tables)
@@ -135,6 +136,7 @@ class Capture:
             self.added = [table for table in self._tables if (table.db, table.name) not in restart.followed]
             self._tables = [table for table in self._tables if (table.db, table.name) in restart.followed]
         ends = self._follow(restart)
+        crash.point("capture.prepared")
         if restart is None:
             if any(ends.values()):
                 raise Halt(
@@ -173,6 +175,7 @@ class Capture:
         self._all = {p: n for p, n in restart.named.items() if p in ends}
         tables = tuple(s.followed for s in self._streams.values())
         self._append(Base(self._epoch, restart.cut_no, restart.position, restart.source_ts_us, restart.copying, ends, self._all, tables))
+        crash.point("capture.based")
         self.counters.epoch, self.counters.position = self._epoch, restart.position
         self.counters.source_ts_us = restart.source_ts_us
         if not restart.copying:
@@ -244,6 +247,7 @@ class Capture:
         self._uncut += size
         if self._unsent > SEND_BYTES:
             self._send()
+            crash.point("capture.sent_within")
         if self._uncut > PARTIAL_BYTES and self.position is not None:
             self.cut(self.position, self.counters.source_ts_us, partial=True)
 
@@ -320,6 +324,7 @@ class Capture:
     def announce(self, copy: control.Copy) -> None:
         """Say that the exact copy of a table without a key begins."""
         self._append(copy)
+        crash.point("capture.copy_announced")
 
     def copied(self, size: int) -> None:
         """So many bytes of rows were read; publish them in pieces."""
@@ -328,6 +333,7 @@ class Capture:
     def copied_all(self, until: Position) -> None:
         """The last row is read: cuts stay partial until the log is followed to `until`."""
         self._partial_until = until
+        crash.point("capture.copied")
         if self.position is not None:
             self._cut_here(self.position, self.counters.source_ts_us)
 
@@ -336,19 +342,23 @@ class Capture:
     def _send(self) -> None:
         for stream in self._streams.values():
             if stream.out:
+                crash.point("capture.sending")
                 self.writer.send(stream.followed.topic, stream.out)
                 stream.out = []
+                crash.point("capture.sent")
         self._unsent = 0
 
     def cut(self, position: Position, ts_us: int, *, partial: bool = False) -> None:
         """Acknowledge everything, then say so."""
         self._send()
+        crash.point("capture.acknowledging")
         for partition, offset in self.writer.flush().items():
             if offset < self._ends[partition] or (partition in self._all and offset <= self._all[partition].offset):
                 raise Retry("records_lost", f"{partition[0]}:{partition[1]}", "the broker has lost acknowledged records",
                             "capture goes back to what the broker still holds")  # fmt: skip
             seq = self._by_topic[partition[0]].numbers.seq[partition[1]]
             self._all[partition] = self._changed[partition] = Named(offset, self._epoch, seq)
+        crash.point("capture.acknowledged")
         now = time.monotonic()
         full = not partial and (self._last_full == 0 or now - self._last_full > FULL_CUT_SECONDS)
         self._cut_no += 1
@@ -356,6 +366,7 @@ class Capture:
         followed = (*self._streams, *sorted(self._gone)) if full else ()
         entry = Cut(self._epoch, self._cut_no, position, ts_us, full, partial, named, tuple(self._anomalies()), followed)
         self._append(entry, wait=False)
+        crash.point("capture.partial_cut" if partial else "capture.cut")
         if full:
             self._last_full, self._changed = now, {}
         self._last_cut, self._uncut = now, 0

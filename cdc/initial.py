@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Sequence
 
-from cdc import codec, envelope
+from cdc import codec, crash, envelope
 from cdc.capture import Capture, Stream
 from cdc.catalog import Catalog
 from cdc.chunks import TableReader
@@ -33,12 +33,14 @@ def copy_tables(capture: Capture, source: SourceConfig, catalog: Catalog, reache
         breathe()
         time.sleep(_POLL_SECONDS)
     catalog.check_unchanged(stream.table for stream in capture.streams())
+    crash.point("capture.copying")
     for stream in capture.streams():
         reader = TableReader(source, catalog, stream.table)
         try:
             _copy(capture, stream, reader, catalog, breathe)
         finally:
             reader.close()
+        crash.point("capture.table_copied")
     return catalog.written_position()
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
-from cdc import names
+from cdc import crash, names
 from cdc.errors import Halt
 from cdc.kafka_broker import CONTROL_TOPIC, DATA_TOPIC, KafkaBroker, translate
 from cdc.model import Message, Record
@@ -74,6 +74,7 @@ class KafkaWriter:
             self._produce_with_headers(topic, partition, messages[at], records[at].headers or [])
             start = at + 1
         self._produce(topic, partition, messages[start:])
+        crash.point("kafka.produced")
 
     def _wait_for_room(self) -> None:
         while len(self._producer) > _MAX_UNACKNOWLEDGED or self._bytes > _MAX_UNACKNOWLEDGED_BYTES:

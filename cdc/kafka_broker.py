@@ -22,6 +22,7 @@ from confluent_kafka import Message as KafkaMessage
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
+from cdc import crash
 from cdc.errors import CdcError, Halt, Refused, Retry
 from cdc.schemas import Registry, TopicRegistry
 from cdc.topic import Idle, schemas_topic
@@ -46,6 +47,7 @@ _PRODUCER = {
 }
 _CONSUMER = {
     "auto.offset.reset": "error",
+    "check.crcs": True,  # else a flipped bit of a batch passes for data: librdkafka looks only when told to
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     "isolation.level": "read_uncommitted",
@@ -165,6 +167,7 @@ class KafkaBroker:
             self.check()
         if topic not in self._known:
             self._create(topic, partitions, config)
+            crash.point("kafka.topic_created")
             self._known[topic] = partitions
         return self._known[topic]
 

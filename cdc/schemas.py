@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from cdc import crash
 from cdc.errors import Halt, Refused, Retry
 from cdc.topic import Document
 
@@ -55,7 +56,9 @@ class TopicRegistry:
             self._refresh()
         if (subject, text) not in self._ids:
             key = f"{subject} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+            crash.point("schemas.registering")
             self._log.append(key, json.dumps({"subject": subject, "version": self._versions(subject) + 1, "schema": text}).encode())
+            crash.point("schemas.appended")
             self._refresh()  # read back before its first use: what compaction keeps is the newest record of a key
         return self._ids[subject, text]
 

@@ -25,7 +25,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _GUARDED = frozenset({  # librdkafka settings that carry a guarantee: changing one would lose or repeat records
     "bootstrap.servers", "metadata.broker.list", "acks", "request.required.acks", "enable.idempotence", "enable.gapless.guarantee",
     "message.timeout.ms", "delivery.timeout.ms", "retries", "message.send.max.retries", "transactional.id", "auto.offset.reset",
-    "enable.auto.commit", "enable.auto.offset.store", "isolation.level", "partitioner", "enable.partition.eof",
+    "enable.auto.commit", "enable.auto.offset.store", "isolation.level", "partitioner", "enable.partition.eof", "check.crcs",
 })  # fmt: skip
 
 

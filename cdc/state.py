@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 import psycopg
 from psycopg.types.json import Jsonb
 
+from cdc import crash
 from cdc.config import ServerUrl, TargetConfig
 from cdc.errors import CdcError, Halt, Refused, Retry
 from cdc.lifecycle import State as Standing
@@ -182,6 +183,7 @@ class State:
         """Bring schema `cdc` to this program's version and know this pipeline; safe beside others who do the same."""
         if not self.check():
             self._migrate()
+            crash.point("migration.done")
         self._register()
 
     @guarded("schema cdc")
@@ -196,6 +198,7 @@ class State:
             for number in range(self.version() + 1, VERSION + 1):
                 self.connection.execute(MIGRATIONS[number - 1].encode())
                 self.connection.execute("INSERT INTO cdc.schema_version (version) VALUES (%s)", [number])
+                crash.point("migration.step")
 
     @guarded("cdc.pipeline")
     def _register(self) -> None:

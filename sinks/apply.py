@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cdc import codec
+from cdc import codec, crash
 from cdc.control import Base
 from cdc.errors import Halt
 from cdc.lifecycle import Event, State, follow
@@ -56,6 +56,7 @@ class Apply:
 
     def run(self, stored: Stored, stopped: Callable[[], bool], max_delay_seconds: float) -> None:
         """Apply until told to stop; what is not committed by then is not applied."""
+        crash.point("apply.opened")
         self._states = dict(stored.tables)
         for state in stored.tables.values():
             if "value_schema" in state.schema:
@@ -83,6 +84,7 @@ class Apply:
         self.cuts.feed(messages)
 
     def _do(self, step: Batch | Enter | Begin) -> None:
+        crash.point("apply.taken")
         if isinstance(step, Batch):
             self._apply(step)
         elif isinstance(step, Enter):
@@ -93,6 +95,7 @@ class Apply:
             self.cuts.floors[self.reader.topic(copy.db, copy.table)] = copy.position
             self._change(copy.db, copy.table, floor=copy.position)
             self._uncommitted = True
+            crash.point("apply.emptied")
 
     # -- batches -----------------------------------------------------------------------------------------------------
 
@@ -104,9 +107,12 @@ class Apply:
             self.target.count_anomalies(db, table, {(column, reason): count})
         self._moved.update(batch.cut.partitions)
         self._uncommitted = True
+        crash.point("apply.piece_written" if batch.partial else "apply.written")
         if not batch.partial:
             self._commit()
+            crash.point("apply.committed")
         self.reader.release(self.cuts.at.offsets, self.cuts.at.control_next)
+        crash.point("apply.released")
 
     def _write(self, topic: str, changes: Changes) -> None:
         for run in _runs(changes.values):
@@ -161,11 +167,13 @@ class Apply:
     def _enter(self, base: Base) -> None:
         if self._uncommitted:
             self.target.rollback()
+            crash.point("apply.rewinding")
             raise Rewound
         if self.cuts.at.position is None and not base.copying:
             raise Halt("not_loaded", self.reader.control_topic, "the target holds no copy of the tables yet", "run cdc snapshot first")
         self._follow(base)
         self.cuts.enter(base)
+        crash.point("apply.entered")
         self._copying = base.copying
         self._moved.update(base.ends)
         self.reader.assign(self.cuts.next_offsets(), self.cuts.next_control())

@@ -11,6 +11,7 @@ from typing import TypeVar
 import psycopg
 from psycopg.pq.abc import PGresult
 
+from cdc import crash
 from cdc.config import TargetConfig
 from cdc.errors import CdcError, Halt, Refused, Retry
 from cdc.lifecycle import State as Standing
@@ -158,6 +159,7 @@ class PostgresTarget:
             self.wire.flush()
 
         self._do("cdc.progress", work)
+        crash.point("target.stored")
         self._commit()
         if progress is not None:
             self._known |= progress.partitions
@@ -222,6 +224,7 @@ class PostgresTarget:
             self.wire.flush()
 
         self._do("the commit", work)
+        crash.point("target.committed")
         self._begun = False
         self._merge.committed()
 
@@ -229,6 +232,7 @@ class PostgresTarget:
         def begun() -> R:
             self._begin(SHARED)
             self.wire.flush()
+            crash.point("target.locked")
             return work()
 
         self._idle()
@@ -294,6 +298,7 @@ class PostgresTarget:
             return known
         self._free(plan, place)
         ensure_table(self.connection, plan, place, adopt=self.target.adopt)
+        crash.point("load.created")
         state = TableState(plan.db, plan.table, place.schema, place.table, Standing.NEW, schema=schema)
         self._save(None, [state])
         self.wire.flush()

@@ -12,6 +12,7 @@ import socket
 import psycopg
 from psycopg.pq.abc import PGresult
 
+from cdc import crash
 from cdc.config import TargetConfig
 from cdc.errors import Halt
 from cdc.state import Connection, connect, guarded
@@ -53,10 +54,12 @@ def connect_writer(target: TargetConfig, pipeline: str, purpose: str, *, again: 
 def raise_fence(connection: Connection, pipeline: str) -> int:
     """Take the pipeline over: end its other writers, wait until their transactions are gone; the number that is now ours."""
     connection.execute(_WRITERS.encode(), {"pipeline": pipeline, "pid": None})
+    crash.point("fence.cleared")
     owner = f"{socket.gethostname()}:{os.getpid()}"
     row = connection.execute(_RAISE, {"pipeline": pipeline, "owner": owner}).fetchone()
     if row is None:
         raise fenced(pipeline)
+    crash.point("fence.raised")
     return int(row[0])
 
 
@@ -68,6 +71,7 @@ def keep_fence(connection: Connection, pipeline: str, fence: int) -> None:
         connection.execute(_WRITERS.encode(), {"pipeline": pipeline, "pid": held[0]})
     if connection.execute(_KEEP, {"pipeline": pipeline, "fence": fence}).fetchone() is None:
         raise fenced(pipeline)
+    crash.point("fence.kept")
 
 
 def fenced(pipeline: str) -> Halt:

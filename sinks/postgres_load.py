@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from cdc import crash
 from cdc.codec import COPY_HEADER, COPY_TRAILER
 from cdc.config import TargetConfig
 from cdc.errors import Halt
@@ -112,8 +113,10 @@ class Loader:
             undo(self.wire)
             raise Halt("chunk_repeated", str(load.place), f"chunk {chunk.number} of load {load.number} is done, or the load is over",
                        "start again: the ledger says what is missing")  # fmt: skip
+        crash.point("load.ledger")
         self.wire.send(COMMIT)
         self.wire.flush()
+        crash.point("load.chunk")
 
 
 def _columns(plan: Plan) -> str:

@@ -14,6 +14,7 @@ from psycopg import generators, pq
 from psycopg.errors import error_from_result
 from psycopg.pq.abc import PGresult
 
+from cdc import crash
 from cdc.codec import COPY_HEADER, COPY_TRAILER
 from cdc.state import Connection
 
@@ -84,6 +85,7 @@ class Wire:
             preparing = [self._dispatch(sent) for sent in queue]
             connection.pipeline_sync()
             self.connection.wait(generators.send(connection))
+            crash.point("target.sent")
             results, failed = self._collect(queue, preparing)
             self._fetch()
         finally:

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from cdc import codec, envelope
+from cdc import codec, crash, envelope
 from cdc.catalog import Catalog
 from cdc.errors import CdcError, Refused
 from cdc.keyrange import Bound, KeyRange
@@ -96,17 +96,22 @@ class Copier:
         works = [self._prepare(table, prefix) for table in tables]
         floor, again = self._floor(stored)
         self._catalog.check_unchanged(tables)
+        crash.point("load.floor")
         started_us = time.time_ns() // 1000
         self._run([work for work in works if again or work.state.state in (State.NEW, State.COPYING)], floor, again, parallel)
         ceiling = self._catalog.written_position()
+        crash.point("load.ceiling")
         for work in works:
             if work.load is not None and work.table.key:
                 self._target.finish_load(work.load, ceiling)
+                crash.point("load.finished")
         for work in works:
             if work.rows.anomalies:
                 self._target.count_anomalies(work.table.db, work.table.name, dict(work.rows.anomalies))
                 self._target.commit(None)
+        crash.point("load.ended")
         self._target.save([], Progress(0, -1, 0, floor, started_us))
+        crash.point("load.stored")
         return floor
 
     def _prepare(self, table: Table, prefix: str) -> _Work:
@@ -157,8 +162,9 @@ class Copier:
     # -- one table ---------------------------------------------------------------------------------------------------
 
     def _table(self, work: _Work, loader: Any, floor: Position, again: bool) -> None:
-        with self._lock:
-            work.load = self._target.begin_load(work.values, floor, again=again)
+        with self._lock:  # without a key there is one chunk, whose position nobody stored if the load was not finished: it is read anew
+            work.load = self._target.begin_load(work.values, floor, again=again or not work.table.key)
+        crash.point("load.begun")
         reader = self._read(work.table)
         try:
             if work.table.key:
@@ -183,7 +189,9 @@ class Copier:
             with loader.chunk(work.load, Chunk(number, None if after is None else list(after))) as writer:
                 written = 0
                 for piece in pieces:
+                    crash.point("load.read")
                     written += work.hand_over(writer)
+                    crash.point("load.written")
                     after = piece.range.upto
                     last = after is None
                     self._breathe_all()
@@ -197,7 +205,9 @@ class Copier:
         with loader.chunk(work.load, Chunk(0)) as writer:
             with reader.exact() as position:
                 reader.read(KeyRange(), work.transcode)
+            crash.point("load.keyless_read")
             work.hand_over(writer)
+        crash.point("load.keyless_copied")
         with self._lock:
             self._target.finish_load(work.load, position, floor=position)
         self._report(work.table.qualified, work.read, work.estimate)

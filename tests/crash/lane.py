@@ -1,0 +1,101 @@
+"""One run: a fresh pipeline beside its workload and its reader, faults, then rest, and the judgement."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from tests.crash import oracle, workload
+from tests.crash.arena import Arena, Place
+from tests.crash.points import COPY, LOAD, WAYS, die_at
+from tests.crash.poller import Poller
+from tests.crash.workload import Workload
+from tests.crash.works import DIRECT, ONE, SPLIT, Violation, Works
+
+
+@dataclass
+class Run:
+    """What stands ready for faults."""
+
+    works: Works
+    work: Workload
+    poller: Poller
+    faults: list[str] = field(default_factory=list)
+    """What was done, for the ledger."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Everything that a run is made from."""
+
+    seed: int
+    flavour: str
+    transport: str
+    points: tuple[tuple[str, int], ...] = ()
+    """Crash points with their ordinals, one after the other; without any, faults follow from the seed."""
+
+    def way(self) -> str:
+        """In process, in one process over a broker, or split: the seed says which."""
+        if self.transport == "direct":
+            return DIRECT
+        if any(WAYS[name].split for name, _ in self.points):
+            return SPLIT
+        return Random(f"way {self.seed}").choice((ONE, SPLIT, SPLIT))
+
+    def through(self) -> str:
+        groups = {WAYS[name].group for name, _ in self.points}
+        if groups:
+            return "topics" if COPY in groups else "target"
+        return "topics" if Random(f"through {self.seed}").random() < 0.25 else "target"
+
+    def __str__(self) -> str:
+        points = "".join(f" --point {name}:{ordinal}" for name, ordinal in self.points)
+        return f"python -m tests.crash --seed {self.seed} --source {self.flavour} --transport {self.transport}{points}"
+
+
+@contextmanager
+def beginning(place: Place, case: Case, folder: Path, *, myisam: bool = True, environ: dict[str, str] | None = None) -> Iterator[Run]:
+    """Tables, writers, a reader; nothing of the product runs yet."""
+    workload.create(place.source)
+    works = Works(place, case.way(), folder, case.through(), environ)
+    try:
+        with Workload(place.source, case.seed, myisam=myisam) as work, Poller(place.target, works.name, works.name) as poller:
+            yield Run(works, work, poller)
+    finally:
+        works.end()
+
+
+def ending(run: Run) -> None:
+    """The faults are over: everything runs, the work comes to rest, and what is there is judged."""
+    works, work, poller = run.works, run.work, run.poller
+    if works.cut_no() == 0:
+        works.load()
+    works.start_all()
+    work.close()
+    oracle.arrived(works, work.last())
+    looks = poller.whole
+    while poller.whole <= looks + 1 and not poller.faults:
+        time.sleep(0.02)
+    poller.close()
+    if poller.faults:
+        raise Violation("\n".join([f"{len(poller.faults)} looks at the target saw what cannot be:", *poller.faults[:5], works.said()]))
+    oracle.judge(works, work)
+
+
+def crashes(arena: Arena, case: Case, folder: Path) -> Run:
+    """Die at one point after the other; each must be come by, except that a process may not come by often enough for an ordinal."""
+    with arena.place(case.flavour, case.transport) as place, beginning(place, case, folder) as run:
+        groups = {WAYS[name].group for name, _ in case.points}
+        if not groups & {LOAD, COPY}:
+            run.works.load()
+        for name, ordinal in case.points:
+            died = any(die_at(run.works, run.work, name, ordinal) for _ in range(2 if ordinal == 1 else 1))
+            run.faults.append(f"{name}:{ordinal}" if died else f"{name}:{ordinal} not come by")
+            if not died and ordinal == 1:
+                raise Violation(f"no process ever came by {name}\n{run.works.said()}")
+        ending(run)
+        return run

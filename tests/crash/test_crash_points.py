@@ -1,0 +1,63 @@
+"""Processes die at every named point of the protocol, one point after the other, and nothing is lost, doubled, torn or reordered."""
+
+from __future__ import annotations
+
+import ast
+import os
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cdc import crash
+from tests.crash import lane, points
+from tests.crash.arena import COMBINATIONS, Arena
+from tests.crash.lane import Case
+from tests.test_structure import ROOT, modules, tree
+
+
+def _called() -> list[str]:
+    """The names in calls of `crash.point` anywhere in the product."""
+    found = []
+    for path in modules():
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "crash.point":
+                found += [one.value for one in ast.walk(node.args[0]) if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+    return found
+
+
+def test_code_list_table_and_lane_name_the_same_crash_points() -> None:
+    assert sorted(crash.POINTS) == sorted(_called())
+    assert set(crash.POINTS) == set(points.WAYS)
+    assert crash.document() == (ROOT / "docs" / "crash-points.md").read_text()
+
+
+@pytest.mark.parametrize("text", ["nowhere:1", "capture.cut", "capture.cut:0", "capture.cut:1:sleep"])
+def test_a_crash_point_that_cannot_be_is_refused_at_the_start(text: str) -> None:
+    with pytest.raises(SystemExit, match="CRASH_AT"):
+        crash._armed(text)
+
+
+def combination() -> tuple[str, str]:
+    """The pair of source and transport whose turn it is: another one every day; CDC_TEST_COMBINATION chooses one."""
+    chosen = os.environ.get("CDC_TEST_COMBINATION")
+    if chosen:
+        flavour, _, transport = chosen.partition("-")
+        return flavour, transport
+    return COMBINATIONS[datetime.now(UTC).toordinal() % len(COMBINATIONS)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("group", points.GROUPS)
+def test_dying_at_every_point_loses_doubles_tears_and_reorders_nothing(group: str, tmp_path: Path) -> None:
+    """Each point of a group once, in one pipeline beside work; the next start is on its way to the next point."""
+    flavour, transport = combination()
+    seed = int(os.environ.get("CDC_TEST_SEED") or secrets.randbelow(1 << 32))
+    names = points.of_group(group, transport)
+    case = Case(seed, flavour, transport, tuple((name, 1) for name in names))
+    print(case)
+    run = lane.crashes(Arena(private=False), case, tmp_path / "pipeline")
+    assert [f"{name}:1" for name in names] == run.faults
+    assert run.poller.whole
