@@ -18,7 +18,7 @@ from cdc import binlog_xa as xa
 from cdc.binlog_events import Begin, Commit, Event, Heartbeat, Kind, Statement
 from cdc.binlog_group import Group
 from cdc.binlog_place import ARTIFICIAL, UNPLACED, Place
-from cdc.binlog_rows import TableMaps
+from cdc.binlog_rows import Form, TableMaps
 from cdc.binlog_tables import text_of
 from cdc.binlog_wire import dump, event_of, prepare
 from cdc.catalog import Catalog
@@ -308,8 +308,8 @@ class BinlogReader:
         self._maps.learn(event, end)
         return ()
 
-    def _on_rows(self, event: bytes, end: int, kind: Kind, version: int, compressed: bool = False) -> Iterable[Event]:
-        rows = self._maps.rows(event, end, self._at, self._ts_us, kind, version, compressed)
+    def _on_rows(self, event: bytes, end: int, kind: Kind, version: int, form: Form = "plain") -> Iterable[Event]:
+        rows = self._maps.rows(event, end, self._at, self._ts_us, kind, version, form)
         if rows is not None:
             self._transaction()
             self._group.add(rows)
@@ -357,10 +357,11 @@ HANDLERS: Mapping[int, Handler] = {
     kinds.WRITE: partial(_rows, kind="c", version=2),
     kinds.UPDATE: partial(_rows, kind="u", version=2),
     kinds.DELETE: partial(_rows, kind="d", version=2),
-    kinds.WRITE_COMPRESSED_V1: partial(_rows, kind="c", version=1, compressed=True),
-    kinds.UPDATE_COMPRESSED_V1: partial(_rows, kind="u", version=1, compressed=True),
-    kinds.DELETE_COMPRESSED_V1: partial(_rows, kind="d", version=1, compressed=True),
-    kinds.WRITE_COMPRESSED: partial(_rows, kind="c", version=2, compressed=True),
-    kinds.UPDATE_COMPRESSED: partial(_rows, kind="u", version=2, compressed=True),
-    kinds.DELETE_COMPRESSED: partial(_rows, kind="d", version=2, compressed=True),
+    kinds.PARTIAL_UPDATE: partial(_rows, kind="u", version=2, form="partial"),
+    kinds.WRITE_COMPRESSED_V1: partial(_rows, kind="c", version=1, form="compressed"),
+    kinds.UPDATE_COMPRESSED_V1: partial(_rows, kind="u", version=1, form="compressed"),
+    kinds.DELETE_COMPRESSED_V1: partial(_rows, kind="d", version=1, form="compressed"),
+    kinds.WRITE_COMPRESSED: partial(_rows, kind="c", version=2, form="compressed"),
+    kinds.UPDATE_COMPRESSED: partial(_rows, kind="u", version=2, form="compressed"),
+    kinds.DELETE_COMPRESSED: partial(_rows, kind="d", version=2, form="compressed"),
 }

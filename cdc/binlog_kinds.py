@@ -64,11 +64,6 @@ HARMLESS: Mapping[int, str] = {
 
 _OLD = ("unknown_event", "a kind of event that only servers before MySQL 5.1 wrote", "report the server's version")
 FATAL: Mapping[int, tuple[str, str, str]] = {
-    PARTIAL_UPDATE: (
-        "row_image",
-        "partial JSON updates are not full row images",
-        "SET GLOBAL binlog_row_value_options = '', and copy the table again",
-    ),
     INCIDENT: ("incident", "the source lost events and says so", "copy the tables again"),
     FRAGMENT: (
         "row_fragments",

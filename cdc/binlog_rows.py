@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 from cdc import binlog_decode as decode
+from cdc import binlog_partial
 from cdc.binlog_events import Kind, Rows, TableMap
 from cdc.binlog_place import Place
 from cdc.binlog_tables import Collations, Disguised, column_count, names_of, table_of
@@ -18,6 +20,9 @@ from cdc.position import Flavour
 _STATEMENT_END = 0x01
 _DUMMY_TABLE = 0xFFFFFF
 _SHAPES_KEPT = 10_000
+
+Form = Literal["plain", "compressed", "partial"]
+"""What stands where the images are: they themselves, zlib's of MariaDB, or MySQL's with differences of JSON documents."""
 
 Wanted = tuple[TableMap, tuple[bytes, ...], tuple[bytes, ...]]
 """A followed table, and how the part of a rows event before the first image begins: for one image, and for two."""
@@ -55,7 +60,7 @@ class TableMaps:
         table = TableMap(table_id, db, name, shape, shape[2:], self._parse)
         return table, tuple(head + one for one in images), tuple(head + one + two for one in images for two in images)
 
-    def rows(self, event: bytes, end: int, at: Place, ts_us: int, kind: Kind, version: int, compressed: bool) -> Rows | None:
+    def rows(self, event: bytes, end: int, at: Place, ts_us: int, kind: Kind, version: int, form: Form) -> Rows | None:
         """A rows event of a followed table; None for any other. Stops where an image lacks columns."""
         wanted = self._of(event, at)
         if wanted is None:
@@ -65,10 +70,14 @@ class TableMaps:
         if not event.startswith(heads, start):
             raise _not_full(wanted[0], at)
         start += len(heads[0])
-        if compressed:
+        server_id = int.from_bytes(event[5:9], "little")
+        if form == "compressed":
             event, start = decode.inflated(event[:end], start), 0
             end = len(event)
-        return Rows(wanted[0], kind, event, start, end, int.from_bytes(event[5:9], "little"), at.file, at.start, ts_us)
+        elif form == "partial":
+            event, start = binlog_partial.whole(event, start, end, wanted[0].raw), 0
+            end = len(event)
+        return Rows(wanted[0], kind, event, start, end, server_id, at.file, at.start, ts_us)
 
     def _of(self, event: bytes, at: Place) -> Wanted | None:
         table_id = int.from_bytes(event[19:25], "little")

@@ -54,7 +54,7 @@ _WIDTHS = {"uuid": 16, "inet6": 16, "inet4": 4}
 
 
 @dataclass(slots=True)
-class _Field:
+class Field:
     """One column as the map's fixed part gives it."""
 
     type: int
@@ -67,6 +67,16 @@ class _Field:
     def size(self) -> int:
         """The two metadata bytes as a number."""
         return self.first | self.second << 8
+
+    @property
+    def real(self) -> int:
+        """The type, with the real one of enum and set, which hide in a STRING's metadata."""
+        return self.first if self.type == _STRING and self.first in (_ENUM, _SET) else self.type
+
+    @property
+    def string_size(self) -> int:
+        """Bytes of a CHAR or BINARY: lengths above 255 put two bits, inverted, into the type's byte."""
+        return self.second | ((self.first & 0x30) ^ 0x30) << 4
 
 
 @dataclass(slots=True)
@@ -155,8 +165,7 @@ def column_count(event: bytes, at: int) -> int:
 def table_of(map_body: bytes, flavour: Flavour, collations: Collations, disguised: Disguised) -> Table:
     """The table that a map describes; `map_body` begins right behind the flags, without the checksum."""
     db, name = names_of(map_body, 0)
-    reader = _Reader(map_body, map_body[0] + 2)
-    reader.at += map_body[reader.at] + 2
+    reader = _behind_names(map_body)
     fields = _fields(reader)
     extra = _extra(reader, f"{db}.{name}")
     if len(extra.names) != len(fields):
@@ -172,13 +181,24 @@ def table_of(map_body: bytes, flavour: Flavour, collations: Collations, disguise
     return Table(db, name, columns, tuple(extra.key))
 
 
+def fields_of(map_body: bytes) -> list[Field]:
+    """How a map describes the values of its columns, for who walks over them; `map_body` as for `table_of`."""
+    return _fields(_behind_names(map_body))
+
+
+def _behind_names(map_body: bytes) -> _Reader:
+    reader = _Reader(map_body, map_body[0] + 2)
+    reader.at += map_body[reader.at] + 2
+    return reader
+
+
 def _undisguised(column: Column, real: str) -> Column:
     if real and column.type == "binary" and column.length == _WIDTHS[real]:
         return Column(column.name, real, nullable=column.nullable)
     return column
 
 
-def _fields(reader: _Reader) -> list[_Field]:
+def _fields(reader: _Reader) -> list[Field]:
     types = reader.take(reader.number())
     metadata = _Reader(reader.text())
     nulls = reader.take((len(types) + 7) // 8)
@@ -191,7 +211,7 @@ def _fields(reader: _Reader) -> list[_Field]:
             raise Halt(
                 "unknown_type", "table map", f"column {index + 1} has the unknown log type {kind}", "exclude the table, or upgrade cdc"
             )
-        fields.append(_Field(kind, first, second, nullable))
+        fields.append(Field(kind, first, second, nullable))
     if metadata.left():
         raise Malformed("table_map", "table map", "has more metadata than its columns take")
     return fields
@@ -259,9 +279,9 @@ def _spread(default: list[int], explicit: list[int], count: int) -> list[int]:
 class _Shapes:
     """Puts a map's fixed and optional parts together, column by column."""
 
-    def __init__(self, fields: list[_Field], extra: _Extra, flavour: Flavour, collations: Collations, place: str) -> None:
+    def __init__(self, fields: list[Field], extra: _Extra, flavour: Flavour, collations: Collations, place: str) -> None:
         self._fields, self._extra, self._collations, self._place = fields, extra, collations, place
-        kinds = [_kind(one) for one in fields]
+        kinds = [one.real for one in fields]
         self._with_collation = _CHARACTER | {_GEOMETRY} if flavour == "mariadb" else _CHARACTER | {_VECTOR}
         self._kinds = kinds
         self._text_collations = iter(_spread(extra.default_charset, extra.charsets, sum(kind in self._with_collation for kind in kinds)))
@@ -292,14 +312,14 @@ class _Shapes:
         index, self._numbers = self._numbers, self._numbers + 1
         return bool(self._extra.signedness[index >> 3] << (index & 7) & 0x80)
 
-    def _text(self, kind: int, name: str, one: _Field, collation: int) -> Column:
+    def _text(self, kind: int, name: str, one: Field, collation: int) -> Column:
         charset, longest = ("", 1) if collation == _BINARY else self._charset(collation, name)
         if kind in (140, 141):
             return Column(name, _PLAIN[kind], nullable=one.nullable, charset=charset)
         if kind == _BLOB:
             return Column(name, (_TEXTS if charset else _BLOBS)[one.first - 1], nullable=one.nullable, charset=charset)
         fixed = kind == _STRING
-        size = _string_size(one) if fixed else one.size
+        size = one.string_size if fixed else one.size
         name_of_type = ("char" if fixed else "varchar") if charset else ("binary" if fixed else "varbinary")
         return Column(name, name_of_type, nullable=one.nullable, length=size // longest, charset=charset)
 
@@ -321,13 +341,3 @@ class _Shapes:
                 "unknown_collation", f"{self._place}.{column}", f"the server does not list collation {collation}", "exclude the table"
             )
         return self._collations[collation]
-
-
-def _kind(one: _Field) -> int:
-    """The log's type, with the real one of enum and set, which hide in a STRING's metadata."""
-    return one.first if one.type == _STRING and one.first in (_ENUM, _SET) else one.type
-
-
-def _string_size(one: _Field) -> int:
-    """Bytes of a CHAR or BINARY: lengths above 255 put two bits, inverted, into the type's byte."""
-    return one.second | ((one.first & 0x30) ^ 0x30) << 4

@@ -74,15 +74,6 @@ _DEMANDS = (
     ),
     _Demand(
         "mysql",
-        "error",
-        "row_value_options",
-        "binlog_row_value_options",
-        "",
-        "partial JSON updates are not full row images",
-        "SET GLOBAL binlog_row_value_options = ''",
-    ),
-    _Demand(
-        "mysql",
         "warning",
         "gtid_mode",
         "gtid_mode",

@@ -67,7 +67,7 @@ def test_an_unknown_event_stops(recorded: tuple[Callable[[list[bytes]], list[Eve
     read, packets = recorded
     assert 1 == len([event for event in read(packets) if isinstance(event, Rows)])
     rows = bytearray(packets[kinds(packets).index(23)])
-    for kind, code in ((26, "incident"), (39, "row_image"), (77, "unknown_event"), (172, "row_fragments")):
+    for kind, code in ((26, "incident"), (20, "unknown_event"), (77, "unknown_event"), (172, "row_fragments")):
         rows[5] = kind
         with pytest.raises(Halt) as stopped:
             read([*packets[: kinds(packets).index(162)], resigned(rows)])

@@ -124,19 +124,17 @@ def test_a_kind_that_nobody_has_heard_of_stops(kind: int) -> None:
 
 
 def test_an_xid_is_the_same_in_both_places_of_the_log() -> None:
-    body = b""
+    def prepare_of(number: int) -> bytes:
+        return bytes(19) + b"\0" + number.to_bytes(4, "little") + b"\x02\0\0\0\x01\0\0\0" + b"\x00'" + b"b"
+
     for number, spelled in ((1, b"1"), (4711, b"4711"), (0xFFFFFFFF, b"-1"), (0xFFFFFFFF, b"18446744073709551615")):
-        body = b"\0" + number.to_bytes(4, "little") + (2).to_bytes(4, "little") + (1).to_bytes(4, "little") + b"\x00'" + b"b"
-        assert (xa.Xid(number, b"\x00'", b"b"), False) == xa.prepare_event(bytes(19) + body, 19 + len(body))
-        assert xa.Xid(number, b"\x00'", b"b") == xa.statement(b"XA COMMIT X'0027',X'62'," + spelled, "here").xid
-    for damaged in (
-        body[:-1],
-        body[:5],
-        body[:5] + (0).to_bytes(4, "little") + body[9:],
-        body[:9] + (99).to_bytes(4, "little") + body[13:],
-    ):
+        name = xa.Xid(number, b"\x00'", b"b")
+        assert (name, False) == xa.prepare_event(prepare_of(number), len(prepare_of(number)))
+        assert name == xa.statement(b"XA COMMIT X'0027',X'62'," + spelled, "here").xid
+    good = prepare_of(1)
+    for damaged in (good[:-1], good[:24], good[:24] + bytes(4) + good[28:], good[:28] + b"\x63\0\0\0" + good[32:]):
         with pytest.raises(Malformed):
-            xa.prepare_event(bytes(19) + damaged, 19 + len(damaged))
+            xa.prepare_event(damaged, len(damaged))
     for odd in (b"XA COMMIT 'x'", b"XA COMMIT X'6',X'',1", b"XA RECOVER", b"XA COMMIT X'61',X'',1; DROP"):
         with pytest.raises(Halt):
             xa.statement(odd, "here")
