@@ -155,7 +155,7 @@ def test_a_difference_without_a_place_is_malformed(differences: bytes) -> None:
         patched(BEFORE, differences)
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(st.binary(max_size=80), st.binary(max_size=60))
 def test_damaged_bytes_are_malformed_and_nothing_else(before: bytes, differences: bytes) -> None:
     for data, patch in ((before, differences), (BEFORE, differences), (before, difference(0, "$.a", "z"))):
@@ -163,7 +163,7 @@ def test_damaged_bytes_are_malformed_and_nothing_else(before: bytes, differences
             patched(data, patch)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.binary(max_size=60), st.integers(0, 200), st.integers(0, 255))
 def test_a_damaged_partial_update_is_malformed_and_nothing_else(tail: bytes, place: int, byte: int) -> None:
     map_body = b"\x01d\0\x01t\0" + b"\x03" + b"\x03\xf5\x0f" + b"\x03\x04\x0a\0" + b"\x07"

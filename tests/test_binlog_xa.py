@@ -49,7 +49,7 @@ def hexadecimal(shown: str) -> str:
     return f"X'{shown[2:]}'" if shown.startswith("0x") else shown
 
 
-both = pytest.mark.parametrize("own_server", ["mariadb", "mysql"], indirect=True)
+both = pytest.mark.parametrize("own_server", ["mariadb", "mysql", pytest.param("mariadb114", marks=pytest.mark.slow)], indirect=True)
 
 
 def prepared(source: SourceDatabase, xid: str, *statements: str) -> None:
