@@ -14,6 +14,7 @@ import cdc
 from cdc import codec, envelope, fitness, initial, logs
 from cdc import demo as demonstration
 from cdc import doctor as examination
+from cdc import quarantine as held
 from cdc import status as questions
 from cdc.binlog import BinlogReader
 from cdc.capture import Capture, Counters
@@ -33,12 +34,15 @@ from cdc.progress import Stored
 from cdc.schemas import HttpRegistry, Registry
 from cdc.state import State
 from cdc.state import connect as state_connect
-from cdc.supervise import Parts, supervise
-from cdc.topic import Idle, Writer
+from cdc.supervise import Parts, supervise, tell
+from cdc.topic import Idle, Reader, Writer
 from sinks.apply import Apply, Rewound
-from sinks.apply import Counters as Applied
+from sinks.counters import Counters as Applied
 from sinks.postgres import PostgresTarget
+from sinks.postgres_load import careful
+from sinks.postgres_release import Releaser
 from sinks.postgres_side import PostgresSide
+from sinks.quarantine import Limits
 from snapshot import report
 from snapshot.copy import Copier, Report
 from snapshot.source import SourceSide
@@ -196,7 +200,7 @@ def _load(config: Config, target: PostgresTarget, stored: Stored, breathe: Idle,
             with reading:
                 return TableReader(config.source, catalog, table)
 
-        copier = Copier(catalog, read, target, breathe, report)
+        copier = Copier(catalog, read, target, breathe, report, careful(_limits(config)))
         copier.load(tables, config.transport.prefix, stored, config.snapshot.parallel)
     metrics.state("snapshot", "stopped")
     logs.logger("snapshot").info("copy_done", tables=len(tables))
@@ -218,7 +222,7 @@ def _run_direct(config: Config, target: PostgresTarget, parts: Parts, metrics: M
     previous = Restart(progress.position, progress.source_ts_us, progress.cut_no, followed=followed) if progress else None
     parts.start("capture", lambda: _capture(config, log, parts, metrics, previous))
     with closing(log):
-        parts.run(lambda: _apply(config, Apply(log, target), stored, parts, metrics))
+        parts.run(lambda: _apply(config, _stage(config, log, target, metrics), stored, parts, metrics))
 
 
 def _run_kafka(config: Config, target: PostgresTarget, parts: Parts, metrics: Metrics, ready: Ready) -> None:
@@ -282,7 +286,7 @@ def _apply_kafka(config: Config, target: PostgresTarget, parts: Parts, metrics: 
     _await_load(config, parts)
     with closing(KafkaReader(broker, _registry(config, broker))) as reader:
         stored = target.open()
-        _apply(config, Apply(reader, target), stored, parts, metrics)
+        _apply(config, _stage(config, reader, target, metrics), stored, parts, metrics)
 
 
 def _await_load(config: Config, parts: Parts) -> None:
@@ -295,6 +299,14 @@ def _await_load(config: Config, parts: Parts) -> None:
             told = True
             parts.breathe()
             time.sleep(_LOAD_POLL_SECONDS)
+
+
+def _limits(config: Config) -> Limits:
+    return Limits(config.apply.quarantine_keys, config.apply.quarantine_share)
+
+
+def _stage(config: Config, reader: Reader, target: PostgresTarget, metrics: Metrics) -> Apply:
+    return Apply(reader, target, _limits(config), lambda error: tell(error, "apply", metrics))
 
 
 def _apply(config: Config, stage: Apply, stored: Stored, parts: Parts, metrics: Metrics) -> None:
@@ -364,6 +376,19 @@ def _verified(config: Config, catalog: Catalog, state: State, table: Table) -> R
     with closing(connect(config.source, raw=True)) as source, closing(state_connect(config.target, "cdc reconcile")) as target:
         sides = SourceSide(source, table, catalog.engine(table), catalog.row_estimate(table)), PostgresSide(target, table, schema, name)
         return verify(table, *sides, lambda: questions.settle(catalog, state))
+
+
+def quarantine(config: Config, act: str, table: str, key: str, everything: bool = False) -> Document:
+    """List, show, replay or discard what waits."""
+
+    def releaser() -> Releaser:
+        return Releaser(config.target, config.pipeline.name, codec.ValuePlan)
+
+    if act == "replay":
+        return held.replayed(config, table, key, releaser)
+    if act == "discard":
+        return held.discarded(config, table, key, everything, releaser)
+    return held.shown(config, table, key) if act == "show" else held.listed(config, table, key)
 
 
 def demo(*, source: str, transport: str, seconds: float, size: float, stop: threading.Event, progress: Report) -> Document:

@@ -27,7 +27,6 @@ _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 _ANY_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
 RESERVED = {
     "copy": "Copy a table (again) while streaming.",
-    "quarantine": "list | show | replay | discard: keys whose changes the target refused.",
     "dashboard": "The lag page, in the browser.",
     "top": "The lag page, in the terminal.",
     "schema": "Reserved.",
@@ -245,6 +244,38 @@ def reconcile(
     return _asked(ctx, "reconcile", chosen, repair, report)
 
 
+quarantine = typer.Typer(no_args_is_help=True, help="Keys whose changes the target refused: list | show | replay | discard.")
+cli.add_typer(quarantine, name="quarantine")
+OfTable = Annotated[str, typer.Option("--table", help="Only this table, as db.table.")]
+OfKey = Annotated[str, typer.Option("--key", help="Only the key with this hash.")]
+
+
+@quarantine.command("list")
+def list_(ctx: typer.Context, table: OfTable = "", key: OfKey = "") -> Outcome:
+    """The keys that wait, why, since when and how much."""
+    return _asked(ctx, "quarantine", "list", table, key)
+
+
+@quarantine.command()
+def show(ctx: typer.Context, key: Annotated[str, typer.Argument(help="The key's hash.")], table: OfTable = "") -> Outcome:
+    """Each change that waits for one key; columns, sizes and positions, never a value."""
+    return _asked(ctx, "quarantine", "show", table, key)
+
+
+@quarantine.command()
+def replay(ctx: typer.Context, table: OfTable = "", key: OfKey = "") -> Outcome:
+    """Apply what waits, key by key, also while the pipeline runs; 1 when the target refuses a key again."""
+    return _asked(ctx, "quarantine", "replay", table, key)
+
+
+@quarantine.command()
+def discard(
+    ctx: typer.Context, table: OfTable = "", key: OfKey = "", everything: Annotated[bool, typer.Option("--all", help="Every key.")] = False
+) -> Outcome:
+    """Drop what waits: the target goes on without these changes, and cdc reconcile shows the difference."""
+    return _asked(ctx, "quarantine", "discard", table, key, everything)
+
+
 def _call(ctx: typer.Context) -> Call:
     call = ctx.obj
     assert isinstance(call, Call)
@@ -264,7 +295,8 @@ def _asked(ctx: typer.Context, kind: str, *arguments: object) -> Outcome:
     call = _call(ctx)
     config = call.config()
     call.stop.breaks_off()
-    return _judged(kind, getattr(_app(), kind)(config, *arguments))
+    document = getattr(_app(), kind)(config, *arguments)
+    return _judged(f"quarantine_{arguments[0]}" if kind == "quarantine" else kind, document)
 
 
 def _judged(kind: str, document: dict[str, Any]) -> Outcome:
@@ -274,6 +306,7 @@ def _judged(kind: str, document: dict[str, Any]) -> Outcome:
 
 _VERDICTS: dict[str, Callable[[dict[str, Any]], int]] = {
     "wait": lambda found: 0 if found["reached"] else 1,
+    "quarantine_replay": lambda found: 0 if found["complete"] else 1,
     "doctor": lambda found: DIFFERENCES if found["errors"] else 0,
     "reconcile": lambda found: 0 if found["equal"] else DIFFERENCES,
     "demo": lambda found: 0 if found["equal"] else DIFFERENCES,

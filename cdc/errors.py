@@ -34,6 +34,15 @@ class Halt(CdcError):
     """The process stops: going on could lose or invent a row. A restart alone does not help."""
 
 
+class RowRefused(Halt):
+    """The target cannot hold a row: the row's key is quarantined; where that is not allowed, the process stops."""
+
+    def __init__(self, code: str, place: str, rule: str, hint: str = "", sqlstate: str = "") -> None:
+        super().__init__(code, place, rule, hint)
+        self.sqlstate = sqlstate
+        """PostgreSQL's; empty when no statement was sent because the value has no form there."""
+
+
 class Retry(CdcError):
     """A server is away or busy: the work is undone and tried again, visibly, for as long as it takes."""
 

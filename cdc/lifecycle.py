@@ -11,6 +11,8 @@
 A copy is withdrawn (`withdrawn`) when what it was read for does not hold any more: a base goes back behind its end, a change of
 its columns falls between floor and ceiling, or somebody asks for a new copy. Whatever was quarantined goes with it.
 
+A row that is refused while its table is being copied waits like any other; the table is shown as quarantined once it is copied.
+
 Two rules. Everything that affects a transition lives in this file; and an event that a state does not expect is an error that
 changes nothing, because acting on it would show a table as something that it is not.
 """
@@ -70,6 +72,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.NEW, Event.WITHDRAWN): State.NEW,
     (State.COPYING, Event.CHUNK_COPIED): State.COPYING,
     (State.COPYING, Event.COPIED): State.CATCHING_UP,
+    (State.COPYING, Event.KEY_QUARANTINED): State.COPYING,
     (State.COPYING, Event.WITHDRAWN): State.NEW,
     (State.COPYING, Event.REFUSED): State.REFUSED,
     (State.COPYING, Event.STOPPED): State.STOPPED,

@@ -106,6 +106,10 @@ class Applied(Protocol):
     def void(self) -> Mapping[str, int]: ...
     @property
     def states(self) -> Mapping[str, int]: ...
+    @property
+    def held(self) -> Mapping[tuple[str, str], int]: ...
+    @property
+    def queued(self) -> dict[tuple[str, str], int]: ...
 
 
 class Metrics:
@@ -121,7 +125,6 @@ class Metrics:
         self._info(transport, codec, version)
         self.rows_copied = self._counter("rows_copied", "Rows loaded by copies", "table")
         self.retries = self._counter("retries", "Work undone and tried again", "component", "code")
-        self.quarantined = self._gauge("quarantined_keys", "Keys whose changes wait in quarantine", "table")
         self._state = self._gauge("state", "1 for the state that a component is in", "component", "state")
         self.registry.register(_Totals(self, prefix or pipeline))
 
@@ -260,6 +263,10 @@ class _Totals(Collector):
         void = _added(dict(one.void) for one in applied)
         yield self._counter("void_records", "Records that do not count: torn tails, late and zombie writes", "reason", void)
         yield self._gauge("tables", "Tables in each state", "state", dict(applied[-1].states))
+        held = {".".join(name): count for name, count in applied[-1].held.items()}
+        yield self._gauge("quarantined_keys", "Keys whose changes wait in quarantine", "table", held)
+        queued = _added({".".join(name): count for name, count in one.queued.copy().items()} for one in applied)
+        yield self._counter("quarantined_changes", "Row changes queued in quarantine", "table", queued)
         yield self._gauge("applied_cut_number", "Number of the newest cut applied", "", {"": applied[-1].cut_no})
 
     def _debezium(self, captured: Sequence[Captured], applied: Sequence[Applied], read: float | None) -> Iterable[Metric]:

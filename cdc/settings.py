@@ -282,6 +282,8 @@ class SnapshotConfig(Section):
 
 class ApplyConfig(Section):
     max_delay_seconds: float = Field(0.2, ge=0, le=3600)
+    quarantine_keys: int = Field(1000, ge=0, le=100_000)
+    quarantine_share: float = Field(0.5, gt=0, le=1)
 
 
 class MetricsConfig(Section):

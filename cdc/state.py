@@ -16,10 +16,11 @@ from psycopg.types.json import Jsonb
 
 from cdc import crash
 from cdc.config import ServerUrl, TargetConfig
-from cdc.errors import CdcError, Halt, Refused, Retry
+from cdc.errors import CdcError, Refused, Retry
 from cdc.lifecycle import State as Standing
 from cdc.position import Position, least
 from cdc.progress import Chunk, Partition, Progress, Stored, TableState
+from cdc.state_errors import LATER, Cause, cause, verdict
 from cdc.state_probe import refusal
 from cdc.state_schema import MIGRATIONS, VERSION
 
@@ -31,15 +32,6 @@ _MIGRATION_LOCK = 7163274401  # any fixed number: who migrates schema `cdc` hold
 _LOCK_TIMEOUT_MS = 10_000
 _IDLE_TIMEOUT_MS = 120_000  # between two pieces of an oversized transaction
 _TCP_TIMEOUT_MS = 30_000
-_RETRY = {
-    "08": "target_lost",
-    "53": "target_resources",
-    "55": "target_locked",
-    "57": "target_stopped",
-    "40": "target_conflict",
-    "25": "target_lost",  # 25P03 idle transaction cut, 25006 a standby: both pass
-}
-_DENIED = {"28": "target_auth", "3D": "target_database", "42": "target_denied", "3F": "target_denied"}
 
 
 def connect(target: TargetConfig, purpose: str = "cdc", *, again: bool = False) -> Connection:
@@ -67,8 +59,9 @@ def _unconnected(error: psycopg.Error, url: ServerUrl, again: bool) -> CdcError:
     state = error.sqlstate or refusal(url)
     if state[:2] == "08":
         return Retry("target_unreachable", str(url), "no connection to PostgreSQL", "is it running, and reachable from here?")
-    if state[:2] in _RETRY:
-        return Retry(_RETRY[state[:2]], str(url), f"PostgreSQL says {state}", "tried again for as long as it takes")
+    kind, code = cause(state)
+    if kind in (Cause.AWAY, Cause.CONFLICT):
+        return Retry(code, str(url), f"PostgreSQL says {state}", LATER)
     if not state and f'database "{url.database}" does not exist' in str(error):
         return Refused("target_database", str(url), "the database does not exist", f'CREATE DATABASE "{url.database}"')
     if not state and any(word in str(error) for word in ("certificate", "SSL")):  # libpq's own words: they decide and stay inside
@@ -77,7 +70,7 @@ def _unconnected(error: psycopg.Error, url: ServerUrl, again: bool) -> CdcError:
     if not state and again:
         return Retry("target_refuses", str(url), "the server is up and refuses us", "no free connection, or was the password changed?")
     said = f" (it says {state})" if state else ""
-    return Refused(_DENIED.get(state[:2], "target_auth"), str(url), f"the server is up and refuses us{said}",
+    return Refused(code if kind is Cause.DENIED else "target_auth", str(url), f"the server is up and refuses us{said}",
                    "check user, password, database, TLS and free connections")  # fmt: skip
 
 
@@ -100,18 +93,10 @@ def _prepared(connection: Connection, target: TargetConfig) -> Connection:
 def decide(error: psycopg.Error, place: str, *, starting: bool = False) -> CdcError:
     """What a driver's error means, by SQLSTATE alone; nothing of its text is kept."""
     state = error.sqlstate or ""
-    kind = state[:2]
-    said = f"PostgreSQL says {state or 'nothing'} ({type(error).__name__})" + _named(error)
-    if kind in _RETRY:
-        return Retry(_RETRY[kind], place, said, "tried again for as long as it takes")
-    if not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-        return Retry("target_lost", place, "the connection to PostgreSQL is lost", "tried again for as long as it takes")
-    if kind in _DENIED:
-        stop = Refused if starting else Halt
-        return stop(_DENIED[kind], place, said, "check the role's privileges, the database and the table's definition")
-    if kind in ("22", "23"):
-        return Halt("target_value", place, said, "the target's definition does not hold this row")
-    return Halt("target_error", place, said)
+    lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    if lost and not state:
+        return verdict(state, place, "the connection to PostgreSQL is lost", lost=True)
+    return verdict(state, place, f"PostgreSQL says {state or 'nothing'} ({type(error).__name__})" + _named(error), starting=starting)
 
 
 def _named(error: psycopg.Error) -> str:

@@ -185,6 +185,33 @@ LANGUAGE sql VOLATILE AS $$
 $$;
 COMMENT ON FUNCTION cdc.wait_for(text, double precision, text) IS 'The same for a GTID text as the source prints it.';
 """,
+    # 3: quarantine by key
+    """
+ALTER TABLE cdc.pipeline ADD COLUMN releases bigint NOT NULL DEFAULT 0;
+COMMENT ON COLUMN cdc.pipeline.releases IS 'Grows when somebody else than the sink releases keys: it then reads again which ones wait.';
+
+CREATE TABLE cdc.quarantine_schema (
+    pipeline text NOT NULL REFERENCES cdc.pipeline,
+    hash text NOT NULL,
+    key_schema json,
+    value_schema json NOT NULL,
+    PRIMARY KEY (pipeline, hash));
+COMMENT ON TABLE cdc.quarantine_schema IS 'The Avro schemas of queued records, so that they can be replayed without the topics.';
+
+ALTER TABLE cdc.quarantine
+    ALTER COLUMN key SET NOT NULL,
+    ALTER COLUMN value SET NOT NULL,
+    ADD COLUMN sqlstate text NOT NULL,
+    ADD COLUMN rule text NOT NULL,
+    ADD COLUMN epoch bigint NOT NULL,
+    ADD COLUMN seq bigint NOT NULL,
+    ADD COLUMN source_transaction text NOT NULL,
+    ADD COLUMN source_ts timestamptz NOT NULL,
+    ADD COLUMN schema_id bigint NOT NULL,
+    ADD COLUMN schema_hash text NOT NULL,
+    ADD FOREIGN KEY (pipeline, schema_hash) REFERENCES cdc.quarantine_schema;
+COMMENT ON TABLE cdc.quarantine IS 'Changes of keys whose row the target refused, in the order of their ids: cdc quarantine list.';
+""",
 )
 
 VERSION = len(MIGRATIONS)

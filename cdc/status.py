@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -71,9 +72,13 @@ def _table(config: Config, name: tuple[str, str], stored: Stored, quarantined: i
         "ceiling": _json(state.ceiling),
         "consistent_through": None if through is None else _time(through),
         "quarantined": quarantined,
-        "reason": state.reason,
+        "reason": state.reason or _waiting(quarantined),
         **({"renamed": state.schema["renamed"]} if state.schema.get("renamed") else {}),
     }
+
+
+def _waiting(keys: int) -> str:
+    return f"{keys} keys wait in quarantine: cdc quarantine list" if keys else ""
 
 
 def _stored(config: Config, complete: bool) -> Stored:
@@ -133,7 +138,8 @@ def wait(config: Config, timeout: float) -> dict[str, Any]:
     with Target(config.target, config.pipeline.name) as target:
         while True:
             stored = target.read()
-            behind = _behind(stored, selected, wanted)
+            waiting = any(table.state == State.QUARANTINED for table in stored.tables.values())
+            behind = _behind(stored, selected, wanted, target.quarantined() if waiting else {})
             seconds = time.monotonic() - started
             if not behind or seconds >= timeout:
                 applied = _json(stored.progress.position if stored.progress else None)
@@ -141,14 +147,15 @@ def wait(config: Config, timeout: float) -> dict[str, Any]:
             time.sleep(_POLL_SECONDS)
 
 
-def _behind(stored: Stored, selected: set[tuple[str, str]], wanted: Position) -> list[dict[str, str]]:
+def _behind(
+    stored: Stored, selected: set[tuple[str, str]], wanted: Position, quarantined: Mapping[tuple[str, str], int]
+) -> list[dict[str, str]]:
     covered = stored.progress is not None and stored.progress.position.covers(wanted)
     found = [] if covered else [{"table": "*", "state": str(State.CATCHING_UP), "reason": "changes of the source are not applied yet"}]
     for db, table in sorted(selected):
         state = stored.tables.get((db, table))
         kind = state.state if state else State.NEW
         if kind not in SHOWN_AS_CONSISTENT:
-            found.append(
-                {"table": f"{db}.{table}", "state": str(kind), "reason": state.reason if state and state.reason else "is not consistent"}
-            )
+            reason = (state.reason if state else "") or _waiting(quarantined.get((db, table), 0)) or "is not consistent"
+            found.append({"table": f"{db}.{table}", "state": str(kind), "reason": reason})
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -115,7 +116,7 @@ def supervise(
                 raise
             attempt = 0 if time.monotonic() - started > _HEALTHY_SECONDS else attempt + 1
             _report(error, component, metrics)
-            pause = min(_LONGEST_WAIT_SECONDS, 0.125 * 2**attempt)
+            pause = min(_LONGEST_WAIT_SECONDS, 0.125 * 2**attempt) * random.uniform(0.8, 1.0)  # not all pipelines of a server at once
             stop.wait(pause if worked.is_set() else min(pause, left))
     return None
 
@@ -125,7 +126,12 @@ def _state(component: str, state: str, metrics: Metrics) -> None:
         metrics.state(part, state)
 
 
-def _report(error: Retry, component: str, metrics: Metrics) -> None:
+def tell(error: Retry, component: str, metrics: Metrics) -> None:
+    """Work is undone and done again: a line with the reason, and a count by reason."""
     logs.failure(logs.logger(component), error, "warning")
-    _state(component, "degraded", metrics)  # until it streams again: to try once more mends nothing yet
     metrics.retries.labels(component, error.code).inc()
+
+
+def _report(error: Retry, component: str, metrics: Metrics) -> None:
+    tell(error, component, metrics)
+    _state(component, "degraded", metrics)  # until it streams again: to try once more mends nothing yet

@@ -8,12 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cdc.errors import Malformed
-from sinks.contract import Plan, Row, TableBatch
+from sinks.contract import Opened, Plan, Row, TableBatch
 
-Opened = tuple[int, int, str, int, int, int, int, tuple[int, int], int]
-"""What `ValuePlan.open` says of a record: epoch, number, op, before (at, end), after (at, end), transaction, time."""
-
-_FRAME = 5  # magic byte and schema id: the same key may be framed with two ids
+FRAME = 5  # magic byte and schema id: the same key may be framed with two ids
 
 
 class Fold:
@@ -41,7 +38,7 @@ class Fold:
         for key, value, change in zip(keys, values, opened):
             if key is None:
                 raise Malformed("record_key", f"{self.plan.db}.{self.plan.table}", "a record of a table with a key has none")
-            identity = key[_FRAME:]
+            identity = key[FRAME:]
             op = change[2]
             before = known(identity)
             last[identity] = (key, value, -1 if op == "d" else change[5], op == "c" if before is None else before[3])
@@ -66,6 +63,7 @@ class Fold:
         batch.keys = [one[0] for one in upserts]
         batch.new = [one[3] for one in upserts]
         batch.deletes = [one[0] for one in self._last.values() if one[2] < 0]
+        batch.balance = [(row, self._sample[row], count) for row, count in self._balance.items() if count]
         for row, count in self._balance.items():
             if count > 0:
                 batch.adds += [self._sample[row]] * count

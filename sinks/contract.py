@@ -8,8 +8,10 @@ from typing import Protocol
 
 from cdc.progress import Chunk, Partition, Progress, Stored, TableState
 
-__all__ = ["Chunk", "Partition", "Plan", "Progress", "Row", "Stored", "TableBatch", "TableState", "TargetColumn"]
+__all__ = ["Chunk", "Opened", "Partition", "Plan", "Progress", "Row", "Stored", "TableBatch", "TableState", "TargetColumn"]
 
+Opened = tuple[int, int, str, int, int, int, int, tuple[int, int], int]
+"""What a plan says of a record: epoch, number, op, before (at, end), after (at, end), transaction (start, end), time."""
 Row = tuple[bytes, int]
 """A record's value and the offset of the row's Avro form within it."""
 
@@ -66,6 +68,8 @@ class TableBatch:
     adds: list[Row] = field(default_factory=list)
     removes: list[tuple[Row, int]] = field(default_factory=list)
     """A row and how many equal ones must go; fewer is an error."""
+    balance: list[tuple[bytes, Row, int]] = field(default_factory=list)
+    """The same as `adds` and `removes`: the row's own bytes, where it lies, and how many come (or, below 0, go)."""
 
     def __len__(self) -> int:
         return len(self.upserts) + len(self.deletes) + len(self.adds) + len(self.removes)

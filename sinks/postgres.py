@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,11 +18,14 @@ from cdc.position import Position
 from cdc.progress import Partition, Progress, Stored, TableState
 from cdc.state import Connection, State, compact, decide, guarded
 from sinks.contract import Plan, TableBatch
-from sinks.postgres_fence import ONLY, SHARED, check_held, connect_writer, keep_fence, raise_fence
+from sinks.postgres_bisect import at_row, row_refused, unfit, write_bisected
+from sinks.postgres_fence import ONLY, SHARED, check_held, connect_writer, keep_fence, raise_fence, releases
 from sinks.postgres_load import Load, Loader
 from sinks.postgres_merge import Merge
+from sinks.postgres_quarantine import Quarantine, Schemas
 from sinks.postgres_schema import Place, check_table, check_tables, ensure_table, found_columns, place_of
 from sinks.postgres_wire import BEGIN, COMMIT, RowName, Statement, Wire, undo
+from sinks.quarantine import Name, Queued, Unit
 
 R = TypeVar("R")
 
@@ -69,6 +71,7 @@ class PostgresTarget:
         """Our number; 0 before the first `open`."""
         self._wire: Wire | None = None
         self._begun = False
+        self._releases = 0
         self._known: dict[Partition, tuple[int, int]] = {}
 
     def open(self) -> Stored:
@@ -77,6 +80,7 @@ class PostgresTarget:
         connection = connect_writer(self.target, self.pipeline, "apply", again=self.fence > 0)
         self._wire, self._begun = Wire(connection), False
         self._merge = Merge(connection, self._wire)
+        self._quarantine = Quarantine(self._wire, self.pipeline)
         state = State(self.target, self.pipeline, connection)
         state.migrate()
         if self.fence:
@@ -120,23 +124,61 @@ class PostgresTarget:
 
     # Applying.
 
-    def write(self, batch: TableBatch) -> None:
-        """Apply a batch in the open transaction, which begins with the first one."""
+    def lock(self, *, immediate: bool = False) -> int:
+        """Begin, and hold the fence from now on; how often others than the sink have released keys so far.
+
+        `immediate`: constraints that would be checked at the commit are checked statement by statement, so that their row is known.
+        """
+
+        def work() -> int:
+            self._begin(ONLY)
+            if immediate:
+                self.wire.send(Statement("SET CONSTRAINTS ALL IMMEDIATE"))
+            self.wire.flush()
+            return self._releases
+
+        return self._do("cdc.pipeline", work)
+
+    def write(self, batch: TableBatch, *, locate: bool = True) -> None:
+        """Apply a batch in the open transaction, which begins with the first one; `locate`: a refused row is looked for and named."""
         place = self.place(batch.db, batch.table)
 
         def work() -> None:
             self._begin(ONLY)
             self._merge.write(batch, place)
 
-        self._do(str(place), work, batch)
+        self._do(str(place), work, batch if locate else None)
+
+    def write_bisected(self, batch: TableBatch, room: int) -> list[Unit]:
+        """Apply what the target can hold of a batch; the rest, each key with its reason. Halt when more than `room` are refused."""
+        place = self.place(batch.db, batch.table)
+
+        def work() -> list[Unit]:
+            self._begin(ONLY)
+            return write_bisected(self._merge, self.wire, batch, place, room)
+
+        return self._do(str(place), work)
+
+    def held(self) -> dict[Name, set[bytes]]:
+        """The identities whose changes wait in quarantine, by table, as the target holds them."""
+        return self._do("cdc.quarantine", lambda: self._quarantine.held(self.connection))
+
+    def queue(self, name: Name, schemas: Schemas, changes: Sequence[Queued], at: Position | None) -> None:
+        """Queue changes behind those that wait, in the open transaction."""
+        self._do("cdc.quarantine", lambda: self._quarantine.add(name, schemas, changes, at))
+
+    def drop(self, name: Name, identities: Iterable[bytes]) -> None:
+        """Forget what waits for these, in the open transaction."""
+        self._do("cdc.quarantine", lambda: self._quarantine.drop(name, identities))
 
     def empty(self, db: str, table: str) -> None:
-        """Empty a table in the open transaction."""
+        """Empty a table, and its quarantine, in the open transaction."""
         place = self.place(db, table)
 
         def work() -> None:
             self._begin(ONLY)
             self.wire.send(Statement(f"TRUNCATE {place.sql}"))
+            self._quarantine.clear((db, table))
 
         self._do(str(place), work)
 
@@ -211,7 +253,11 @@ class PostgresTarget:
         if not self._begun:
             self._begun = True
             self.wire.send(BEGIN)
-            self.wire.send(lock, [self.pipeline.encode(), b"%d" % self.fence], lambda result: check_held(self.pipeline, result))
+            self.wire.send(lock, [self.pipeline.encode(), b"%d" % self.fence], self._locked)
+
+    def _locked(self, result: PGresult) -> None:
+        check_held(self.pipeline, result)
+        self._releases = releases(result)
 
     def _idle(self) -> None:
         if self._begun:
@@ -252,11 +298,12 @@ class PostgresTarget:
         except CdcError as error:
             decision = error
         self.rollback()
-        if decision.code == "target_value":
-            decision = _at_row(decision, failed if failed[0] or batch is None else self._locate(batch))
-        elif decision.code == "nul_in_text" and batch is not None:
-            decision = _at_row(decision, (decision.place, _unfit(batch)))
-        raise decision
+        refused = row_refused(decision)
+        if refused is not None and not refused.sqlstate and batch is not None:
+            refused = at_row(refused, (refused.place, unfit(batch)))
+        elif refused is not None and refused.sqlstate:
+            refused = at_row(refused, failed if failed[0] or batch is None else self._locate(batch))
+        raise refused or decision
 
     def _locate(self, batch: TableBatch) -> RowName:
         """Which row of a batch the target refuses, by applying them one by one and undoing that."""
@@ -322,6 +369,7 @@ class PostgresTarget:
             raise Halt("table_unknown", str(place), "a table is loaded that was not created first")
         self.connection.execute(f"TRUNCATE {place.sql}".encode())
         self.connection.execute('DELETE FROM cdc.chunks WHERE (pipeline, db, "table") = (%s, %s, %s)', name)
+        self._quarantine.clear((plan.db, plan.table))
         return Load(replace(known, state=Standing.COPYING, floor=floor, ceiling=None, reason="", rows_loaded=0), row[0], (), plan, place)
 
     def _finish_load(self, load: Load, ceiling: Position, floor: Position | None) -> TableState:
@@ -346,26 +394,3 @@ def _time(at_us: int) -> str:
 def _check_committed(result: PGresult) -> None:
     if result.command_status != b"COMMIT":
         raise Retry("target_conflict", "the commit", "PostgreSQL rolled the transaction back", "tried again")
-
-
-def _unfit(batch: TableBatch) -> bytes:
-    """What identifies the first row of which no COPY tuple can be made."""
-    for key, row in zip(batch.keys, batch.upserts):
-        try:
-            batch.plan.copy_rows([row], bytearray())
-        except CdcError:
-            return key[5:]
-    return b""
-
-
-def _at_row(decision: CdcError, row: RowName) -> CdcError:
-    """The same decision, naming the row by the hash of what identifies it."""
-    if not row[0]:
-        return decision
-    place = f"{row[0]}, key {key_hash(row[1])}"
-    return type(decision)(decision.code, place, decision.rule, decision.hint)
-
-
-def key_hash(identity: bytes) -> str:
-    """How a row is named where no value may be shown: from its key's Avro bytes without the frame."""
-    return hashlib.sha256(identity).hexdigest()[:16]

@@ -18,8 +18,8 @@ from cdc.errors import Halt
 from cdc.state import Connection, connect, guarded
 from sinks.postgres_wire import Statement
 
-ONLY = Statement("SELECT fence FROM cdc.pipeline WHERE name = $1 AND fence = $2::int8 FOR UPDATE")
-SHARED = Statement("SELECT fence FROM cdc.pipeline WHERE name = $1 AND fence = $2::int8 FOR SHARE")
+ONLY = Statement("SELECT fence, releases FROM cdc.pipeline WHERE name = $1 AND fence = $2::int8 FOR UPDATE")
+SHARED = Statement("SELECT fence, releases FROM cdc.pipeline WHERE name = $1 AND fence = $2::int8 FOR SHARE")
 """For transactions that may run beside one another but never beside a change of the fence: chunks, and states of tables."""
 
 _KEY = "hashtextextended('cdc pipeline ' || %(pipeline)s::text, 0)"
@@ -83,3 +83,8 @@ def check_held(pipeline: str, result: PGresult) -> None:
     """The lock statement must have found our number."""
     if result.ntuples != 1:
         raise fenced(pipeline)
+
+
+def releases(result: PGresult) -> int:
+    """What the lock statement says of how often keys were released from quarantine by others than the sink."""
+    return int(result.get_value(0, 1) or b"0")

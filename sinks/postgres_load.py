@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -15,15 +16,35 @@ from cdc.config import TargetConfig
 from cdc.errors import Halt
 from cdc.progress import Chunk, TableState
 from cdc.state import decide, guarded, jsonb
-from sinks.contract import Plan
+from sinks.batch import Fold
+from sinks.contract import Opened, Plan
+from sinks.counters import tell
+from sinks.postgres_bisect import write_bisected
 from sinks.postgres_fence import SHARED, check_held, connect_writer
+from sinks.postgres_merge import Merge
+from sinks.postgres_quarantine import Quarantine, Schemas
 from sinks.postgres_schema import Place, names
 from sinks.postgres_wire import BEGIN, COMMIT, Wire, undo
+from sinks.quarantine import Limits, Records, Ward, queued
 
 _LEDGER = """
 INSERT INTO cdc.chunks (pipeline, db, "table", load_no, chunk_no, low, high, rows)
 SELECT t.pipeline, t.db, t."table", t.load_no, %(chunk)s, %(low)s, %(high)s, %(rows)s FROM cdc.tables t
  WHERE (t.pipeline, t.db, t."table") = (%(pipeline)s, %(db)s, %(table)s) AND t.load_no = %(load)s AND t.state = 'copying'"""
+
+
+class Rows(Protocol):
+    """Rows of a copy as records."""
+
+    @property
+    def keys(self) -> Sequence[bytes | None]: ...
+    @property
+    def values(self) -> Sequence[bytes]: ...
+    @property
+    def opened(self) -> Sequence[Opened]: ...
+    @property
+    def schemas(self) -> tuple[Mapping[str, object] | None, Mapping[str, object]]:
+        """Of key and value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +84,7 @@ class Loader:
         self.pipeline, self.fence = pipeline, fence
         self.connection = connect_writer(target, pipeline, "load", again=True)
         self.wire = Wire(self.connection)
+        self._merge = Merge(self.connection, self.wire)
 
     def close(self) -> None:
         self.connection.close()
@@ -93,6 +115,38 @@ class Loader:
             raise decision
         self._commit(load, chunk, writer.high, cursor.rowcount)
 
+    def chunk_with_care(self, load: Load, chunk: Chunk, rows: Rows, limits: Limits) -> int:
+        """Write one chunk of which rows are refused: these wait in quarantine, as rows that a copy brought; how many they are.
+
+        `chunk.high` must be known. Halt when more are refused than `limits` allow, of the chunk or of the pipeline.
+        """
+
+        def work() -> int:
+            self._begin()
+            refused = self._bisected(load, Records(rows.keys, rows.values, rows.opened), Schemas(0, *rows.schemas), limits)
+            self._commit(load, chunk, chunk.high, len(rows.values) - refused)
+            self._merge.committed()
+            return refused
+
+        try:
+            return guarded(str(load.place))(work)()
+        finally:
+            undo(self.wire)
+            self._merge.undone()
+
+    def _bisected(self, load: Load, records: Records, schemas: Schemas, limits: Limits) -> int:
+        ward, fold, name = Ward(limits), Fold(load.plan), (load.state.db, load.state.table)
+        quarantine = Quarantine(self.wire, self.pipeline)
+        ward.replace(quarantine.held(self.connection))
+        fold.add(records.keys, records.values, records.opened)
+        batch = fold.take()
+        found = write_bisected(self._merge, self.wire, batch, load.place, ward.room(len(batch)))
+        refused = {unit.identity: unit.error for unit in found if unit.error}
+        waiting = queued(load.plan, records, refused.keys(), refused)
+        quarantine.add(name, schemas, waiting, load.state.floor)
+        tell(name, refused)
+        return len(waiting)
+
     @guarded("a chunk of a load")
     def _begin(self) -> psycopg.Cursor[tuple[object, ...]]:
         undo(self.wire)
@@ -117,6 +171,13 @@ class Loader:
         self.wire.send(COMMIT)
         self.wire.flush()
         crash.point("load.chunk")
+
+
+def careful(limits: Limits) -> Callable[[Loader, Load, Chunk, Rows], int] | None:
+    """How a chunk is written of which rows are refused; None where none may wait."""
+    if not limits.keys:
+        return None
+    return lambda loader, load, chunk, rows: loader.chunk_with_care(load, chunk, rows, limits)
 
 
 def _columns(plan: Plan) -> str:

@@ -143,6 +143,14 @@ class Merge:
         self._fresh.clear()
         self._used.clear()
 
+    def mark(self) -> tuple[set[str], set[str]]:
+        """Where to come back to when a savepoint is undone."""
+        return set(self._fresh), set(self._used)
+
+    def back_to(self, mark: tuple[set[str], set[str]]) -> None:
+        """The savepoint is undone, and with it the staging tables that were made or filled since."""
+        self._fresh, self._used = mark
+
     def _shape(self, plan: Plan, place: Place) -> Shape:
         shape = self._shapes.get(id(plan))
         if shape is None or shape.place != place:

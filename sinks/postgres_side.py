@@ -12,13 +12,13 @@ from psycopg import sql
 from cdc.digest import POSTGRES, Digest, Key, Span, digest, row_sql
 from cdc.errors import CdcError, Halt, Refused, Retry
 from cdc.model import Column, Table
+from cdc.state_errors import Cause, cause
 from cdc.types import canonical_postgres
 
 SESSION = "SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET search_path = pg_catalog"
 _NUMBERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "decimal"})
 _TEXTS = frozenset({"char", "varchar", "tinytext", "enum", "set"})
 """Types whose canonical text is the column itself."""
-_LOST = ("08", "53", "55", "57")
 _UNFIT = {
     "3F000": "target_missing",
     "42P01": "target_missing",
@@ -142,6 +142,7 @@ def _decision(error: psycopg.Error, place: str) -> CdcError:
             f"the target table cannot be compared (SQLSTATE {state})",
             "copy the table first; its columns must be those of the source",
         )
-    if state.startswith(_LOST) or (not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)):
+    lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    if cause(state, lost=lost)[0] in (Cause.AWAY, Cause.CONFLICT):
         return Retry("target_lost", place, f"the connection was lost or the server is busy (SQLSTATE {state or 'none'})")
     return Halt("target_statement", place, f"the server rejects a statement (SQLSTATE {state or 'none'})")

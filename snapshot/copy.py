@@ -11,18 +11,20 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from cdc import codec, crash, envelope
+import cdc
+from cdc import codec, crash, envelope, types
 from cdc.catalog import Catalog
-from cdc.errors import CdcError, Refused
+from cdc.errors import CdcError, Halt, Refused, RowRefused
 from cdc.keyrange import Bound, KeyRange
 from cdc.lifecycle import State
-from cdc.model import Table
+from cdc.model import Record, Table
 from cdc.position import Position, least
 from cdc.progress import Chunk, Progress, Stored, TableState
+from cdc.topic import Idle
 
 CHUNK_SECONDS = 1.0
 CHUNK_BYTES = 32 << 20
@@ -61,6 +63,8 @@ class _Work:
     rows: codec.RowPlan
     values: codec.ValuePlan
     state: TableState
+    schemas: tuple[types.Schema | None, types.Schema]
+    """Of the records of its rows: key and value."""
     load: Any = None
     """The target's handle on the load under way."""
     out: bytearray = field(default_factory=bytearray)
@@ -73,6 +77,15 @@ class _Work:
         self.read += rows
         return int(used)
 
+    def records(self, catalog: Catalog) -> Recorded:
+        """An empty list of the table's rows as records, as a copy through the topics would publish them."""
+        now_us = time.time_ns() // 1000
+        stamp = envelope.stamp(
+            0, 0, flavour=catalog.flavour, version=cdc.__version__, name="", ts_us=now_us, snapshot="true", db=self.table.db,
+            table=self.table.name, server_id=catalog.server_id, gtid=None, file="", pos=0, transaction=None, now_us=now_us,
+        )  # fmt: skip
+        return Recorded(self, stamp, codec.Numbers(0, 1))
+
     def hand_over(self, writer: Any) -> int:
         """Write what was read: the source's table is not locked any more, so the target may take its time."""
         size = len(self.out)
@@ -82,11 +95,44 @@ class _Work:
         return size
 
 
+@dataclass(slots=True)
+class Recorded:
+    """Rows of a chunk that is written with care: whole records, so that those that are refused can wait."""
+
+    work: _Work
+    stamp: codec.Stamp
+    numbers: codec.Numbers
+    found: list[Record] = field(default_factory=list)
+
+    def take(self, block: bytearray, start: int, end: int) -> int:
+        """Take row packets; how many bytes of them were used up."""
+        return codec.encode_select(self.work.rows, block, start, end, self.stamp, self.numbers, self.found)
+
+    @property
+    def schemas(self) -> tuple[types.Schema | None, types.Schema]:
+        return self.work.schemas
+
+    @property
+    def keys(self) -> list[bytes | None]:
+        return [record.key for record in self.found]
+
+    @property
+    def values(self) -> list[bytes]:
+        return [record.value or b"" for record in self.found]
+
+    @property
+    def opened(self) -> list[codec.Opened]:
+        return self.work.values.open(self.values)
+
+
 class Copier:
     """Loads tables through the target's loader connections; raises what stops all, marks refused what stops one."""
 
-    def __init__(self, catalog: Catalog, read: Callable[[Table], Reader], target: Any, breathe: Callable[[], None], report: Report) -> None:
-        self._catalog, self._read, self._target = catalog, read, target
+    def __init__(
+        self, catalog: Catalog, read: Callable[[Table], Reader], target: Any, breathe: Idle, report: Report, careful: Any = None
+    ) -> None:
+        """`careful` writes a chunk of which rows are refused, and says how many: (loader, load, chunk, records); None: they stop."""
+        self._catalog, self._read, self._target, self._careful = catalog, read, target, careful
         self._breathe, self._report = breathe, report
         self._lock = threading.Lock()  # guards the target's main connection and the catalog
         self._errors: list[BaseException] = []
@@ -116,10 +162,10 @@ class Copier:
 
     def _prepare(self, table: Table, prefix: str) -> _Work:
         catalog = self._catalog
-        key = envelope.key_schema(prefix, table)
-        values = codec.ValuePlan(envelope.value_schema(prefix, table, catalog.flavour), key)
+        key, value = envelope.key_schema(prefix, table), envelope.value_schema(prefix, table, catalog.flavour)
+        values = codec.ValuePlan(value, key)
         state: TableState = self._target.create_table(values, {"renamed": values.renamed} if values.renamed else None)
-        return _Work(table, catalog.row_estimate(table), codec.RowPlan(table), values, state)
+        return _Work(table, catalog.row_estimate(table), codec.RowPlan(table), values, state, (key, value))
 
     def _floor(self, stored: Stored) -> tuple[Position, bool]:
         """P, and whether loads under way must start again because the log no longer reaches back to theirs."""
@@ -165,52 +211,95 @@ class Copier:
         with self._lock:  # without a key there is one chunk, whose position nobody stored if the load was not finished: it is read anew
             work.load = self._target.begin_load(work.values, floor, again=again or not work.table.key)
         crash.point("load.begun")
-        reader = self._read(work.table)
         try:
             if work.table.key:
-                self._keyed(work, reader, loader)
+                self._keyed(work, loader)
             else:
-                self._keyless(work, reader, loader)
+                self._keyless(work, loader)
         except Refused as refusal:
             self._refuse(work, refusal)
-        finally:
-            reader.close()
 
-    def _keyed(self, work: _Work, reader: Reader, loader: Any) -> None:
+    def _keyed(self, work: _Work, loader: Any) -> None:
         done: list[Chunk] = list(work.load.done)
         work.read = sum(chunk.rows for chunk in done)
         if done and done[-1].high is None:
             return
         after: Bound | None = tuple(str(v) for v in done[-1].high) if done and isinstance(done[-1].high, list) else None
-        pieces = reader.pieces(after, work.transcode)
-        last = False
+        number, last = len(done), False
         while not last:
-            number, started = len(done), time.monotonic()
-            with loader.chunk(work.load, Chunk(number, None if after is None else list(after))) as writer:
-                written = 0
-                for piece in pieces:
-                    crash.point("load.read")
-                    written += work.hand_over(writer)
-                    crash.point("load.written")
-                    after = piece.range.upto
-                    last = after is None
-                    self._breathe_all()
-                    if last or written > CHUNK_BYTES or time.monotonic() - started > CHUNK_SECONDS:
-                        break
-                writer.high = None if after is None else list(after)
-            done.append(Chunk(number))
-            self._report(work.table.qualified, work.read, work.estimate)
+            try:
+                for reached in self._chunks(work, loader, number, after):
+                    number, after, last = reached
+                    self._report(work.table.qualified, work.read, work.estimate)
+            except RowRefused:
+                if self._careful is None:
+                    raise
+                work.out.clear()
+                after, last = self._with_care(work, loader, number, after)
+                number += 1
 
-    def _keyless(self, work: _Work, reader: Reader, loader: Any) -> None:
-        with loader.chunk(work.load, Chunk(0)) as writer:
-            with reader.exact() as position:
-                reader.read(KeyRange(), work.transcode)
-            crash.point("load.keyless_read")
-            work.hand_over(writer)
+    def _chunks(self, work: _Work, loader: Any, number: int, after: Bound | None) -> Iterator[tuple[int, Bound | None, bool]]:
+        """Copy chunk after chunk; of each the number that comes next, the bound that it reached, and whether it was the last."""
+        with closing(self._open(work.table)) as reader:
+            pieces, last = reader.pieces(after, work.transcode), False
+            while not last:
+                started = time.monotonic()
+                with loader.chunk(work.load, Chunk(number, _bound(after))) as writer:
+                    written = 0
+                    for piece in pieces:
+                        crash.point("load.read")
+                        written += work.hand_over(writer)
+                        crash.point("load.written")
+                        after = piece.range.upto
+                        last = after is None
+                        self._breathe_all()
+                        if last or written > CHUNK_BYTES or time.monotonic() - started > CHUNK_SECONDS:
+                            break
+                    writer.high = _bound(after)
+                number += 1
+                yield number, after, last
+
+    def _with_care(self, work: _Work, loader: Any, number: int, after: Bound | None) -> tuple[Bound | None, bool]:
+        """Copy one piece again, of which a row may be refused: any reading between P and Q serves, so a later one does too."""
+        rows = work.records(self._catalog)
+        with closing(self._open(work.table)) as reader:
+            piece = next(iter(reader.pieces(after, rows.take)))
+        upto = piece.range.upto
+        self._careful(loader, work.load, Chunk(number, _bound(after), _bound(upto)), rows)
+        work.read += len(rows.found)
+        self._breathe_all()
+        return upto, upto is None
+
+    def _keyless(self, work: _Work, loader: Any) -> None:
+        try:
+            with loader.chunk(work.load, Chunk(0)) as writer:
+                position = self._exactly(work, work.transcode)
+                crash.point("load.keyless_read")
+                work.hand_over(writer)
+        except RowRefused:
+            if self._careful is None:
+                raise
+            work.out.clear()
+            rows = work.records(self._catalog)
+            position = self._exactly(work, rows.take)
+            self._careful(loader, work.load, Chunk(0), rows)
         crash.point("load.keyless_copied")
         with self._lock:
             self._target.finish_load(work.load, position, floor=position)
         self._report(work.table.qualified, work.read, work.estimate)
+
+    def _exactly(self, work: _Work, consume: Consume) -> Position:
+        """Read the whole table at an exact position."""
+        with closing(self._open(work.table)) as reader, reader.exact() as position:
+            reader.read(KeyRange(), consume)
+        return position
+
+    def _open(self, table: Table) -> Reader:
+        """A reader of the table; that the server refuses us is not the table's fault."""
+        try:
+            return self._read(table)
+        except Refused as error:
+            raise Halt(error.code, error.place, error.rule, error.hint) from None
 
     def _refuse(self, work: _Work, refusal: CdcError) -> None:
         refused = replace(work.load.state, state=State.REFUSED, reason=f"{refusal.rule}: {refusal.hint}")
@@ -222,6 +311,10 @@ class Copier:
         self._breathe()
         if self._errors:
             raise _Abandoned
+
+
+def _bound(after: Bound | None) -> list[str] | None:
+    return None if after is None else list(after)
 
 
 class _Abandoned(Exception):

@@ -76,7 +76,7 @@ POISON = {
 @pytest.mark.parametrize("kind", POISON)
 def test_a_row_that_the_target_refuses_stops_the_stream_and_is_named_without_its_values(table, postgres, pipeline, kind):
     change, poison, state = POISON[kind]
-    made = pipeline(table, postgres)
+    made = pipeline(table, postgres, apply={"quarantine_keys": 0})
     (running,) = streaming(made)
     if change:
         postgres.execute(change.format(db=table.name))
@@ -96,7 +96,7 @@ def test_a_row_that_the_target_refuses_stops_the_stream_and_is_named_without_its
 
 def test_a_row_that_the_target_refuses_stops_the_copy_and_is_not_shown(table, postgres, pipeline):
     table.execute(f"INSERT INTO t VALUES ('{KEY}9', CONCAT('{VALUE}', CHAR(0)), {NUMBER})")
-    made = pipeline(table, postgres)
+    made = pipeline(table, postgres, apply={"quarantine_keys": 0})
     said = error(made, "snapshot", exit_code=1)
     assert ("nul_in_text", f"{table.name}.t.v") == (said["code"], said["place"])
     silent(said_by(made, "snapshot"), str(said))

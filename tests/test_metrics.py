@@ -37,6 +37,8 @@ class Applied:
     rows: dict[tuple[str, str], int] = field(default_factory=dict)
     void: dict[str, int] = field(default_factory=dict)
     states: dict[str, int] = field(default_factory=dict)
+    held: dict[tuple[str, str], int] = field(default_factory=dict)
+    queued: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 def samples(metrics: Metrics) -> dict[str, float]:
@@ -116,9 +118,11 @@ def test_counters_that_the_stages_raise_have_their_labels():
     metrics = Metrics("od", transport="kafka", codec="compiled", version="1")
     metrics.watch_capture(Captured(anomalies={("a", "b", "born", "zero_date"): 2}))
     metrics.retries.labels("apply", "target_lost").inc()
-    metrics.watch_apply(Applied(states={"copying": 2}))
-    metrics.watch_apply(Applied(states={"consistent": 2}))
+    metrics.watch_apply(Applied(states={"copying": 2}, held={("a", "b"): 9}, queued={("a", "b"): 9}))
+    metrics.watch_apply(Applied(states={"consistent": 2}, held={("a", "b"): 1, ("a", "c"): 0}, queued={("a", "b"): 3}))
     found = samples(metrics)
+    assert (1, 0) == (found["cdc_quarantined_keys{table=a.b}"], found["cdc_quarantined_keys{table=a.c}"])
+    assert 12 == found["cdc_quarantined_changes_total{table=a.b}"]
     assert 2 == found["cdc_anomalies_total{column=born,reason=zero_date,table=a.b}"]
     assert 1 == found["cdc_retries_total{code=target_lost,component=apply}"]
     assert {"cdc_tables{state=consistent}": 2} == {name: value for name, value in found.items() if name.startswith("cdc_tables")}

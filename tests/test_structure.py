@@ -25,7 +25,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "wire": ("envelope", "schemas", "topic", "control", "direct", "kafka", "kafka_broker", "state", "state_*", "mysql", "catalog",
              "preflight", "keyrange"),
     "source": ("epoch", "binlog", "binlog_*", "ddl", "ddl_words", "chunks", "capture", "capture_*"),
-    "face": ("app", "cli", "cli_output", "demo", "doctor", "fitness", "initial", "status", "supervise", "web", "web.*", "stack", "stack.*"),
+    "face": ("app", "cli", "cli_output", "demo", "doctor", "fitness", "initial", "quarantine", "status", "supervise", "web", "web.*",
+             "stack", "stack.*"),
 }  # fmt: skip
 LEVELS = {"floor": 0, "codec": 1, "wire": 2, "source": 3, "snapshot": 3, "sinks": 3, "face": 4}
 COMPOSER = "cdc.app"

@@ -12,13 +12,15 @@ from cdc.codec._open import SkipPlan, open_values
 from cdc.codec._plan import RowPlan
 from cdc.codec.avro import Names, null_branch, parameters, program
 from cdc.codec.records import Opened
-from cdc.errors import Halt
+from cdc.errors import Halt, RowRefused
 from cdc.names import column as target_column
 
 COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_TRAILER = b"\xff\xff"
 FRAME = 5
 SOURCE = "__debezium.source.column."
+UNFIT = frozenset({"nul_in_text"})
+"""What is said of a value that has no form in PostgreSQL: its row is refused, as the server would refuse it."""
 MARKS = {"sequence": 4, "ts_ms": 5, "ts_us": 6}
 
 
@@ -94,10 +96,10 @@ def select_to_copy(plan: RowPlan, copy_plan: ValuePlan, block: bytes | bytearray
 
 
 def _with_mend(error: Halt) -> Halt:
-    """The error with what to do about it, which a kernel leaves out."""
+    """The error with what to do about it, which a kernel leaves out; of a value without a form in PostgreSQL, as a row's."""
     if error.code == "nul_in_text" and not error.hint:
         error.hint = "take it out on the source (WHERE LOCATE(CHAR(0), the column) finds the rows), or exclude the table"
-    return error
+    return RowRefused(error.code, error.place, error.rule, error.hint) if error.code in UNFIT else error
 
 
 def _marks(path: tuple[str, ...]) -> int | None:

@@ -8,7 +8,7 @@ import pytest
 
 from cdc.errors import CdcError, Halt
 from cdc.progress import Chunk
-from sinks.postgres import key_hash
+from sinks.quarantine import key_hash
 from tests.servers import TargetDatabase
 from tests.target.conftest import Opened
 from tests.target.opening import at, batch, cut, rows

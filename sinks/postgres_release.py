@@ -1,0 +1,126 @@
+"""Out of quarantine: keys are replayed or discarded by another process than the sink, beside it.
+
+Each key goes in a transaction of its own under the lock that every writing transaction of the pipeline takes, so that the sink
+stands before it or after it, never within. `cdc.pipeline.releases` tells the sink that it must read again which keys are held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import psycopg
+
+from cdc.config import TargetConfig
+from cdc.errors import CdcError, Halt, RowRefused
+from cdc.lifecycle import Event, State, follow
+from cdc.state import State as Stored
+from cdc.state import decide
+from sinks.batch import FRAME
+from sinks.contract import TableBatch
+from sinks.postgres_bisect import row_refused
+from sinks.postgres_fence import check_held, connect_writer
+from sinks.postgres_merge import Merge
+from sinks.postgres_schema import place_of
+from sinks.postgres_wire import BEGIN, COMMIT, Statement, Wire, undo
+from sinks.quarantine import Name
+
+MakePlan = Callable[[Mapping[str, object], Mapping[str, object] | None], Any]
+_LOCK = Statement("SELECT fence, releases FROM cdc.pipeline WHERE name = $1 FOR UPDATE")
+_KEYS = """
+SELECT DISTINCT key FROM cdc.quarantine WHERE (pipeline, db, "table", key_hash) = (%s, %s, %s, %s)"""
+_LAST = """
+SELECT q.op, q.value, s.key_schema, s.value_schema,
+ (SELECT sum(CASE op WHEN 'd' THEN -1 ELSE 1 END)::int8 FROM cdc.quarantine n
+   WHERE (n.pipeline, n.db, n."table", n.key_hash, n.key) = (q.pipeline, q.db, q."table", q.key_hash, q.key))
+ FROM cdc.quarantine q JOIN cdc.quarantine_schema s ON (s.pipeline, s.hash) = (q.pipeline, q.schema_hash)
+ WHERE (q.pipeline, q.db, q."table", q.key_hash) = (%s, %s, %s, %s) AND q.key = %s ORDER BY q.id DESC LIMIT 1"""
+_DELETE = 'DELETE FROM cdc.quarantine WHERE (pipeline, db, "table", key_hash) = (%s, %s, %s, %s)'
+_COUNT = "UPDATE cdc.pipeline SET releases = releases + 1 WHERE name = %s"
+_LEFT = 'SELECT 1 FROM cdc.quarantine WHERE (pipeline, db, "table") = (%s, %s, %s) LIMIT 1'
+_STATE = 'SELECT state FROM cdc.tables WHERE (pipeline, db, "table") = (%s, %s, %s)'
+_MOVE = 'UPDATE cdc.tables SET state = %s, changed_at = now() WHERE (pipeline, db, "table") = (%s, %s, %s)'
+
+
+class Releaser:
+    """One connection that takes keys out of quarantine; a new owner of the pipeline ends it like any other writer."""
+
+    def __init__(self, target: TargetConfig, pipeline: str, make_plan: MakePlan) -> None:
+        self.target, self.pipeline, self._make_plan = target, pipeline, make_plan
+        with Stored(target, pipeline) as state:
+            state.migrate()
+        self.connection = connect_writer(target, pipeline, "quarantine", again=False)
+        self.wire = Wire(self.connection)
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def replay(self, name: Name, key: str) -> tuple[int, RowRefused | None]:
+        """Apply what waits for a key: how many changes that were, or why they stay. Several rows of one hash go together."""
+        refused: RowRefused | None = None
+        try:
+            return self._run(name, lambda: self._replay(name, key)), None
+        except RowRefused as error:
+            refused = error
+        return 0, refused
+
+    def discard(self, name: Name, key: str) -> int:
+        """Drop what waits for a key; how many changes that were."""
+        return self._run(name, lambda: self._release(name, key))
+
+    def _run(self, name: Name, work: Callable[[], int]) -> int:
+        decision: CdcError
+        try:
+            self.wire.send(BEGIN)
+            self.wire.send(_LOCK, [self.pipeline.encode()], lambda result: check_held(self.pipeline, result))
+            self.wire.flush()
+            done = work()
+            self.wire.send(COMMIT)
+            self.wire.flush()
+            return done
+        except psycopg.Error as error:
+            decision = decide(error, ".".join(name))
+        except CdcError as error:
+            decision = error
+        undo(self.wire)
+        raise row_refused(decision) or decision
+
+    def _replay(self, name: Name, key: str) -> int:
+        place = place_of(self.target, *name)
+        for (identity,) in self.connection.execute(_KEYS, [self.pipeline, *name, key]).fetchall():
+            op, value, key_schema, value_schema, balance = self._last(name, key, identity)
+            batch = self._batch(self._make_plan(value_schema, key_schema), identity, op, value, int(balance))
+            Merge(self.connection, self.wire).write(batch, place)
+        self.wire.flush()
+        return self._release(name, key)
+
+    def _last(self, name: Name, key: str, identity: bytes) -> Any:
+        row = self.connection.execute(_LAST, [self.pipeline, *name, key, identity]).fetchone()
+        if row is None:
+            raise Halt("quarantine_changed", ".".join(name), "a queued change has no schema", "this is a defect: report it")
+        return row
+
+    def _batch(self, plan: Any, identity: bytes, op: str, value: bytes, balance: int) -> TableBatch:
+        """All queued changes of one identity, folded: the last one of a key, or the balance of a row without one."""
+        batch = TableBatch(plan, plan.db, plan.table)
+        _, _, _, before, _, after, *_ = plan.open([value])[0]
+        key, row = bytes(FRAME) + identity, (value, before if op == "d" else after)
+        if plan.key and op == "d":
+            batch.deletes = [key]
+        elif plan.key:
+            batch.upserts, batch.keys, batch.new = [row], [key], [False]
+        elif balance > 0:
+            batch.adds = [row] * balance
+        elif balance < 0:
+            batch.removes = [(row, -balance)]
+        return batch
+
+    def _release(self, name: Name, key: str) -> int:
+        """Take a key out; a table without any left is to be shown as consistent at its next ceiling."""
+        table = [self.pipeline, *name]
+        count = self.connection.execute(_DELETE, [*table, key]).rowcount
+        self.connection.execute(_COUNT, [self.pipeline])
+        state = self.connection.execute(_STATE, table).fetchone()
+        if state is not None and state[0] == State.QUARANTINED and self.connection.execute(_LEFT, table).fetchone() is None:
+            self.connection.execute(_MOVE, [follow(".".join(name), state[0], Event.KEYS_RELEASED), *table])
+        return count
