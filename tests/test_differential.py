@@ -32,7 +32,7 @@ from cdc.position import Position
 from tests.codec_cases import CASES, Case
 from tests.servers import PASSWORD, SourceDatabase, lent
 from tests.source_log import config
-from tests.told import Change, Row, asked, clocked, doubled, kind_of, said, stamped, told_by_event
+from tests.told import HEXED, Change, Row, asked, clocked, doubled, kind_of, said, stamped, told_by_event
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 KINDS = {WriteRowsEvent: "c", UpdateRowsEvent: "u", DeleteRowsEvent: "d"}
@@ -187,9 +187,14 @@ def store(source: SourceDatabase) -> dict[str, Stored]:
         impossible = ("'2021-02-31'",) if kind_of(case.column) in ("date", "datetime") else ()
         expressions = (*case.values, *generated(case, draw), *impossible, "NULL")
         name = f"t{number}"
-        source.execute(f"CREATE TABLE {name} (id BIGINT PRIMARY KEY, n INT, v {case.ddl}) CHARACTER SET utf8mb4", "BEGIN")
-        source.execute(*[f"INSERT IGNORE INTO {name} VALUES ({n}, {n}, {value})" for n, value in enumerate(expressions, 1)], "COMMIT")
-        raw = asked(case.column) if kind_of(case.column) in ("geometry", "vector") else "CAST(v AS CHAR)"
+        source.execute(
+            f"CREATE TABLE {name} (id BIGINT PRIMARY KEY, n INT, v {case.ddl}) CHARACTER SET utf8mb4",
+            *filter(None, [getattr(case, "setting", "")]),
+        )
+        source.execute(
+            "BEGIN", *[f"INSERT IGNORE INTO {name} VALUES ({n}, {n}, {value})" for n, value in enumerate(expressions, 1)], "COMMIT"
+        )
+        raw = asked(case.column) if kind_of(case.column) in HEXED else "CAST(v AS CHAR)"
         rows = source.execute(f"SELECT n, {asked(case.column)}, {raw} FROM {name} ORDER BY n")
         values = {n: Value(case.column, expressions[n - 1], _ascii(text), _ascii(raw)) for n, text, raw in rows}
         found[name] = Stored(case, values)
@@ -223,10 +228,6 @@ class Listed:
     flavours: tuple[str, ...] = ("mariadb", "mysql")
 
 
-def _types(*names: str) -> Callable[[Value], bool]:
-    return lambda value: kind_of(value.column) in names
-
-
 def _in_charset(*names: str) -> Callable[[Value], bool]:
     return lambda value: value.column.charset in names and bool(value.text)
 
@@ -237,11 +238,23 @@ def _odd_fraction(value: Value) -> bool:
     return sign.startswith("-") and fraction.rstrip("0") not in ("", "5")
 
 
+def _impossible(value: Value) -> bool:
+    """A date with a day that its month does not have; the zero and the partial ones are None to them too."""
+    return value.text is None and value.raw is not None and all(int(part) for part in value.raw[:10].split("-"))
+
+
 _UNMAPPED = ("C281", "C28D", "C28F", "C290", "C29D")
 _OPAQUE = re.compile(r'base64:type|"\d{4}-\d\d-\d\d|"-?\d\d:\d\d:\d\d')
 LISTED = (
+    Listed(
+        "compressed",
+        lambda v: v.text is not None,
+        "IndexError, or no names",
+        "they have types of their own in the log, whose bytes in the table map are passed over: what follows is read askew",
+        ("mariadb",),
+    ),
     Listed("year", lambda v: v.raw == "0000", "1900", "the log holds an offset to 1900, and 0 for the year 0000"),
-    Listed("date", lambda v: v.raw == "2021-02-31", "ValueError", "ALLOW_INVALID_DATES stores it; the stream cannot pass the row"),
+    Listed("date", _impossible, "ValueError", "ALLOW_INVALID_DATES stores it; the stream cannot pass the row"),
     Listed("timestamp", lambda v: (v.raw or "").startswith("0000"), "1970-01-01 00:00:00", "0 seconds are the zero date, no moment"),
     Listed("time", _odd_fraction, "another fraction", "the two's complement is over the whole number, not over the seconds alone"),
     Listed("char", _in_charset("ucs2"), "bytes", "ucs2 is text: UTF-16, big-endian"),
@@ -283,14 +296,19 @@ LISTED = (
         ("mysql",),
     ),
     Listed(
-        "vector", _types("vector"), "another column's bytes, no names", "the table map has a byte for it, which they pass over", ("mysql",)
+        "vector", lambda v: True, "another column's bytes, no names", "the table map has a byte for it, which they pass over", ("mysql",)
     ),
 )
 
 
 def listed(value: Value) -> list[Listed]:
     """The entries that a value falls under."""
-    return [entry for entry in LISTED if entry.type == kind_of(value.column) and entry.where(value)]
+    return [entry for entry in LISTED if entry.type == type_of(value) and entry.where(value)]
+
+
+def type_of(value: Value) -> str:
+    """The type by which the list names a value's column."""
+    return "compressed" if getattr(value.column, "storage", "") == "compressed" else kind_of(value.column)
 
 
 def test_every_disagreement_is_listed(every_source: SourceDatabase) -> None:
@@ -307,9 +325,16 @@ def test_every_disagreement_is_listed(every_source: SourceDatabase) -> None:
         for changes, rows in zip(ours[name], others[name], strict=True):
             different, same = compared(table, changes, rows)
             occurred.update(entry for value in different for entry in listed(value))
-            wrong += [(name, value) for value in different if 1 != len(listed(value))] + [(name, value) for value in same if listed(value)]
+            wrong += [(name, value) for value in different if 1 != len(listed(value)) and not chance(value)]
+            wrong += [(name, value) for value in same if listed(value)]
     assert [] == wrong
-    assert {entry for entry in LISTED if source.flavour in entry.flavours} == occurred
+    stored = {type_of(value) for table in tables.values() for value in table.values.values()}
+    assert {entry for entry in LISTED if source.flavour in entry.flavours and entry.type in stored} == occurred
+
+
+def chance(value: Value) -> bool:
+    """Whether a NULL beside compressed values is read depends on which bytes are taken for its null bit."""
+    return value.text is None and type_of(value) == "compressed"
 
 
 def written(source: SourceDatabase) -> Position:

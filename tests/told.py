@@ -69,7 +69,8 @@ def _changes(event: Rows, flavour: str) -> Iterable[Change]:
 
 # The server's own words for a value, and ours for the same: texts that must be equal
 
-_HEXED = frozenset("binary varbinary tinyblob blob mediumblob longblob geometry vector".split())
+HEXED = frozenset("binary varbinary tinyblob blob mediumblob longblob geometry vector".split())
+_NUMBERS = frozenset("tinyint smallint mediumint int bigint decimal".split())
 _TEXTS = frozenset("char varchar tinytext text mediumtext longtext enum set".split())
 _BAD_DATE = "YEAR(`v`)=0 OR MONTH(`v`)=0 OR DAYOFMONTH(`v`)=0 OR DAYOFMONTH(`v`)>DAYOFMONTH(LAST_DAY(DATE_FORMAT(`v`,'%Y-%m-01')))"
 
@@ -88,7 +89,7 @@ def asked(column: Column) -> str:
         return f"LPAD(BIN(`v`+0),{column.length},'0')"
     if kind == "inet6":  # one address has many spellings
         return "HEX(CAST(`v` AS BINARY(16)))"
-    if kind in _HEXED:
+    if kind in HEXED:
         return "HEX(`v`)"
     if kind in _TEXTS:
         return "HEX(CONVERT(`v` USING utf8mb4))"
@@ -96,7 +97,7 @@ def asked(column: Column) -> str:
         return f"CASE WHEN {_BAD_DATE} THEN NULL ELSE CAST(`v` AS CHAR) END"
     if kind == "timestamp":
         return "CASE WHEN `v`=0 THEN NULL ELSE CAST(`v` AS CHAR) END"
-    return "CAST(`v` AS CHAR)"
+    return "CAST(`v`+0 AS CHAR)" if kind in _NUMBERS else "CAST(`v` AS CHAR)"  # the sum drops the zeros of ZEROFILL
 
 
 def said(column: Column, value: Any) -> str | None:
@@ -106,7 +107,7 @@ def said(column: Column, value: Any) -> str | None:
         return None
     if kind in _SAYINGS:
         return _SAYINGS[kind](column, value)
-    if kind in _HEXED:
+    if kind in HEXED:
         return bytes(value).hex().upper()
     if kind in _TEXTS:
         return str(value).encode().hex().upper()
