@@ -202,7 +202,7 @@ def put_json(
         container(plan, i, text, p[at], p, at + 1, at + n, 1, 8 * n + 64)
     else:
         scalar(plan, i, text, p[at], p, at + 1, at + n)
-    if not valid_utf8(text.data, 0, text.n):
+    if not valid_utf8(text.data, 0, text.n, 0xF4):
         raise broken(plan, i, at, "a JSON document that is not UTF-8")
     put_long(b, text.n)
     return put_buffer(b, text, 0, text.n)

@@ -16,6 +16,7 @@ cdef class RowPlan:
 
 cdef object broken(RowPlan plan, Py_ssize_t i, Py_ssize_t at, str rule)
 cdef int anomaly(RowPlan plan, Py_ssize_t i, int fault, bint counting, Buffer b) except? -1
+cdef bytes piece(const unsigned char* p, Py_ssize_t at, Py_ssize_t n)
 cdef int put_text(RowPlan plan, Py_ssize_t i, Buffer b, const unsigned char* p, Py_ssize_t at, Py_ssize_t n) except? -1
-cdef bint valid_utf8(const unsigned char* p, Py_ssize_t at, Py_ssize_t n) except? -1
+cdef bint valid_utf8(const unsigned char* p, Py_ssize_t at, Py_ssize_t n, unsigned int top) except? -1
 cdef int put_key(RowPlan plan, Work w, Buffer key, bytes frame, Py_ssize_t image) except? -1

@@ -47,7 +47,7 @@ class RowPlan:
         self.key = array("i", table.key)
         self.labels = [list(slot.labels) for slot in found]
         self.charsets = [slot.charset for slot in found]
-        self.tables = [_table(name) for name in self.charsets]
+        self.tables = [_table(name, i in table.key) for i, name in enumerate(self.charsets)]
 
     @cython.cfunc
     def work(self) -> Work:
@@ -67,9 +67,9 @@ class RowPlan:
         return 0
 
 
-def _table(name):
+def _table(name, key):
     if name and charset_table.CHARSETS[name].kind == charset_table.TABLE:
-        return charset_table.table(name)
+        return charset_table.table(name, key)
     return b""
 
 
@@ -96,8 +96,8 @@ def anomaly(plan: RowPlan, i: cython.Py_ssize_t, fault: cython.int, counting: cy
 
 
 @cython.cfunc
-def valid_utf8(p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t) -> cython.bint:
-    """Whether the bytes are UTF-8 as Unicode defines it: shortest forms, no surrogates, nothing past U+10FFFF."""
+def valid_utf8(p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t, top: cython.uint) -> cython.bint:
+    """Whether the bytes are UTF-8 as Unicode defines it: shortest forms, no surrogates, nothing past U+10FFFF, no byte above `top`."""
     end: cython.Py_ssize_t = at + n
     c: cython.uint
     d: cython.uint
@@ -105,7 +105,7 @@ def valid_utf8(p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssiz
         c = p[at]
         if c < 0x80:
             at += 1
-        elif c < 0xC2 or c > 0xF4:
+        elif c < 0xC2 or c > top:
             return False
         elif c < 0xE0:
             if at + 2 > end or (p[at + 1] & 0xC0) != 0x80:
@@ -170,18 +170,18 @@ def put_text(
 ) -> cython.int:
     """Text of the column's character set as an Avro string; CHAR loses its trailing spaces, as the server shows it."""
     kind: cython.int = plan.b[i]
-    strip: cython.bint = plan.op[i] == 21 and plan.c[i] == 1
+    strip: cython.bint = plan.op[i] == 21 and (plan.c[i] & 1) == 1
     if kind != 2:
         if strip:
             while n > 0 and p[at + n - 1] == 32:
                 n -= 1
-        if kind == 0:
-            if valid_utf8(p, at, n):
+        if kind == 0 or kind == 3:
+            if valid_utf8(p, at, n, 0xF4 if kind == 0 else 0xEF):
                 return put_string(b, p, at, n)
         elif put_table(plan, i, b, p, at, n) == 0:
             return 0
     else:
-        text: object = charset_table.to_utf8(plan.charsets[i], piece(p, at, n))
+        text: object = charset_table.to_utf8(plan.charsets[i], piece(p, at, n), plan.iskey[i])
         if text is not None:
             if strip:
                 text = text.rstrip(b" ")
@@ -189,6 +189,9 @@ def put_text(
             return put_object(b, text)
     place = f"{plan.table.qualified}.{plan.names[i]}"
     hint = "mend the rows whose bytes are not valid in the column's character set, or exclude the table"
+    if plan.iskey[i] and charset_table.readable(plan.charsets[i], piece(p, at, n)):
+        rule = f"a key spells a character of {plan.charsets[i]} in its second way: two keys could become one"
+        raise Halt("key_text", place, rule, "CONVERT the column TO utf8mb4, mend the row's key, or exclude the table")
     raise Halt("invalid_text", place, f"a value is not valid in {plan.charsets[i]}", hint)
 
 

@@ -93,6 +93,9 @@ def number(plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, at: cyt
     """Decimal digits as an unsigned number; not more than 20 of them."""
     value: cython.ulonglong = 0
     k: cython.Py_ssize_t
+    while n > 1 and p[at] == 48:  # ZEROFILL pads to the display width, which may be 255
+        at += 1
+        n -= 1
     if n == 0 or n > 20:
         raise broken(plan, i, at, "a number of impossible length")
     for k in range(at, at + n):
@@ -310,7 +313,7 @@ def field(
             raise broken(plan, i, at, "a number beyond its column")
         put_long(b, year)
     elif op == BYTES or op == JSON:
-        if op == JSON and not valid_utf8(p, at, n):
+        if op == JSON and not valid_utf8(p, at, n, 0xF4):
             raise broken(plan, i, at, "a JSON document that is not UTF-8")
         put_string(b, p, at, n)
     elif op == FIXED:
