@@ -6,7 +6,7 @@ https://dev.mysql.com/doc/dev/mysql-server/latest/classbinary__log_1_1Table__map
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cdc.codec import charsets
 from cdc.errors import Halt, Malformed
@@ -16,7 +16,8 @@ from cdc.position import Flavour
 Collations = Mapping[int, tuple[str, int]]
 """Collation id -> (character set, its longest character in bytes), as the server that wrote the log numbers them."""
 Disguised = Mapping[tuple[str, str, str], str]
-"""(database, table, column) -> uuid, inet4 or inet6: MariaDB logs these as plain binary(n), only information_schema tells."""
+"""(database, table, column) -> what only information_schema tells: uuid, inet4, inet6 and vector, which MariaDB logs as plain bytes, and
+the fractional digits ("0" to "6") of a temporal in the old format, of which the log has the type alone."""
 
 _BINARY = 63
 _PLAIN = {
@@ -33,20 +34,17 @@ _PLAIN = {
     245: "json",
     255: "geometry",
     242: "vector",
-    7: "timestamp (old)",
-    11: "time (old)",
-    12: "datetime (old)",
-    140: "text compressed",
-    141: "varchar compressed",
 }
+_OLD = {7: "timestamp", 11: "time", 12: "datetime"}
+_BLOB_COMPRESSED, _VARCHAR_COMPRESSED = 140, 141
 _FRACTIONAL = {17: "timestamp", 18: "datetime", 19: "time"}
 _YEAR = 13
 _NUMERIC = frozenset({1, 2, 9, 3, 8, 4, 5, 246, _YEAR})
 _VARCHAR, _BIT, _DECIMAL, _ENUM, _SET, _BLOB, _VAR_STRING, _STRING = 15, 16, 246, 247, 248, 252, 253, 254
-_CHARACTER = frozenset({_VARCHAR, _BLOB, _VAR_STRING, _STRING, 140, 141})
+_CHARACTER = frozenset({_VARCHAR, _BLOB, _VAR_STRING, _STRING, _BLOB_COMPRESSED, _VARCHAR_COMPRESSED})
 _GEOMETRY, _VECTOR = 255, 242
-_TWO_BYTES = frozenset({_VARCHAR, _BIT, _DECIMAL, _VAR_STRING, _STRING, _ENUM, _SET, 141})
-_ONE_BYTE = frozenset({4, 5, _BLOB, 17, 18, 19, 245, 255, 242, 140})
+_TWO_BYTES = frozenset({_VARCHAR, _BIT, _DECIMAL, _VAR_STRING, _STRING, _ENUM, _SET, _VARCHAR_COMPRESSED})
+_ONE_BYTE = frozenset({4, 5, _BLOB, 17, 18, 19, 245, 255, 242, _BLOB_COMPRESSED})
 _NO_BYTES = frozenset({1, 2, 3, 7, 8, 9, 10, 11, 12, 13, 14})
 _TEXTS = ("tinytext", "text", "mediumtext", "longtext")
 _BLOBS = ("tinyblob", "blob", "mediumblob", "longblob")
@@ -136,7 +134,7 @@ def text_of(charset: str, raw: bytes) -> str | None:
     if known is None:
         return None
     try:
-        if known.kind == charsets.UTF8:
+        if known.kind in (charsets.UTF8, charsets.UTF8_SHORT):
             return raw.decode("utf-8")
         if known.kind == charsets.TABLE:
             entries = charsets.table(charset)
@@ -176,8 +174,8 @@ def table_of(map_body: bytes, flavour: Flavour, collations: Collations, disguise
             "SET GLOBAL binlog_row_metadata = FULL, reconnect the writers, and copy the table again",
         )
     columns = tuple(_Shapes(fields, extra, flavour, collations, f"{db}.{name}").columns())
-    if disguised:
-        columns = tuple(_undisguised(column, disguised.get((db, name, column.name), "")) for column in columns)
+    if flavour == "mariadb":
+        columns = tuple(_undisguised(column, disguised.get((db, name, column.name), ""), f"{db}.{name}") for column in columns)
     return Table(db, name, columns, tuple(extra.key))
 
 
@@ -192,9 +190,17 @@ def _behind_names(map_body: bytes) -> _Reader:
     return reader
 
 
-def _undisguised(column: Column, real: str) -> Column:
-    if real and column.type == "binary" and column.length == _WIDTHS[real]:
+def _undisguised(column: Column, real: str, table: str) -> Column:
+    if column.storage == "old":
+        if not real.isdecimal():
+            rule = "a date or time in the format before MySQL 5.6, of which the log does not tell the fractional digits"
+            hint = "ALTER TABLE .. FORCE with mysql56_temporal_format = ON, and copy the table again"
+            raise Halt("old_temporal", f"{table}.{column.name}", rule, hint)
+        return replace(column, scale=int(real))
+    if column.type == "binary" and column.length == _WIDTHS.get(real):
         return Column(column.name, real, nullable=column.nullable)
+    if column.type == "varbinary" and real == "vector":
+        return replace(column, type=real)
     return column
 
 
@@ -297,6 +303,8 @@ class _Shapes:
             collation = next(self._text_collations) if kind in self._with_collation else 0
             if kind in _PLAIN and kind not in _CHARACTER:
                 yield Column(name, _PLAIN[kind], unsigned, one.nullable)
+            elif kind in _OLD:  # MySQL's own have no fraction
+                yield Column(name, _OLD[kind], nullable=one.nullable, storage="old")
             elif kind in _FRACTIONAL:
                 yield Column(name, _FRACTIONAL[kind], nullable=one.nullable, scale=one.first)
             elif kind == _DECIMAL:
@@ -314,14 +322,16 @@ class _Shapes:
 
     def _text(self, kind: int, name: str, one: Field, collation: int) -> Column:
         charset, longest = ("", 1) if collation == _BINARY else self._charset(collation, name)
-        if kind in (140, 141):
-            return Column(name, _PLAIN[kind], nullable=one.nullable, charset=charset)
-        if kind == _BLOB:
-            return Column(name, (_TEXTS if charset else _BLOBS)[one.first - 1], nullable=one.nullable, charset=charset)
+        storage = "compressed" if kind in (_BLOB_COMPRESSED, _VARCHAR_COMPRESSED) else ""
+        if kind in (_BLOB, _BLOB_COMPRESSED):
+            if not 1 <= one.first <= len(_TEXTS):
+                raise Malformed("table_map", self._place, "has a text of impossible size")
+            kind_of_text = (_TEXTS if charset else _BLOBS)[one.first - 1]
+            return Column(name, kind_of_text, nullable=one.nullable, charset=charset, storage=storage)
         fixed = kind == _STRING
-        size = one.string_size if fixed else one.size
+        size = one.string_size if fixed else one.size - len(storage[:1])  # a compressed value has a byte before it
         name_of_type = ("char" if fixed else "varchar") if charset else ("binary" if fixed else "varbinary")
-        return Column(name, name_of_type, nullable=one.nullable, length=size // longest, charset=charset)
+        return Column(name, name_of_type, nullable=one.nullable, length=size // longest, charset=charset, storage=storage)
 
     def _labelled(self, kind: int, name: str, nullable: bool) -> Column:
         collation = next(self._label_collations)

@@ -12,7 +12,7 @@ from typing import Any
 from pymysql import err
 
 from cdc import preflight
-from cdc.columns import COLUMNS_SQL, KEYS_SQL, Selection, canonical_charset, tables_of
+from cdc.columns import COLUMNS_SQL, KEYS_SQL, OLD, Selection, canonical_charset, tables_of
 from cdc.config import SourceConfig
 from cdc.errors import Halt, Refused, Retry
 from cdc.model import Table
@@ -25,9 +25,11 @@ _TABLES_SQL = """
 SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE, TABLE_ROWS, TABLE_TYPE FROM information_schema.TABLES
 WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND
   TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')"""
-_DISGUISED_SQL = """
-SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, LOWER(DATA_TYPE) FROM information_schema.COLUMNS
-WHERE DATA_TYPE IN ('uuid', 'inet4', 'inet6') AND TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')"""
+_DISGUISED_SQL = f"""
+SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, IF(COLUMN_TYPE LIKE '%{OLD}', CAST(DATETIME_PRECISION AS CHAR), LOWER(DATA_TYPE))
+FROM information_schema.COLUMNS
+WHERE (DATA_TYPE IN ('uuid', 'inet4', 'inet6', 'vector') OR (DATA_TYPE IN ('datetime', 'timestamp', 'time') AND COLUMN_TYPE LIKE '%{OLD}'))
+  AND TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')"""
 _SNAPSHOT_TRIES = 10_000
 """One try takes half a millisecond; a transaction is invisible for a few milliseconds after it is in the log."""
 _DECISION_SECONDS, _DECISION_POLL_SECONDS = 5.0, 0.02
@@ -75,7 +77,8 @@ class Catalog:
         wanted = frozenset(name for name in self._found if selected.wants(*name))
         schemas = sorted({db for db, _ in wanted})
         columns = [row for schema in schemas for row in self._all(COLUMNS_SQL, schema)]
-        return tables_of(columns, [row for schema in schemas for row in self._all(KEYS_SQL, schema)], wanted)
+        versioned = frozenset(name for name, listed in self._found.items() if listed[2] == "SYSTEM VERSIONED")
+        return tables_of(columns, [row for schema in schemas for row in self._all(KEYS_SQL, schema)], wanted, versioned)
 
     def check_unchanged(self, tables: Iterable[Table]) -> None:
         """Stops when one of these tables is not any more as it was listed.
@@ -122,7 +125,7 @@ class Catalog:
         return {int(number): (canonical_charset(name), longest[name]) for number, name in rows}
 
     def disguised(self) -> dict[tuple[str, str, str], str]:
-        """Columns of the types that MariaDB's log shows as binary(n)."""
+        """What of its columns MariaDB's log does not tell."""
         if self.flavour == "mysql":
             return {}
         return {(db, table, column): kind for db, table, column, kind in self._all(_DISGUISED_SQL)}

@@ -16,13 +16,16 @@ SYSTEM_SCHEMAS = frozenset({"mysql", "information_schema", "performance_schema",
 GEOMETRIES = frozenset(
     {"geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon", "geomcollection", "geometrycollection"}
 )
-STRINGS = frozenset({"char", "varchar", "binary", "varbinary"})
+SIZED = frozenset({"char", "varchar", "binary", "varbinary", "vector"})
 NUMBERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double"})
 FRACTIONAL = frozenset({"datetime", "timestamp", "time"})
+COMPRESSIBLE = frozenset("varchar varbinary tinytext text mediumtext longtext tinyblob blob mediumblob longblob".split())
+OLD = "/* mariadb-5.3 */"
 
 COLUMNS_SQL = """
-SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, LOWER(DATA_TYPE), COLUMN_TYPE, IS_NULLABLE = 'YES', CHARACTER_MAXIMUM_LENGTH,
-       NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, CHARACTER_SET_NAME, COLUMN_KEY = 'PRI'
+SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, LOWER(DATA_TYPE), COLUMN_TYPE, IS_NULLABLE = 'YES',
+       IF(DATA_TYPE = 'vector' AND VERSION() NOT LIKE '%%MariaDB%%', 0, CHARACTER_MAXIMUM_LENGTH), NUMERIC_PRECISION, NUMERIC_SCALE,
+       DATETIME_PRECISION, CHARACTER_SET_NAME, COLUMN_KEY = 'PRI', GENERATION_EXPRESSION = 'ROW START'
 FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = %s ORDER BY TABLE_NAME, ORDINAL_POSITION"""
 KEYS_SQL = """
 SELECT TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, COLUMN_NAME
@@ -37,23 +40,27 @@ Row = Sequence[Any]
 
 def column_of(row: Row) -> Column:
     """One row of COLUMNS_SQL as a column; a type that nobody knows keeps its name, and the codec refuses it."""
-    _, _, name, kind, full, nullable, characters, precision, scale, fraction, charset, _ = row
-    if "COMPRESSED" in full:  # MariaDB: compressed in the log too
-        return Column(
-            name, f"{'text' if 'text' in kind or 'blob' in kind else 'varchar'} compressed", nullable=bool(nullable), charset=charset or ""
-        )
-    length = int(characters) if kind in STRINGS else int(precision) if kind in ("decimal", "bit") else 0
+    _, _, name, kind, full, nullable, characters, precision, scale, fraction, charset, *_ = row
+    length = int(characters) if kind in SIZED else int(precision) if kind in ("decimal", "bit") else 0
     digits = int(scale) if kind == "decimal" else int(fraction or 0) if kind in FRACTIONAL else 0
     return Column(
         name,
-        "geometry" if kind in GEOMETRIES else f"{kind} (old)" if "mariadb-5.3" in full else kind,
+        "geometry" if kind in GEOMETRIES else full if full == "year(2)" else kind,
         unsigned=kind in NUMBERS and "unsigned" in full.lower(),
         nullable=bool(nullable),
         length=length,
         scale=digits,
         charset=canonical_charset(charset or ""),
         labels=labels_of(full) if kind in ("enum", "set") else (),
+        storage=_storage(kind, full),
     )
+
+
+def _storage(kind: str, full: str) -> str:
+    """What MariaDB says in a comment behind the type."""
+    if kind in FRACTIONAL:
+        return "old" if OLD in full else ""
+    return "compressed" if kind in COMPRESSIBLE and "COMPRESSED" in full else ""
 
 
 def canonical_charset(name: str) -> str:
@@ -66,8 +73,15 @@ def labels_of(column_type: str) -> tuple[str, ...]:
     return tuple(_ESCAPED.sub(lambda found: _PLAIN[found[0]], label) for label in _LABEL.findall(column_type))
 
 
-def tables_of(columns: Iterable[Row], keys: Iterable[Row], wanted: frozenset[tuple[str, str]]) -> list[Table]:
-    """The wanted tables, ordered by name, from all rows of COLUMNS_SQL and KEYS_SQL of their databases."""
+Names = frozenset[tuple[str, str]]
+
+
+def tables_of(columns: Iterable[Row], keys: Iterable[Row], wanted: Names, versioned: Names = frozenset()) -> list[Table]:
+    """The wanted tables, ordered by name, from all rows of COLUMNS_SQL and KEYS_SQL of their databases.
+
+    `versioned` are MariaDB's WITH SYSTEM VERSIONING: those that do not name their two periods have them all the same, at the end, and
+    the second one is part of every key. information_schema is silent about both; the log and a SELECT that names them are not.
+    """
     shapes: dict[tuple[str, str], list[Row]] = {}
     for row in columns:
         if (row[0], row[1]) in wanted:
@@ -75,9 +89,16 @@ def tables_of(columns: Iterable[Row], keys: Iterable[Row], wanted: frozenset[tup
     indexes: dict[tuple[str, str], dict[str, list[str]]] = {}
     for schema, table, index, column in keys:
         indexes.setdefault((schema, table), {}).setdefault(index, []).append(column)
-    return [
+    found = [
         Table(db, name, tuple(map(column_of, rows)), _key(rows, indexes.get((db, name), {}))) for (db, name), rows in sorted(shapes.items())
     ]
+    silent = {name for name, rows in shapes.items() if name in versioned and not any(row[12] for row in rows)}
+    return [_with_periods(table) if (table.db, table.name) in silent else table for table in found]
+
+
+def _with_periods(table: Table) -> Table:
+    columns = (*table.columns, *(Column(name, "timestamp", nullable=False, scale=6) for name in ("row_start", "row_end")))
+    return Table(table.db, table.name, columns, (*table.key, len(columns) - 1) if table.key else ())
 
 
 def _key(rows: list[Row], indexes: Mapping[str, list[str]]) -> tuple[int, ...]:

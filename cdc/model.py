@@ -22,13 +22,16 @@ class Column:
     unsigned: bool = False
     nullable: bool = True
     length: int = 0
-    """char/varchar: characters; binary/varbinary: bytes; bit: bits; decimal: precision; others 0."""
+    """char/varchar: characters; binary/varbinary, and MariaDB's vector: bytes; bit: bits; decimal: precision; others 0."""
     scale: int = 0
     """decimal: scale; datetime/timestamp/time: fractional digits (0..6); others 0."""
     charset: str = ""
     """MySQL character set name for text, enum and set ("utf8mb4", "latin1"); "" for everything else ("binary" is never used)."""
     labels: tuple[str, ...] = ()
     """enum and set members in definition order."""
+    storage: str = ""
+    """How a row image holds it where that is not the type's usual form: "compressed" (MariaDB's COMPRESSED columns), "old"
+    (temporals as they were before MySQL 5.6); else ""."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,9 +135,10 @@ _BAD_DATE = (
     " (MOD(YEAR({c}),100)<>0 OR MOD(YEAR({c}),400)=0)) WHEN MONTH({c}) IN (4,6,9,11) THEN 30 ELSE 31 END"
 )
 _MYSQL_TIME = "CAST(IF({c}<0,-1,1)*((HOUR({c})*3600+MINUTE({c})*60+SECOND({c}))*1000000+MICROSECOND({c})) AS CHAR)"
-# EWKB back to the source's own form: little-endian SRID, then WKB.
+# EWKB back to the source's own form: little-endian SRID, then WKB; an empty value stays one.
 _PG_GEOMETRY = (
-    "encode(sha256(CASE WHEN get_byte({c},4)&32=32 THEN substring({c} from 6 for 4)||set_byte(substring({c} from 1 for 5),4,"
+    "encode(sha256(CASE WHEN length({c})=0 THEN {c} WHEN get_byte({c},4)&32=32"
+    " THEN substring({c} from 6 for 4)||set_byte(substring({c} from 1 for 5),4,"
     "get_byte({c},4)&223)||substring({c} from 10) ELSE '\\x00000000'::bytea||{c} END),'hex')"
 )
 # MySQL stores little-endian floats; float4send gives big-endian ones.
@@ -231,12 +232,15 @@ TYPES: dict[str, Type] = {
 }
 
 
+_MENDS = {"year(2)": "MODIFY it to YEAR, which tells no year from the year 2000, or exclude the table"}
+
+
 def of(column: Column) -> Type:
     """The line of the table for this column; Halt where there is none."""
     name = column.type + (" unsigned" if column.unsigned and f"{column.type} unsigned" in TYPES else "")
     line = TYPES.get(name)
     if line is None:
-        raise Halt("column_type", column.name, f"the type {column.type} is not known", "exclude the table, or report the type")
+        raise Halt("column_type", column.name, f"the type {column.type} is not known", _MENDS.get(name, "exclude the table, or report it"))
     return line
 
 

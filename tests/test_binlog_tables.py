@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import fastavro
 import pytest
 
+from cdc import codec, envelope
 from cdc.binlog_events import Rows
+from cdc.binlog_tables import table_of
 from cdc.catalog import Catalog
+from cdc.columns import column_of
 from cdc.errors import Halt
-from cdc.model import Column, Table
+from cdc.model import Column, Record, Table
+from tests import test_types
 from tests.servers import SourceDatabase, lent
 from tests.source_log import config, events_since, position
 
@@ -34,12 +41,19 @@ BOTH = {
     "enum_utf16": "ENUM('ü','b') CHARACTER SET utf16", "enum_ascii": "ENUM('y','n') CHARACTER SET ascii",
     "set": "SET('one','two','three')", "set_latin1": "SET('é','ß') CHARACTER SET latin1", "json": "JSON", "geometry": "GEOMETRY",
     "point": "POINT", "polygon": "POLYGON", "multipoint": "MULTIPOINT", "collection": "GEOMETRYCOLLECTION",
+    "varchar_eucjpms": "VARCHAR(7) CHARACTER SET eucjpms", "enum_cp932": "ENUM('日本','語') CHARACTER SET cp932",
+    "set_ucs2": "SET('ж','б') CHARACTER SET ucs2", "varbinary0": "VARBINARY(0)", "varchar0": "VARCHAR(0)", "binary0": "BINARY(0)",
     "stored": "INT GENERATED ALWAYS AS (`integer` + 1) STORED", "virtual": "INT GENERATED ALWAYS AS (`integer` + 2) VIRTUAL",
     "hidden": "INT INVISIBLE", "näme ``x``": "INT",
 }
 OWN = {
     "mariadb": {
         "uuid": "UUID", "inet6": "INET6", "inet4": "INET4", "uca": "VARCHAR(5) CHARACTER SET utf8mb4 COLLATE utf8mb4_uca1400_ai_ci",
+        "varchar_c": "VARCHAR(100) COMPRESSED", "varchar_c254": "VARCHAR(254) COMPRESSED CHARACTER SET latin1",
+        "varchar_c255": "VARCHAR(255) COMPRESSED CHARACTER SET latin1", "varbinary_c": "VARBINARY(300) COMPRESSED",
+        "tinytext_c": "TINYTEXT COMPRESSED", "text_c": "TEXT COMPRESSED CHARACTER SET utf16", "mediumtext_c": "MEDIUMTEXT COMPRESSED",
+        "longtext_c": "LONGTEXT COMPRESSED", "tinyblob_c": "TINYBLOB COMPRESSED", "blob_c": "BLOB COMPRESSED",
+        "mediumblob_c": "MEDIUMBLOB COMPRESSED", "longblob_c": "LONGBLOB COMPRESSED", "stored_c": "TEXT AS (repeat('x', 200)) STORED",
         "uca_enum": "ENUM('ä') CHARACTER SET utf8mb4 COLLATE utf8mb4_uca1400_swedish_as_cs",
     },
     "mysql": {
@@ -66,6 +80,71 @@ def lenient(source: SourceDatabase) -> SourceDatabase:
     """NOT NULL columns may be left out of an INSERT."""
     source.execute("SET SESSION sql_mode = ''")
     return source
+
+
+@pytest.mark.parametrize("kind", ["mariadb", "mariadb114"])
+def test_system_versioned_tables_have_one_description(kind: str, request: pytest.FixtureRequest) -> None:
+    source: SourceDatabase = request.getfixturevalue(kind)
+    periods = "s TIMESTAMP(6) GENERATED ALWAYS AS ROW START, e TIMESTAMP(6) GENERATED ALWAYS AS ROW END, PERIOD FOR SYSTEM_TIME (s, e)"
+    for name, columns in {
+        "silent": "a INT PRIMARY KEY DEFAULT 1, b INT",
+        "keyless": "a INT, b INT WITHOUT SYSTEM VERSIONING",
+        "promoted": "a INT NOT NULL DEFAULT 1, UNIQUE (a)",
+        "named": f"a INT PRIMARY KEY DEFAULT 1, {periods}",
+    }.items():
+        source.execute(f"CREATE TABLE {name} ({columns}) WITH SYSTEM VERSIONING")
+    tables = described(source, "silent", "keyless", "promoted", "named")
+    for logged, known in tables:
+        assert known == logged
+    assert [["a", "row_end"], [], ["a", "row_end"], ["a", "e"]] == [[t.columns[at].name for at in t.key] for t, _ in tables]
+
+
+def test_an_old_temporal_of_which_nothing_is_known_stops(private: Callable[..., Any]) -> None:
+    with lent(SourceDatabase(private("mariadb", options=("--mysql56-temporal-format=OFF",)))) as source:
+        source.execute("CREATE TABLE t (a INT, b DATETIME(3), c TIME(2))")
+        start = position(source)
+        source.execute("INSERT INTO t VALUES (1, NOW(), NOW())")
+        source.execute("SET GLOBAL mysql56_temporal_format = ON", "ALTER TABLE t FORCE")
+        [rows] = [event for event in events_since(source, start) if isinstance(event, Rows)]
+        with pytest.raises(Halt, match="does not tell the fractional digits") as stopped:
+            rows.table.table()
+        assert ("old_temporal", f"{source.name}.t.b") == (stopped.value.code, stopped.value.place)
+        start = position(source)
+        source.execute("INSERT INTO t VALUES (1, NOW(), NOW())")
+        [rows] = [event for event in events_since(source, start) if isinstance(event, Rows)]
+        assert ["", "", ""] == [column.storage for column in rows.table.table().columns]
+
+
+RECORDED = (  # by MariaDB 11.8.9: (id int primary key, v vector(3), t timestamp null, t6 timestamp(6) null, u uuid)
+    "01780001760005030f1111fe060c000006fe101e01010002013f040c026964017601740274360175080100",
+    "e0010000000c0000803f000020c07684df50ffffffffffffffff0f423f10017f22e279b07cc398c4dc0c0c07398f"
+    "e202000000800000000000000007a1200f6ba7b8109dad11d180b400c04fd430",
+)
+
+
+def test_vectors_and_timestamps_beyond_2038_of_mariadb_11_8_are_read() -> None:
+    shape, rows = map(bytes.fromhex, RECORDED)
+    disguised = {("x", "v", "v"): "vector", ("x", "v", "u"): "uuid"}
+    table = table_of(shape, "mariadb", {63: ("binary", 1)}, disguised)
+    vector, stamp = Column("v", "vector", length=12), Column("t", "timestamp")
+    assert (Column("id", "int", nullable=False), vector, stamp, replace(stamp, name="t6", scale=6), Column("u", "uuid")) == table.columns
+    records: list[Record] = []
+    codec.encode_rows(codec.RowPlan(table), rows, 0, len(rows), "c", test_types.stamp(), codec.Numbers(1, 1), records)
+    schema = fastavro.parse_schema(envelope.value_schema("od", table, "mariadb"))
+    documents: list[Any] = [fastavro.schemaless_reader(io.BytesIO((record.value or b"")[5:]), schema) for record in records]
+    first, second = (document["after"] for document in documents)
+    assert [1.0, -2.5, 30000001024.0] == first["v"]
+    assert ("2106-02-07T06:28:15Z", "2106-02-07T06:28:15.999999Z") == (first["t"], first["t6"])
+    assert (None, "2038-01-19T03:14:08Z", "1970-01-01T00:00:00.500000Z") == (second["v"], second["t"], second["t6"])
+    assert "6ba7b810-9dad-11d1-80b4-00c04fd43000" == second["u"]
+    assert vector == column_of(("x", "v", "v", "vector", "vector(3)", 1, 12, None, None, None, None, 0, 0))
+
+
+def test_year_2_is_refused_because_its_zero_is_also_2000(mariadb: SourceDatabase) -> None:
+    mariadb.execute("CREATE TABLE t (a YEAR(2))")
+    with Catalog(config(mariadb)) as catalog, pytest.raises(Halt, match=r"year\(2\)") as refused:
+        codec.RowPlan(catalog.tables([f"{mariadb.name}.*"])[0])
+    assert "MODIFY" in refused.value.hint
 
 
 def test_every_type_has_one_description(lenient: SourceDatabase) -> None:

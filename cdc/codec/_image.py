@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import cython
 
+from cdc.codec.compressed import plain_of
+
 if not cython.compiled:
     from cdc.codec._buffer import Buffer, be, le, put_byte, put_long, put_object, put_raw, put_string, put_unscaled, put_unscaled_object
     from cdc.codec._json import put_json
-    from cdc.codec._plan import RowPlan, Work, anomaly, broken, put_text
+    from cdc.codec._plan import RowPlan, Work, anomaly, broken, piece, put_text
     from cdc.codec._wire import put_address, put_bits, put_date, put_datetime, put_fixed, put_geometry, put_vector, put_zoned
     from cdc.codec.ops import *
 
@@ -76,10 +78,88 @@ def fraction(plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, at: c
 
 @cython.cfunc
 @cython.exceptval(-1)
+def scaled(plan: RowPlan, i: cython.Py_ssize_t, units: cython.longlong) -> cython.longlong:
+    """A count of the column's smallest unit of time in microseconds."""
+    k: cython.int
+    for k in range(6 - plan.a[i]):
+        units *= 10
+    return units
+
+
+@cython.cfunc
+@cython.exceptval(-1)
+def old_datetime(
+    plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, counting: cython.bint
+) -> cython.int:
+    """DATETIME before MySQL 5.6: the number YYYYMMDDhhmmss; with a fraction (MariaDB 5.3) a mixed-radix number of the column's unit."""
+    value: cython.ulonglong = le(p, at, 8) if plan.a[i] == 0 else be(p, at, plan.c[i])
+    unit: cython.ulonglong = 1
+    k: cython.int
+    for k in range(plan.a[i]):
+        unit *= 10
+    micros: cython.longlong = scaled(plan, i, value % unit)
+    decimal: cython.bint = plan.a[i] == 0
+    value //= unit
+    second: cython.longlong = value % (100 if decimal else 60)
+    value //= 100 if decimal else 60
+    minute: cython.longlong = value % (100 if decimal else 60)
+    value //= 100 if decimal else 60
+    hour: cython.longlong = value % (100 if decimal else 24)
+    value //= 100 if decimal else 24
+    day: cython.int = value % (100 if decimal else 32)
+    value //= 100 if decimal else 32
+    month: cython.int = value % (100 if decimal else 13)
+    value //= 100 if decimal else 13
+    if value > 9999 or hour > 23 or minute > 59 or second > 59:
+        raise broken(plan, i, at, "a date and time that is none")
+    micros += (hour * 3600 + minute * 60 + second) * 1000000
+    return put_datetime(plan, i, b, value, month, day, micros, counting)
+
+
+@cython.cfunc
+@cython.exceptval(-1)
+def old_time(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t) -> cython.int:
+    """TIME before MySQL 5.6: the signed number hhmmss; with a fraction (MariaDB 5.3) the column's unit, offset so that it sorts."""
+    value: cython.longlong
+    if plan.a[i] > 0:
+        zero: cython.longlong = 3020400  # 838:59:59 and a second
+        value = scaled(plan, i, be(p, at, plan.c[i])) - zero * 1000000
+        if value >= zero * 1000000 or value <= -zero * 1000000:
+            raise broken(plan, i, at, "a time that is none")
+        return put_long(b, value)
+    value = le(p, at, 3)
+    negative: cython.bint = value >= 0x800000
+    if negative:
+        value = 0x1000000 - value
+    if value // 100 % 100 > 59 or value % 100 > 59:
+        raise broken(plan, i, at, "a time that is none")
+    value = (value // 10000 * 3600 + value // 100 % 100 * 60 + value % 100) * 1000000
+    return put_long(b, -value if negative else value)
+
+
+@cython.cfunc
+@cython.exceptval(-1)
+def put_inflated(
+    plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t
+) -> cython.int:
+    """A value of a COMPRESSED column: what was compressed, in the column's own form."""
+    plain: bytes = plain_of(piece(p, at, n))
+    if plain is None:
+        raise broken(plan, i, at, "a compressed value that does not hold what it claims")
+    source: cython.p_const_uchar = plain
+    if plan.op[i] == TEXT:
+        return put_text(plan, i, b, source, 0, len(plain))
+    return put_string(b, source, 0, len(plain))
+
+
+@cython.cfunc
+@cython.exceptval(-1)
 def log_datetime(
     plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, counting: cython.bint
 ) -> cython.int:
     """DATETIME2: year*13+month, day, hour, minute, second in 40 bits, then the fraction."""
+    if plan.b[i]:
+        return old_datetime(plan, i, b, p, at, counting)
     packed: cython.longlong = cython.cast(cython.longlong, be(p, at, 5)) - 0x8000000000
     months: cython.longlong = packed >> 22
     hour: cython.longlong = (packed >> 12) & 31
@@ -87,7 +167,7 @@ def log_datetime(
     second: cython.longlong = packed & 63
     if packed < 0 or months > 129999 or hour > 23 or minute > 59 or second > 59:
         raise broken(plan, i, at, "a moment that is none")
-    micros: cython.longlong = fraction(plan, i, p, at + 5, (plan.a[i] + 1) // 2)
+    micros: cython.longlong = fraction(plan, i, p, at + 5, plan.c[i] - 5)
     micros += (hour * 3600 + minute * 60 + second) * 1000000
     return put_datetime(plan, i, b, months // 13, months % 13, (packed >> 17) & 31, micros, counting)
 
@@ -97,9 +177,19 @@ def log_datetime(
 def log_timestamp(
     plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, counting: cython.bint
 ) -> cython.int:
-    """TIMESTAMP2: unsigned seconds since 1970, then the fraction; all zero is the zero date."""
-    seconds: cython.longlong = be(p, at, 4)
-    micros: cython.longlong = fraction(plan, i, p, at + 4, (plan.a[i] + 1) // 2)
+    """TIMESTAMP2: unsigned seconds since 1970, then the fraction; all zero is the zero date.
+
+    Of the old forms the one without a fraction is little-endian, and the fractions of the others count in the column's own unit.
+    """
+    old: cython.bint = plan.b[i]
+    seconds: cython.longlong = le(p, at, 4) if old and plan.a[i] == 0 else be(p, at, 4)
+    micros: cython.longlong
+    if old:
+        micros = scaled(plan, i, be(p, at + 4, plan.c[i] - 4))
+        if micros > 999999:
+            raise broken(plan, i, at, "a fraction of a second that is none")
+    else:
+        micros = fraction(plan, i, p, at + 4, plan.c[i] - 4)
     if seconds == 0 and micros == 0:
         return anomaly(plan, i, 1, counting, b)
     # Days to a civil date: Howard Hinnant's algorithm, for days after 0000-03-01.
@@ -119,7 +209,9 @@ def log_timestamp(
 @cython.exceptval(-1)
 def log_time(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t) -> cython.int:
     """TIME2: one signed number over hours, minutes, seconds and the fraction together, offset so that it sorts."""
-    n: cython.int = (plan.a[i] + 1) // 2
+    if plan.b[i]:
+        return old_time(plan, i, b, p, at)
+    n: cython.int = plan.c[i] - 3
     raw: cython.longlong = be(p, at, 3 + n)
     zero: cython.longlong = 1
     zero <<= 23 + 8 * n
@@ -149,6 +241,8 @@ def log_members(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_cons
     if plan.op[i] == ENUM:
         if bits > cython.cast(cython.ulonglong, count):
             raise broken(plan, i, at, "an enum index beyond its members")
+        if bits == 0 and plan.iskey[i] and b"" in labels:
+            raise broken(plan, i, at, "an enum's error value in a key, with the text of its empty member,")
         label: bytes = labels[bits - 1] if bits > 0 else b""
         put_long(b, len(label))
         return put_object(b, label)
@@ -195,14 +289,8 @@ def value(
     s: cython.longlong
     n = width_of(op)
     if n == 0:
-        if op == DECIMAL:
+        if op == DECIMAL or op == DATETIME or op == TIMESTAMP or op == TIME:
             n = plan.c[i]
-        elif op == DATETIME:
-            n = 5 + (plan.a[i] + 1) // 2
-        elif op == TIMESTAMP:
-            n = 4 + (plan.a[i] + 1) // 2
-        elif op == TIME:
-            n = 3 + (plan.a[i] + 1) // 2
         elif op == BIT or op == BITS or op == ENUM or op == SET:
             n = plan.a[i]
         else:
@@ -232,6 +320,8 @@ def value(
         put_long(b, s)
     elif op == UINT8 or op == UINT16 or op == UINT24 or op == UINT32:
         put_long(b, le(p, at, n))
+    elif (op == TEXT or op == BYTES) and (plan.c[i] & 2) != 0:
+        put_inflated(plan, i, b, p, at, n)
     elif op == TEXT:
         put_text(plan, i, b, p, at, n)
     elif op == DATE:

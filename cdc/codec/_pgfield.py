@@ -220,7 +220,7 @@ def put_ewkb(b: Buffer, r: Reader) -> cython.int:
         srid = r.number()
         if srid > 2147483647 or srid < -2147483648:
             raise ValueError("a number beyond its column")
-    if n < 5:
+    if n < 5 and (n > 0 or srid != 0):
         raise ValueError("a geometry too short for its header")
     if srid == 0:
         put_length(b, n)

@@ -93,7 +93,10 @@ def put_zoned(
 def put_geometry(
     plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t
 ) -> cython.int:
-    """WKB and SRID; the SRID 0 is null, as Debezium has it."""
+    """WKB and SRID; the SRID 0 is null, as Debezium has it. MariaDB gives rows an empty value when it adds a NOT NULL column."""
+    if n == 0:
+        put_long(b, 0)
+        return put_byte(b, 0)
     if n < 9:
         raise broken(plan, i, at, "a geometry too short for its header")
     srid: cython.longlong = le(p, at, 4)

@@ -10,6 +10,18 @@ from cdc.errors import Halt
 from cdc.model import Column, Table
 
 LENGTH_BYTES = {"tiny": 1, "medium": 3, "long": 4}
+STRIPPED, COMPRESSED = 1, 2  # flags of a text or bytes slot, in `c`
+# Bytes of a temporal, by its fractional digits. The old forms with a fraction are those of MariaDB 5.3.
+_BYTES = {
+    "datetime": (5, 6, 6, 7, 7, 8, 8),
+    "timestamp": (4, 5, 5, 6, 6, 7, 7),
+    "time": (3, 4, 4, 5, 5, 6, 6),
+}
+_OLD_BYTES = {
+    "datetime": (8, 6, 6, 7, 7, 7, 8),
+    "timestamp": (4, 5, 5, 6, 6, 7, 7),
+    "time": (3, 4, 4, 5, 5, 5, 6),
+}
 DIGIT_BYTES = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)  # bytes of a decimal's group of so many digits
 
 
@@ -27,6 +39,10 @@ class Slot:
 
 def slots(table: Table) -> list[Slot]:
     """The slots of a table's columns; Halt where one is not understood."""
+    for column in (table.columns[i] for i in table.key):
+        if len(set(column.labels)) < len(column.labels) or (column.type == "set" and "" in column.labels):
+            rule = "the key has members of equal text, so that two of its rows could become one"
+            raise Halt("key_labels", f"{table.qualified}.{column.name}", rule, "exclude the table")
     return [slot(column, f"{table.qualified}.{column.name}") for column in table.columns]
 
 
@@ -49,12 +65,19 @@ def _length_bytes(kind: str) -> int:
 def _text(column: Column, place: str) -> Slot:
     charset = charsets.of(column.charset, place)
     fixed = column.type in ("char", "varchar")
-    width = _varying(column.length * charset.max_bytes) if fixed else _length_bytes(column.type)
-    return Slot(ops.TEXT, width, charset.kind, int(column.type == "char"), column.charset)
+    width = _varying(column.length * charset.max_bytes + _header(column)) if fixed else _length_bytes(column.type)
+    flags = (STRIPPED if column.type == "char" else 0) | (COMPRESSED if column.storage == "compressed" else 0)
+    return Slot(ops.TEXT, width, charset.kind, flags, column.charset)
 
 
 def _bytes(column: Column, place: str) -> Slot:
-    return Slot(ops.BYTES, _varying(column.length) if column.type == "varbinary" else _length_bytes(column.type))
+    width = _varying(column.length + _header(column)) if column.type == "varbinary" else _length_bytes(column.type)
+    return Slot(ops.BYTES, width, 0, COMPRESSED if column.storage == "compressed" else 0)
+
+
+def _header(column: Column) -> int:
+    """MariaDB counts the first byte of a compressed value into the column's length."""
+    return int(column.storage == "compressed")
 
 
 def _decimal(column: Column, place: str) -> Slot:
@@ -74,7 +97,9 @@ def _bits(column: Column, place: str) -> Slot:
 def _fraction(column: Column, place: str) -> Slot:
     if not 0 <= column.scale <= 6:
         raise Halt("column_type", place, "fractional digits beyond 6")
-    return Slot(getattr(ops, types.of(column).op), column.scale)
+    old = column.storage == "old"
+    size = (_OLD_BYTES if old else _BYTES)[column.type][column.scale]
+    return Slot(getattr(ops, types.of(column).op), column.scale, int(old), size)
 
 
 def _fixed(column: Column, place: str) -> Slot:
