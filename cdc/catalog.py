@@ -337,7 +337,7 @@ class Catalog:
         grants = preflight.Grants(self._grants())
         to_lock = [table for table in tables if not table.key and not self.has_snapshots(table)]
         findings += preflight.privileges(self.flavour, grants, tables, gtids=self.gtid_mode, to_lock=to_lock)
-        findings += preflight.prepared(len(self.prepared()), self.place)
+        findings += preflight.prepared(len(self.prepared()), self.place) + preflight.recovers_xa(self.flavour, grants, self.place)
         findings += [preflight.system_versioned(name) for name in sorted(selected) if self._found[name][2] == "SYSTEM VERSIONED"]
         if self.flavour == "mysql" and preflight.version_of(self.version) >= (9, 6, 0):
             return findings  # cascades are logged

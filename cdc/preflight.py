@@ -167,6 +167,14 @@ def prepared(count: int, place: str) -> list[Finding]:
     return [Finding("warning", "xa_prepared", place, rule, "XA RECOVER; -- then XA COMMIT or XA ROLLBACK each")]
 
 
+def recovers_xa(flavour: Flavour, grants: Grants, place: str) -> list[Finding]:
+    """A finding for an account that cannot see what is prepared; MariaDB shows it to everybody."""
+    if flavour == "mariadb" or grants.may("XA_RECOVER_ADMIN"):
+        return []
+    rule = "the account may not list prepared XA transactions: one that is older than the copy stops capture when it is committed"
+    return [Finding("warning", "xa_unseen", place, rule, f"GRANT XA_RECOVER_ADMIN ON *.* TO {grants.account}")]
+
+
 def system_versioned(name: tuple[str, str]) -> Finding:
     """The finding for a MariaDB table WITH SYSTEM VERSIONING: its history rows look like further inserts in the log."""
     return Finding(

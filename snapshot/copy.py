@@ -215,7 +215,7 @@ class Copier:
             if work.table.key:
                 self._keyed(work, loader)
             else:
-                self._keyless(work, loader)
+                self._keyless(work, loader, floor)
         except Refused as refusal:
             self._refuse(work, refusal)
 
@@ -270,7 +270,7 @@ class Copier:
         self._breathe_all()
         return upto, upto is None
 
-    def _keyless(self, work: _Work, loader: Any) -> None:
+    def _keyless(self, work: _Work, loader: Any, floor: Position) -> None:
         try:
             with loader.chunk(work.load, Chunk(0)) as writer:
                 position = self._exactly(work, work.transcode)
@@ -284,8 +284,9 @@ class Copier:
             position = self._exactly(work, rows.take)
             self._careful(loader, work.load, Chunk(0), rows)
         crash.point("load.keyless_copied")
+        exact = replace(position, floor=floor.begin)  # what is prepared at it (XA) was prepared above P's own floor
         with self._lock:
-            self._target.finish_load(work.load, position, floor=position)
+            self._target.finish_load(work.load, exact, floor=exact)
         self._report(work.table.qualified, work.read, work.estimate)
 
     def _exactly(self, work: _Work, consume: Consume) -> Position:

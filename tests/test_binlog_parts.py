@@ -6,6 +6,7 @@ import socket
 import threading
 import zlib
 from collections import deque
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -19,9 +20,10 @@ from cdc.binlog_events import Rows, Statement, TableMap
 from cdc.binlog_group import Group
 from cdc.binlog_place import HEADER, Place
 from cdc.binlog_tables import text_of
-from cdc.binlog_wire import Packets, encoded_gtids, event_of, refusal
+from cdc.binlog_wire import Packets, dump, encoded_gtids, event_of, refusal
 from cdc.errors import CdcError, Halt, Malformed, Retry
 from cdc.model import Table
+from cdc.position import Position
 
 TABLES = [TableMap(number, "d", f"t{number}", b"", b"", lambda raw: Table("d", "t", ())) for number in range(3)]
 
@@ -161,6 +163,13 @@ def test_offsets_go_on_beyond_4_gib() -> None:
         place.checked(event(2, end=end))
         assert reached == place.offset
     assert "b.000001:4294967386" == str(place)
+
+
+def test_a_place_beyond_4_gib_cannot_be_asked_for_without_gtids() -> None:
+    nobody: Any = None
+    with pytest.raises(Halt) as stopped:
+        dump(nobody, Position("mysql", "s", "", "b.000001", 1 << 32), 1, "here", 5.0)
+    assert ("offset_too_large", "b.000001:4294967296", True) == (stopped.value.code, stopped.value.place, "gtid_mode" in stopped.value.hint)
 
 
 def test_events_without_an_end_count_by_their_size() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests import run
+from tests.documents import faults
 from tests.pipelines import Pipeline
 from tests.refusals import until as until_true
 from tests.servers import Broker, SourceDatabase, TargetDatabase, lent
@@ -47,6 +48,11 @@ def story(own: SourceDatabase, postgres: TargetDatabase, made: Pipeline, *comman
     prepared(own, "one", "INSERT INTO t VALUES (10, 'one')", "UPDATE t SET v = 'one' WHERE id = 1", "INSERT INTO heap VALUES (1), (1)")
     own.execute("INSERT INTO t VALUES (20, 'plain')", "INSERT INTO heap VALUES (1)")
     same(made, own, postgres)
+    shown = made.json("status")
+    assert [] == faults("status", shown)
+    assert shown["applied"]["position"]["floor"]["offset"] <= shown["applied"]["position"]["offset"]
+    floors = postgres.execute("""SELECT floor->'floor'->>'flavour' FROM cdc.tables WHERE "table" = 'heap'""")
+    assert [(own.flavour,)] == floors
     crash(made)
     prepared(own, "two", "INSERT INTO t VALUES (30, 'two')", "DELETE FROM t WHERE id = 2")
     own.execute("FLUSH BINARY LOGS", "INSERT INTO t VALUES (21, 'plain')", "INSERT INTO heap VALUES (1), (2)")
