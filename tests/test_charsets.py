@@ -46,7 +46,7 @@ def shown(sequence: bytes, back: bytes | None, text: bytes | None, name: str) ->
     """What the server shows; None where it puts a question mark, a replacement, half a surrogate pair or nothing for a character."""
     if back != sequence or not text or text.count(b"?") > sequence.count(b"?"):
         return None
-    if UNDEFINED in text and not name.startswith(("utf", "ucs")):
+    if UNDEFINED in text and not name.startswith(("utf", "ucs", "gb18030")):
         return None
     return None if any(lead == 0xED and following >= 0xA0 for lead, following in pairwise(text)) else text
 
