@@ -20,6 +20,7 @@ from tests.fuzz.corpus import KINDS
 
 FOUND = Path(__file__).with_name("found.jsonl")
 LEDGER = Path(__file__).with_name("ledger.jsonl")
+PYTHON = (sys.executable, "-P", "-m", "tests.fuzz.worker")  # -P: the folder we stand in has a `cdc` too
 MENDED = 1
 """What is expected of a case once it is mended: 0 taken, 1 malformed, 2 halted."""
 NAMES = ("taken", "malformed", "halted")
@@ -114,7 +115,7 @@ def _start(
 
 def _command(campaign: Campaign, order: dict[str, Any]) -> list[str]:
     order |= {"form": campaign.form, "seed": campaign.seed, "kinds": campaign.kinds}
-    return [sys.executable, "-m", "tests.fuzz.worker", json.dumps(order)]
+    return [*PYTHON, json.dumps(order)]
 
 
 def _kept(campaign: Campaign, environ: dict[str, str], iteration: int, complaint: str) -> dict[str, Any]:
@@ -149,7 +150,7 @@ def cases() -> list[dict[str, Any]]:
 def again(form: str) -> list[int]:
     """The outcomes of all kept cases: 0 taken, 1 malformed, 2 halted."""
     order = {"task": "again", "form": form, "cases": [(case["lane"], case["image"]) for case in cases()]}
-    command = [sys.executable, "-m", "tests.fuzz.worker", json.dumps(order)]
+    command = [*PYTHON, json.dumps(order)]
     done = subprocess.run(command, env=environment(form), cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr[-6000:])
