@@ -39,6 +39,8 @@ SHARES = {
 """How often each kind of lane comes up, in parts; the driver knows the kinds by their place here."""
 KINDS = tuple(SHARES)
 OPS = {"c": "insert", "u": "update", "d": "delete"}
+FACTOR, INFLATED = 16, 4 * 1032
+"""How many times its input an output may be, and where the input may be compressed (zlib makes at most 1032 characters of a byte)."""
 WIRE_BYTES = 1024
 """What an envelope may add to a row."""
 
@@ -55,7 +57,7 @@ class Recorded:
     @property
     def name(self) -> str:
         last = self.table.columns[1]
-        kind = " ".join((last.type, last.charset, str(last.length or ""), str(last.scale or ""), str(len(last.labels) or "")))
+        kind = " ".join((last.storage, last.type, last.charset, str(last.length or ""), str(last.scale or ""), str(len(last.labels) or "")))
         return f"{self.server.partition(' ')[0]} " + ("wide" if len(self.table.columns) > 2 else " ".join(kind.split()))
 
 
@@ -109,6 +111,7 @@ def _table_lanes(driver: ModuleType, recorded: Recorded, table: Table, variant: 
         "keys": target._key_plan,
         "envelope": target._envelope,
         "room": room(table),
+        "factor": INFLATED if any(column.storage == "compressed" for column in table.columns) else FACTOR,
     }
     known = _reader(table)
     name = recorded.name + variant
@@ -179,7 +182,15 @@ def _json(text: bytes) -> None:
 
 
 def _lane(driver: ModuleType, name: str, kind: str, images: Iterable[bytes], **shape: Any) -> Any:
-    whole: dict[str, Any] = {"plan": None, "copy": None, "keys": None, "envelope": None, "room": WIRE_BYTES, "reader": None} | shape
+    whole: dict[str, Any] = {
+        "plan": None,
+        "copy": None,
+        "keys": None,
+        "envelope": None,
+        "room": WIRE_BYTES,
+        "factor": FACTOR,
+        "reader": None,
+    } | shape
     return driver.Lane(name, KINDS.index(kind), list(images), **whole)
 
 

@@ -18,7 +18,7 @@ cdef class Lane:
     cdef CopyPlan copy, keys
     cdef SkipPlan envelope
     cdef list small, large
-    cdef Py_ssize_t room
+    cdef Py_ssize_t room, factor
     cdef object reader, numbers
     cdef Work work
 

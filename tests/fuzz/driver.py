@@ -37,7 +37,7 @@ ENVELOPE = cython.declare(cython.int, 7)
 VALUE = cython.declare(cython.int, 8)
 JSON = cython.declare(cython.int, 9)
 NUMERIC = cython.declare(cython.int, 10)
-HALTS = {"invalid_text", "key_date", "nul_in_text"}  # a value that is whole, and that no target takes
+HALTS = {"invalid_text", "key_date", "key_text", "nul_in_text"}  # a value that is whole, and that no target takes
 EXTREMES = (
     0,
     1,
@@ -59,9 +59,6 @@ EXTREMES = (
     1 << 62,
 )
 LARGE = cython.declare(cython.Py_ssize_t, 192)  # longer images come up once in 32 times
-FACTOR = cython.declare(
-    cython.Py_ssize_t, 16
-)  # an output is never longer than so many times its input, and what the columns may add by themselves
 MASK = cython.declare(cython.ulonglong, 0xFFFFFFFFFFFFFFFF)
 
 
@@ -72,13 +69,16 @@ class Unsound(AssertionError):
 @cython.final
 @cython.cclass
 class Lane:
-    """Images of one table for one kernel, with the plans that read them; `room` is what a row may add beyond FACTOR."""
+    """Images of one table for one kernel, with the plans that read them.
 
-    def __init__(self, name, kind, images, plan, copy, keys, envelope, room, reader):
+    An output is never longer than `factor` times its input and `room` for each row.
+    """
+
+    def __init__(self, name, kind, images, plan, copy, keys, envelope, room, factor, reader):
         self.name, self.kind, self.plan, self.copy, self.keys, self.envelope = name, kind, plan, copy, keys, envelope
         self.small = [image for image in images if len(image) <= LARGE]
         self.large = [image for image in images if len(image) > LARGE]
-        self.room, self.reader, self.numbers = room, reader, Numbers(7, 3)
+        self.room, self.factor, self.reader, self.numbers = room, factor, reader, Numbers(7, 3)
         self.work = Work(plan.count) if plan is not None else None
 
 
@@ -426,6 +426,6 @@ class Fuzz:
     @cython.cfunc
     @cython.exceptval(-1)
     def bounded(self, lane: Lane, made: cython.Py_ssize_t, n: cython.Py_ssize_t, rows: cython.Py_ssize_t) -> cython.int:
-        if made > FACTOR * n + lane.room * (rows + 1):
+        if made > lane.factor * n + lane.room * (rows + 1):
             raise Unsound(f"{lane.name}: {made} bytes were made of {n}")
         return 0

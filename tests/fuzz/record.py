@@ -11,7 +11,7 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from cdc.model import Column, Table
@@ -25,6 +25,9 @@ SERVERS = ("mariadb", "mysql")
 LONGEST = 70_000
 PLAIN = {field.name: field.default for field in fields(Column)}
 DOCUMENTS = 120
+WIDEST, LONGEST_WIDE = 150, 100
+"""Columns of the wide table, and the length of those that it takes: a row has 65535 bytes."""
+TEMPORAL = ("datetime", "timestamp", "time")
 
 
 def documents() -> list[str]:
@@ -77,21 +80,32 @@ def payloads(block: bytes) -> list[bytes]:
 
 
 def wide(source: SourceDatabase) -> Table:
-    """Every case's column in one table, several rows of it."""
-    cases = [case for case in CASES if source.flavour in case.flavours and case.column.type not in ("vector", "geometry")]
+    """The columns of many cases in one table, several rows of it."""
+    cases = [
+        case for case in CASES if source.flavour in case.flavours and case.column.type not in ("vector", "geometry") and not case.setting
+    ]
+    cases = [case for case in cases if case.column.length <= LONGEST_WIDE][:WIDEST]
     columns = tuple(_named(case.column, f"c{i}") for i, case in enumerate(cases))
     source.execute(
         f"CREATE TABLE wide(id bigint NOT NULL PRIMARY KEY,{','.join(f'c{i} {case.ddl}' for i, case in enumerate(cases))}) ENGINE=MyISAM"
     )
     for row in range(4):
         values = [case.values[row % len(case.values)] if (i + row) % 5 else "NULL" for i, case in enumerate(cases)]
-        short = ["NULL" if "000)" in value else value for value in values]
-        source.execute(f"INSERT IGNORE INTO wide VALUES({row + 1},{','.join(short)})")
+        source.execute(f"INSERT IGNORE INTO wide VALUES({row + 1},{','.join(values)})")
     return Table(source.name, "wide", (ID, *columns), (0,))
 
 
+def old(source: SourceDatabase) -> Iterator[dict[str, Any]]:
+    """Temporals as they lay before MySQL 5.6, which MariaDB still makes when told so."""
+    source.execute("SET GLOBAL mysql56_temporal_format=OFF", "FLUSH BINARY LOGS")
+    start = rawlog.position(source)
+    cases = [replace(case, column=replace(case.column, storage="old")) for case in CASES if case.column.type in TEMPORAL]
+    yield from recorded(source, {name: table for name, (_, table) in stored(source, cases).items()}, start)
+    source.execute("SET GLOBAL mysql56_temporal_format=ON")
+
+
 def _named(column: Column, name: str) -> Column:
-    return Column(**{**asdict(column), "name": name})
+    return replace(column, name=name)
 
 
 def lines(source: SourceDatabase) -> Iterator[dict[str, Any]]:
@@ -124,6 +138,9 @@ def record() -> None:
         for kind in SERVERS:
             with lent(SourceDatabase(run.shared(kind))) as source:  # type: ignore[arg-type]
                 found += lines(source)
+            if kind == "mariadb":
+                with lent(SourceDatabase(run.shared(kind))) as source:  # type: ignore[arg-type]
+                    found += old(source)
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in found)
     PLACE.write_bytes(lzma.compress(text.encode(), preset=6))
     print(f"{PLACE.name}: {len(found)} tables, {PLACE.stat().st_size} bytes")

@@ -8,6 +8,7 @@ import json
 import mmap
 import os
 import resource
+import signal
 import sys
 import time
 from pathlib import Path
@@ -15,8 +16,6 @@ from types import ModuleType
 from typing import Any
 
 BATCH = 20_000
-HANG_SECONDS = 120
-"""No batch takes longer, even beside other load and under a sanitizer."""
 MEMORY = 1 << 30
 
 
@@ -43,6 +42,7 @@ def fuzz(seed: int, *, kinds: str = "", tight: bool = False, digesting: bool = F
 def work(order: dict[str, Any]) -> dict[str, Any]:
     """Run the iterations of an order; what came out, also when its time was up first."""
     faulthandler.enable()
+    faulthandler.register(signal.SIGVTALRM, chain=True)  # says where it hangs, then dies of it
     one = fuzz(order["seed"], kinds=order["kinds"], tight=order["form"] == "asan", digesting=order["form"] == "pure" or order["digesting"])
     if order["form"] != "asan":  # a sanitizer reserves terabytes of addresses, and has a limit of its own
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
@@ -51,11 +51,11 @@ def work(order: dict[str, Any]) -> dict[str, Any]:
         at, last = order["first"], order["first"] + order["count"]
         try:
             while at < last and time.time() < order["until"]:
-                faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
+                signal.setitimer(signal.ITIMER_VIRTUAL, order["hang_seconds"])
                 one.run(at, min(BATCH, last - at), place)
                 at += min(BATCH, last - at)
         finally:
-            faulthandler.cancel_dump_traceback_later()
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
             place.release()
     return {"executions": at - order["first"], "digest": one.digest}
 
