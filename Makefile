@@ -12,13 +12,15 @@ TRANSPORT ?= direct
 SECONDS ?= 30
 SIZE ?= 1
 MINUTES ?= 30
+SCHEMAS ?= 2000
+SEED ?= 1
 WORKERS ?= $(shell nproc)
 ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 DEMO := --source $(SOURCE) --transport $(TRANSPORT) --seconds $(SECONDS) --size $(SIZE)
 unexport SECONDS  # bash counts in a variable of that name
 
-.PHONY: all install extension servers lint types test quick demo bench soak fuzz fuzz-long constraints clean
+.PHONY: all install extension servers lint types test quick demo bench soak property fuzz fuzz-long constraints clean
 all: lint types test
 
 install: $(VENV)/.installed extension
@@ -60,6 +62,10 @@ bench: install
 # Crashes and faults until the time is over; it goes on where the ledger of runs ends. An hour or a night.
 soak: install servers
 	CDC_REQUIRE_SERVERS=1 $(BIN)/python -m tests.crash --minutes $(MINUTES) --workers $(WORKERS) $(ARGS)
+
+# Random tables through the real pipeline; a run goes on where it was ended with the SEED of its last round.
+property: install servers
+	$(BIN)/python -m tests.property --schemas $(SCHEMAS) --seed $(SEED) $(ARGS)
 
 # Mutated images against the codec: no server, one process per processor. FORM=asan builds its own sanitized kernels first.
 FORM ?= plain
