@@ -15,6 +15,7 @@ from typing import Protocol
 
 from cdc import codec, control, crash, ddl, envelope
 from cdc.binlog_events import Begin, Commit, Event, Heartbeat, Rows, Statement, TableMap
+from cdc.columns import as_catalogued
 from cdc.control import Anomaly, Base, Cut, Followed, Named, Start
 from cdc.epoch import Restart, from_history
 from cdc.errors import Halt, Retry
@@ -83,7 +84,8 @@ class Stream:
         """Stop when the log shows another shape of the table than the one that is followed."""
         if shape.fingerprint in self._shapes:
             return
-        if shape.table() != self.table:
+        table = shape.table()
+        if self.table not in (table, as_catalogued(table)):
             raise Halt(
                 "schema_changed",
                 self.table.qualified,
@@ -91,6 +93,9 @@ class Stream:
                 "schema changes are not followed yet: drop the pipeline's target tables and state, and copy again",
             )
         self._shapes.add(shape.fingerprint)
+        if table != self.table:  # the log alone knows every member of an ENUM
+            known, self.table, self.plan = self.plan, table, codec.RowPlan(table)
+            self.plan.anomalies.update(known.anomalies)
 
 
 class Capture:

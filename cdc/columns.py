@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cdc.model import Column, Table
@@ -33,6 +34,7 @@ FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = %s AND NON_UNIQUE = 0 OR
 
 _LABEL = re.compile(r"'((?:[^']|'')*)'")
 _PLAIN = {"''": "'", "\\\\": "\\", "\\n": "\n", "\\r": "\r", "\\0": "\0"}
+_BEYOND = re.compile("[\U00010000-\U0010ffff]")
 _ESCAPED = re.compile(r"''|\\[\\nr0]")
 
 Row = Sequence[Any]
@@ -71,6 +73,12 @@ def canonical_charset(name: str) -> str:
 def labels_of(column_type: str) -> tuple[str, ...]:
     """The members of "enum('a','it''s')" in order; the server doubles quotes and escapes these four, whatever its sql_mode."""
     return tuple(_ESCAPED.sub(lambda found: _PLAIN[found[0]], label) for label in _LABEL.findall(column_type))
+
+
+def as_catalogued(table: Table) -> Table:
+    """The table of a log as the catalog shows it, in a character set of its own: it has `?` for what lies beyond U+FFFF in a member."""
+    columns = [replace(one, labels=tuple(_BEYOND.sub("?", label) for label in one.labels)) if one.labels else one for one in table.columns]
+    return replace(table, columns=tuple(columns))
 
 
 Names = frozenset[tuple[str, str]]

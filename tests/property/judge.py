@@ -11,17 +11,19 @@ import ipaddress
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from datetime import date, timedelta
+from random import Random
 from typing import Any, NamedTuple
 from uuid import UUID
+
+import psycopg
 
 from tests.servers import SourceDatabase, TargetDatabase
 
 Rows = Counter[tuple[Any, ...]]
 _SYSTEM = ("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid")
 _COLUMNS = """
-SELECT COLUMN_NAME, LOWER(DATA_TYPE), COLUMN_TYPE, CHARACTER_SET_NAME FROM information_schema.COLUMNS
+SELECT COLUMN_NAME, LOWER(DATA_TYPE) FROM information_schema.COLUMNS
 WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s ORDER BY ORDINAL_POSITION"""
 
 
@@ -143,47 +145,68 @@ def _ticked(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def columns_of(source: SourceDatabase, table: str) -> list[tuple[str, str]]:
-    """Name and type of every column, invisible ones too."""
-    with closing(source.connect()) as line, line.cursor() as cursor:
-        cursor.execute(_COLUMNS, (source.name, table))
-        return [(str(name), str(kind)) for name, kind, *_ in cursor.fetchall()]
+class Judge:
+    """One connection to each side."""
+
+    def __init__(self, source: SourceDatabase, target: TargetDatabase) -> None:
+        self._name = source.name
+        self._source = source.connect(init_command="SET time_zone = '+00:00', sql_mode = ''", ssl_disabled=True)
+        self._target = target.connect(sslmode="disable")
+
+    def close(self) -> None:
+        self._source.close()
+        self._target.close()
+
+    def columns(self, table: str) -> list[tuple[str, str]]:
+        """Name and type of every column, invisible ones too."""
+        with self._source.cursor() as cursor:
+            cursor.execute(_COLUMNS, (self._name, table))
+            return [(str(name), str(kind)) for name, kind in cursor.fetchall()]
+
+    def source_rows(self, table: str, columns: list[tuple[str, str]]) -> Rows:
+        """What the source holds."""
+        asked = ", ".join(_put(READINGS[kind].source, _ticked(name)) for name, kind in columns)
+        with self._source.cursor() as cursor:
+            cursor.execute(f"SELECT {asked} FROM {_ticked(table)}")
+            return Counter(_values(row, [READINGS[kind].of_source for _, kind in columns]) for row in cursor.fetchall())
+
+    def target_rows(self, table: str, columns: list[tuple[str, str]]) -> Rows:
+        """What the target holds."""
+        asked = ", ".join(_put(READINGS[kind].target, _doubled(target_name(name))) for name, kind in columns)
+        found = self._target.execute(f"SELECT {asked} FROM {self.place(table)}".encode()).fetchall()
+        return Counter(_values(row, [READINGS[kind].of_target for _, kind in columns]) for row in found)
+
+    def place(self, table: str) -> str:
+        """The table in the target, quoted."""
+        return f"{_doubled(target_name(self._name, column=False))}.{_doubled(target_name(table, column=False))}"
+
+    def difference(self, table: str) -> tuple[int, str]:
+        """How many rows the source has, and what is wrong with the target; empty when nothing is."""
+        columns = self.columns(table)
+        left, right = self.source_rows(table, columns), self.target_rows(table, columns)
+        missing, extra = left - right, right - left
+        counts = f"{missing.total()} rows missing and {extra.total()} too many of {left.total()}"
+        if not missing or not extra:
+            return left.total(), counts * bool(missing or extra)
+        one, other = min(((a, b) for a in missing for b in extra), key=lambda pair: sum(x != y for x, y in zip(*pair)))
+        unlike = [f"{name} ({kind}): {x!r:.200} became {y!r:.200}" for (name, kind), x, y in zip(columns, one, other) if x != y]
+        return left.total(), "; ".join([counts, *unlike])
+
+    def bend(self, table: str, random: Random) -> bool:
+        """Change or take one row of the target behind the pipeline's back, if there is one."""
+        place, column = self.place(table), _doubled(target_name(random.choice(self.columns(table))[0]))
+        one = f"ctid = (SELECT min(ctid) FROM {place})"
+        try:
+            if self._target.execute(f"UPDATE {place} SET {column} = NULL WHERE {one} AND {column} IS NOT NULL".encode()).rowcount:
+                return True
+        except psycopg.errors.NotNullViolation:
+            pass  # a column of the key: the row goes instead
+        return bool(self._target.execute(f"DELETE FROM {place} WHERE {one}".encode()).rowcount)
 
 
 def _put(template: str, name: str) -> str:
     return template.replace("{}", name)
 
 
-def source_rows(source: SourceDatabase, table: str, columns: list[tuple[str, str]]) -> Rows:
-    """What the source holds."""
-    asked = ", ".join(_put(READINGS[kind].source, _ticked(name)) for name, kind in columns)
-    with closing(source.connect(init_command="SET time_zone = '+00:00', sql_mode = ''")) as line, line.cursor() as cursor:
-        cursor.execute(f"SELECT {asked} FROM {_ticked(table)}")
-        return Counter(_values(row, [READINGS[kind].of_source for _, kind in columns]) for row in cursor.fetchall())
-
-
-def target_rows(target: TargetDatabase, schema: str, table: str, columns: list[tuple[str, str]]) -> Rows:
-    """What the target holds."""
-    asked = ", ".join(_put(READINGS[kind].target, _doubled(target_name(name))) for name, kind in columns)
-    place = f"{_doubled(target_name(schema, column=False))}.{_doubled(target_name(table, column=False))}"
-    with target.connect() as line:
-        found = line.execute(f"SELECT {asked} FROM {place}".encode()).fetchall()
-    return Counter(_values(row, [READINGS[kind].of_target for _, kind in columns]) for row in found)
-
-
 def _values(row: Iterable[Any], kinds: list[Callable[[Any], Any]]) -> tuple[Any, ...]:
     return tuple(None if value is None else kind(value) for value, kind in zip(row, kinds, strict=True))
-
-
-def difference(source: SourceDatabase, target: TargetDatabase, table: str) -> tuple[int, str]:
-    """How many rows the source has, and what is wrong with the target; empty when nothing is."""
-    columns = columns_of(source, table)
-    left, right = source_rows(source, table, columns), target_rows(target, source.name, table, columns)
-    missing, extra = left - right, right - left
-    if not missing and not extra:
-        return left.total(), ""
-    if not missing or not extra:
-        return left.total(), f"{missing.total()} rows missing and {extra.total()} too many of {left.total()}"
-    one, other = min(((a, b) for a in missing for b in extra), key=lambda pair: sum(x != y for x, y in zip(*pair)))
-    unlike = [f"{name} ({kind}): {x!r:.200} became {y!r:.200}" for (name, kind), x, y in zip(columns, one, other) if x != y]
-    return left.total(), f"{missing.total()} rows missing and {extra.total()} too many of {left.total()}; " + "; ".join(unlike)
