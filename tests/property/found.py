@@ -11,7 +11,7 @@ from typing import Any
 from tests.property.rounds import Table
 from tests.property.tables import Case, Group
 
-FOLDER = Path(__file__).parent / "found"
+FOLDER = Path(__file__).parent / "seeds"
 MOST_TRIES = 60
 
 

@@ -1,7 +1,7 @@
 """Random tables under random changes, through the real pipeline, judged by code that shares nothing with it.
 
 `make property` plays 2,000 tables more. A failure prints its seed; `python -m tests.property --shrink 'mysql 17 3'` makes it small
-and keeps it in `found/`, whose tables are part of every run from then on.
+and keeps it in `seeds/`, whose tables are part of every run from then on.
 """
 
 from __future__ import annotations
