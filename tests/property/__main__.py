@@ -42,9 +42,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--schemas", type=int, default=2000, help="how many tables")
     parser.add_argument("--seed", type=int, default=1, help="the first round's")
     parser.add_argument("--round", type=int, default=50, help="tables in a round")
-    parser.add_argument("--sources", default="mariadb,mysql")
+    parser.add_argument("--sources", default="mariadb,mysql,mariadb114,mysql")
     parser.add_argument("--no-brokers", action="store_true", help="no round over Kafka")
-    parser.add_argument("--shrink", default="", metavar="'FLAVOUR SEED NUMBER'")
+    parser.add_argument("--shrink", default="", metavar="'SERVER SEED NUMBER'")
     return parser.parse_args()
 
 
@@ -52,8 +52,8 @@ def _lane(arguments: argparse.Namespace) -> int:
     sources, done, failed, seed = arguments.sources.split(","), 0, list[str](), arguments.seed
     errors, rows, statements, started = Counter[int](), 0, 0, time.monotonic()
     while done < arguments.schemas:
-        flavour, doing = sources[seed % len(sources)], plan(seed, brokers=not arguments.no_brokers)
-        outcome, failures = survived(flavour, seed, arguments.round, doing)
+        kind, doing = sources[seed % len(sources)], plan(seed, brokers=not arguments.no_brokers)
+        outcome, failures = survived(kind, seed, arguments.round, doing)
         done, rows, statements, errors = (
             done + outcome.tables,
             rows + outcome.rows,
@@ -63,7 +63,7 @@ def _lane(arguments: argparse.Namespace) -> int:
         failed += failures
         took = time.monotonic() - started
         print(
-            f"round {seed} {flavour} {doing}: {outcome.tables} tables, {outcome.rows} rows, {len(failures)} failures;",
+            f"round {seed} {kind} {doing}: {outcome.tables} tables, {outcome.rows} rows, {len(failures)} failures;",
             f"{done} in {took:.0f} s",
         )
         for failure in failures + [f"not made: {one}" for one in outcome.unmade]:
@@ -77,10 +77,10 @@ def _lane(arguments: argparse.Namespace) -> int:
 
 
 @contextmanager
-def places(flavour: str, way: str) -> Iterator[tuple[SourceDatabase, TargetDatabase, Broker | None, Path]]:
+def places(kind: str, way: str) -> Iterator[tuple[SourceDatabase, TargetDatabase, Broker | None, Path]]:
     """Empty databases, a topic prefix where one is wanted, and a folder for files."""
     with ExitStack() as stack:
-        source = stack.enter_context(lent(SourceDatabase(run.shared(flavour))))  # type: ignore[arg-type]
+        source = stack.enter_context(lent(SourceDatabase(run.shared(kind))))  # type: ignore[arg-type]
         target = stack.enter_context(lent(TargetDatabase(run.shared("postgres"))))  # type: ignore[arg-type]
         broker = Broker(run.shared("kafka")) if way == "kafka" else None  # type: ignore[arg-type]
         if broker is not None:
@@ -88,18 +88,18 @@ def places(flavour: str, way: str) -> Iterator[tuple[SourceDatabase, TargetDatab
         yield source, target, broker, Path(stack.enter_context(tempfile.TemporaryDirectory()))
 
 
-def survived(flavour: str, seed: int, count: int, doing: Plan) -> tuple[Outcome, list[str]]:
+def survived(kind: str, seed: int, count: int, doing: Plan) -> tuple[Outcome, list[str]]:
     """One round; a table that stops the pipeline is a failure, and the round is played again without it."""
     failures, without = list[str](), set[int]()
     while True:
-        with places(flavour, doing.way) as (source, target, broker, folder):
-            server = Server(source.execute, flavour)
+        with places(kind, doing.way) as (source, target, broker, folder):
+            server = Server(source.execute, source.flavour, kind)
             cases = [case(server, seed, number) for number in range(count) if number not in without]
             try:
                 outcome = play(cases, seed, doing, source, target, broker, writes(folder))
             except Halted as halt:
                 guilty = [one for one in cases if one.shape.name == halt.table]
-                failures.append(f"{guilty[0].place if guilty else f'{flavour} {seed}'} stopped: {halt.text}")
+                failures.append(f"{guilty[0].place if guilty else f'{kind} {seed}'} stopped: {halt.text}")
                 if not guilty:
                     return Outcome(), failures
                 without.add(guilty[0].number)
@@ -109,12 +109,12 @@ def survived(flavour: str, seed: int, count: int, doing: Plan) -> tuple[Outcome,
 
 
 def _shrink(place: str) -> int:
-    flavour, seed, number = place.split()
+    kind, seed, number = place.split()
     doing = plan(int(seed))
     said: list[str] = []
 
     def fails(one: Case) -> bool:
-        with places(flavour, doing.way) as (source, target, broker, folder):
+        with places(kind, doing.way) as (source, target, broker, folder):
             try:
                 outcome = play([one], int(seed), doing, source, target, broker, writes(folder))
             except Halted as halt:
@@ -123,8 +123,8 @@ def _shrink(place: str) -> int:
             said.extend(outcome.failures.values())
             return bool(outcome.failures)
 
-    with places(flavour, "direct") as (source, *_):
-        whole = case(Server(source.execute, flavour), int(seed), int(number))
+    with places(kind, "direct") as (source, *_):
+        whole = case(Server(source.execute, source.flavour, kind), int(seed), int(number))
     if not fails(whole):
         print("by itself it does not fail")
         return 1

@@ -34,7 +34,7 @@ def keep(case: Case, what: str) -> Path:
     document = {
         "seed": case.place,
         "found": what,
-        "flavours": [case.flavour],
+        "flavours": [case.kind.removesuffix("114")],
         "columns": shape.ddl.removeprefix("CREATE TABLE `@` "),
         "first": [group.sql(shape) for group in case.first],
         "later": [group.sql(shape) for group in case.later],

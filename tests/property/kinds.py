@@ -23,6 +23,8 @@ class Server:
 
     query: Callable[[str], list[tuple[Any, ...]]]
     flavour: str
+    kind: str = ""
+    """Its name among the servers of the tests, where that is not its flavour."""
     _alphabets: dict[str, str] = field(default_factory=dict)
 
     @cached_property

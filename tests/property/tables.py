@@ -150,7 +150,8 @@ class Group:
 class Case:
     """One table, the rows that are copied, and the changes that are streamed."""
 
-    flavour: str
+    kind: str
+    """Of server."""
     seed: int
     number: int
     shape: Shape
@@ -159,7 +160,7 @@ class Case:
 
     @property
     def place(self) -> str:
-        return f"{self.flavour} {self.seed} {self.number}"
+        return f"{self.kind} {self.seed} {self.number}"
 
 
 def case(server: Server, seed: int, number: int) -> Case:
@@ -169,7 +170,7 @@ def case(server: Server, seed: int, number: int) -> Case:
     known: list[Row] = []
     first = tuple(_group(random, shape, known, 0.0) for _ in range(random.choice([0, 1, 2, 4])))
     later = tuple(_group(random, shape, known, 0.6) for _ in range(random.randint(3, 8)))
-    return Case(server.flavour, seed, number, shape, first, later)
+    return Case(server.kind or server.flavour, seed, number, shape, first, later)
 
 
 # -- shapes ---------------------------------------------------------------------------------------------------------------
