@@ -15,13 +15,14 @@ from typing import Any
 import pymysql
 
 from tests import pipelines
-from tests.e2e.streaming import Streaming, name_of
+from tests.e2e.streaming import Streaming, cut_no, name_of
 from tests.e2e.watch import said, until
 from tests.property.judge import Judge
 from tests.property.tables import Case, Group, Shape
 from tests.servers import Broker, SourceDatabase, TargetDatabase
 
 _LAST = "the last row"
+_PATIENCE = 600.0
 _GONE = (2006, 2013, 2014, 2055)
 
 
@@ -183,10 +184,10 @@ def _stream(works: Streaming, groups: list[list[str]], doing: Plan, writer: Writ
     half = len(groups) // 2
     works.start()
     if not doing.early:
-        works.await_cut(target)
+        _await_copy(works, target)
     for group in groups[:half]:  # while the process starts and copies, or after that
         writer.run(group)
-    works.await_cut(target)
+    _await_copy(works, target)
     if doing.restart:
         if doing.restart == "kill":
             works.kill()
@@ -198,11 +199,15 @@ def _stream(works: Streaming, groups: list[list[str]], doing: Plan, writer: Writ
     _await_all(works, writer, target)
 
 
+def _await_copy(works: Streaming, target: TargetDatabase) -> None:
+    until(lambda: cut_no(target, name_of(works.pipeline)), _PATIENCE, "a first cut", *works.processes.values())
+
+
 def _await_all(works: Streaming, writer: Writer, target: TargetDatabase) -> None:
     """A row that is written last is there: the target has everything, as it shows the source's order."""
     assert writer.run([f"INSERT INTO `{_LAST}` VALUES (1)"])
     there = f'SELECT 1 FROM "{name_of(works.pipeline)}"."{_LAST}"'
-    until(lambda: target.execute(there), 120, "the last row", *works.processes.values())
+    until(lambda: target.execute(there), _PATIENCE, "the last row", *works.processes.values())
 
 
 def _judge(
@@ -227,7 +232,7 @@ def _judge(
 
 def _reconciled(works: Streaming, source: SourceDatabase, outcome: Outcome, unequal: set[str]) -> None:
     """The product's own verdict is the judge's."""
-    done = works.pipeline.run("--json", "reconcile")
+    done = works.pipeline.run("--json", "reconcile", timeout_seconds=_PATIENCE)
     assert done.returncode in (0, 3), done.stdout + done.stderr
     for entry in json.loads(done.stdout)["tables"]:
         name = entry["source"].removeprefix(f"{source.name}.")
