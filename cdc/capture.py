@@ -86,12 +86,8 @@ class Stream:
             return
         table = shape.table()
         if self.table not in (table, as_catalogued(table)):
-            raise Halt(
-                "schema_changed",
-                self.table.qualified,
-                "the table's columns are not those that were copied",
-                "schema changes are not followed yet: drop the pipeline's target tables and state, and copy again",
-            )
+            raise Halt("schema_changed", self.table.qualified, "the table's columns are not those that were copied",
+                       "schema changes are not followed yet: drop the pipeline's target tables and state, and copy again")  # fmt: skip
         self._shapes.add(shape.fingerprint)
         if table != self.table:  # the log alone knows every member of an ENUM
             known, self.table, self.plan = self.plan, table, codec.RowPlan(table)
