@@ -26,6 +26,8 @@ _FIRST_ROWS, _LEAST_ROWS, _MOST_ROWS = 500, 50, 100_000
 _LOCKED_ROWS = 50_000
 """One statement over so many rows takes about half a second: the longest lock that a table without a key may cost."""
 _NUMBERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "decimal"})
+_WORDS = frozenset({"char", "varchar", "tinytext"})
+"""Types whose canonical text is the column's own: of longer text it is a hash."""
 _UTF8 = frozenset({"utf8mb4", "utf8mb3", "utf8"})
 _WIDE = frozenset({"utf16", "utf16le", "utf32", "ucs2"})
 _ALL = 1 << 62
@@ -220,7 +222,7 @@ def _equals(column: Column, text: str) -> str:
     name = quoted(column.name)
     if column.type in _NUMBERS:
         return f"{name} = {text}"
-    if column.charset and column.type != "enum" and column.type != "set" and _says(column.charset, text):
+    if column.type in _WORDS and _says(column.charset, text):
         return f"{name} = _{column.charset} X'{text.encode().hex()}'"
     return f"{canonical_mysql(column, name)} = _utf8mb4 X'{text.encode().hex()}'"
 

@@ -182,6 +182,17 @@ def test_a_difference_is_found_under_a_key_of_bytes(both, type, ddl):
     assert [(Kind.MISSING, ())] == list(found(compare(both, table)).values())
 
 
+@pytest.mark.parametrize("type", ["tinytext", "text", "mediumtext", "longtext"])
+def test_a_difference_is_found_under_a_key_that_is_the_start_of_a_text(both, type):
+    columns = (Column("note", type, nullable=False, charset="latin1"), Column("fee", "double"))
+    both.create(Table(both.name, "starts", columns), (f"{type} CHARACTER SET latin1 NOT NULL", "double"))
+    both.on_source(f"ALTER TABLE {both.name}.starts ADD PRIMARY KEY (note(5))")
+    both.on_both(f"INSERT INTO {both.name}.starts VALUES ('first of all', 1), ('second', 2), ('third', 3)")
+    both.on_target(f"UPDATE {both.name}.starts SET fee = 4 WHERE note = 'second'", f"DELETE FROM {both.name}.starts WHERE note = 'third'")
+    result = compare(both, Table(both.name, "starts", columns, key=(0,)))
+    assert [(Kind.DIFFERENT, ("fee",)), (Kind.MISSING, ())] == sorted(found(result).values())
+
+
 def test_a_difference_is_found_under_a_key_of_labels(both):
     labels = tuple(f"l{n}" for n in range(9, 0, -1))
     table = Table(both.name, "labels", (Column("k", "enum", charset="utf8mb4", labels=labels), Column("n", "int"), COLUMNS[2]), key=(0, 1))
