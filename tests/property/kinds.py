@@ -36,7 +36,7 @@ class Server:
     @cached_property
     def charsets(self) -> list[str]:
         rows = self.query("SELECT CHARACTER_SET_NAME FROM information_schema.CHARACTER_SETS ORDER BY 1")
-        return [str(name) for (name,) in rows if name not in ("binary", "filename", "eucjpms")]
+        return [str(name) for (name,) in rows if name not in ("binary", "filename")]
 
     def alphabet(self, charset: str) -> str:
         """Characters that the set has: for sets of one byte all of them, as the server itself says."""
