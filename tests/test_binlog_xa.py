@@ -53,10 +53,12 @@ both = pytest.mark.parametrize("own_server", ["mariadb", "mysql", pytest.param("
 
 
 def prepared(source: SourceDatabase, xid: str, *statements: str) -> None:
-    """A transaction in a session of its own, which is gone afterwards."""
+    """A transaction in a session of its own, which is gone afterwards: until then nobody else may decide."""
     with closing(source.connect()) as line, line.cursor() as cursor:
+        number = line.thread_id()
         for statement in (f"XA START {xid}", *statements, f"XA END {xid}", f"XA PREPARE {xid}"):
             cursor.execute(statement)
+    until_true(lambda: number not in [row[0] for row in source.execute("SHOW PROCESSLIST")], "the end of the session")
 
 
 def seen(events: list[Event]) -> list[int]:

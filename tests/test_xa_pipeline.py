@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from tests.documents import faults
 from tests.pipelines import Pipeline
 from tests.refusals import until as until_true
 from tests.servers import Broker, SourceDatabase, TargetDatabase, lent
+from tests.test_binlog_xa import prepared as prepare
 
 
 @pytest.fixture
@@ -25,9 +25,7 @@ def own(request: pytest.FixtureRequest) -> Iterator[SourceDatabase]:
 
 
 def prepared(source: SourceDatabase, xid: str, *statements: str) -> None:
-    with closing(source.connect()) as line, line.cursor() as cursor:
-        for statement in (f"XA START '{xid}'", *statements, f"XA END '{xid}'", f"XA PREPARE '{xid}'"):
-            cursor.execute(statement)
+    prepare(source, f"'{xid}'", *statements)
 
 
 def same(made: Pipeline, source: SourceDatabase, target: TargetDatabase) -> None:
