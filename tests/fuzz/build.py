@@ -33,7 +33,8 @@ def built(form: str, plant: Plant | None = None) -> list[Path]:
     """Folders for the path: the driver's, and one with the package `cdc` and its kernels, each compiled once for its sources."""
     flags, sources = FLAGS[form], loading.sources_sha256()
     place = FOLDER / f"{form}-{_hash(sources, flags, plant, sys.version)}"
-    driver = place / f"driver-{_hash(*((HERE / f'driver.{suffix}').read_text() for suffix in ('py', 'pxd')))}"
+    texts = {suffix: (HERE / f"driver.{suffix}").read_text() for suffix in ("py", "pxd")}
+    driver = place / f"driver-{_hash(texts)}"
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / f"{place.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one build for all who want it
@@ -42,7 +43,7 @@ def built(form: str, plant: Plant | None = None) -> list[Path]:
             _kernels(place, form, plant)
             (place / "built").touch()
         if not (driver / "built").exists():
-            _driver(driver, place / "stage", flags)
+            _driver(driver, place / "stage", texts, flags)
             (driver / "built").touch()
     return [driver, place]
 
@@ -99,9 +100,9 @@ def _planted(path: Path, plant: Plant | None) -> str:
     return text.replace(plant[1], plant[2])
 
 
-def _driver(place: Path, stage: Path, flags: Iterable[str]) -> None:
-    for suffix in ("py", "pxd"):
-        shutil.copy(HERE / f"driver.{suffix}", stage / f"{DRIVER}.{suffix}")
+def _driver(place: Path, stage: Path, texts: dict[str, str], flags: Iterable[str]) -> None:
+    for suffix, text in texts.items():
+        (stage / f"{DRIVER}.{suffix}").write_text(text)
     place.mkdir(exist_ok=True)
     _compiled(place, stage, [DRIVER], flags)
 

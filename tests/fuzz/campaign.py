@@ -149,7 +149,7 @@ def _kept(campaign: Campaign, environ: dict[str, str], iteration: int, complaint
 def keep(failures: list[dict[str, Any]]) -> None:
     """Append failures to the cases that every later run goes over; whoever mends one writes there what it then comes to."""
     with FOUND.open("a") as file:
-        for case in failures:
+        for case in (one for one in failures if one["lane"] != "?"):  # without one, no image was at fault
             file.write(json.dumps({key: case[key] for key in ("lane", "image", "seed", "iteration", "told")} | {"outcome": MENDED}) + "\n")
 
 

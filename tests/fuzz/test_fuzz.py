@@ -19,9 +19,6 @@ READ: Plant = (
 WRITE: Plant = ("_buffer", "    if b.n + 1 > b.size:\n        b.need(1)", "    if b.n > b.size:\n        b.need(1)")
 """A byte may be written one place behind its buffer."""
 
-HANG: Plant = ("_json", "        at += 1\n    put_raw(b, p, start, end - start)", "        at += 0\n    put_raw(b, p, start, end - start)")
-"""A character of a JSON string may be looked at for ever."""
-
 
 def test_the_corpus_has_rows_of_both_servers_by_every_way() -> None:
     recorded = read()
@@ -50,14 +47,6 @@ def test_the_compiled_and_the_uncompiled_codec_say_the_same_of_every_mutant() ->
 def test_what_was_found_once_stays_mended() -> None:
     cases = campaign.cases()
     assert [case["outcome"] for case in cases] == campaign.again("plain")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_a_kernel_that_hangs_is_ended_and_its_image_is_told() -> None:
-    outcome = run(Campaign("plain", seed=24, count=20_000, kinds="json", plant=HANG, most_failures=1, hang_seconds=5))
-    (case,) = outcome.failures
-    assert ("json mysql json", True) == (case["lane"], "put_quoted" in case["complaint"] or "exit -26" in case["complaint"])
 
 
 @pytest.mark.slow

@@ -43,6 +43,7 @@ def work(order: dict[str, Any]) -> dict[str, Any]:
     """Run the iterations of an order; what came out, also when its time was up first."""
     faulthandler.enable()
     faulthandler.register(signal.SIGVTALRM, chain=True)  # says where it hangs, then dies of it
+    signal.setitimer(signal.ITIMER_VIRTUAL, order["hang_seconds"])
     one = fuzz(order["seed"], kinds=order["kinds"], tight=order["form"] == "asan", digesting=order["form"] == "pure" or order["digesting"])
     if order["form"] != "asan":  # a sanitizer reserves terabytes of addresses, and has a limit of its own
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
