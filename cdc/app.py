@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cdc
-from cdc import codec, envelope, fitness, initial, logs
+from cdc import codec, columns, fitness, initial, logs
 from cdc import demo as demonstration
 from cdc import doctor as examination
 from cdc import quarantine as held
@@ -41,9 +42,11 @@ from sinks.counters import Counters as Applied
 from sinks.postgres import PostgresTarget
 from sinks.postgres_load import careful
 from sinks.postgres_release import Releaser
+from sinks.postgres_schema import check_policies
 from sinks.postgres_side import PostgresSide
 from sinks.quarantine import Limits
 from snapshot import report
+from snapshot.by_codec import judge_for
 from snapshot.copy import Copier, Report
 from snapshot.source import SourceSide
 from snapshot.verify import Result, verify
@@ -70,7 +73,7 @@ def run(config: Config, stop: threading.Event) -> Document:
 
 def capture(config: Config, stop: threading.Event) -> Document:
     """Read the log into the topics until told to stop."""
-    _needs_kafka(config, "capture")
+    fitness.demand_kafka(config, "capture")
     started = time.monotonic()
     with _metrics(config) as metrics:
 
@@ -86,7 +89,7 @@ def capture(config: Config, stop: threading.Event) -> Document:
 
 def apply(config: Config, stop: threading.Event) -> Document:
     """Apply the topics to the target until told to stop."""
-    _needs_kafka(config, "apply")
+    fitness.demand_kafka(config, "apply")
     started = time.monotonic()
     with _metrics(config) as metrics, closing(PostgresTarget(config.target, config.pipeline.name)) as target:
 
@@ -123,13 +126,6 @@ def snapshot(config: Config, stop: threading.Event, progress: Report) -> Documen
 
         supervise(work, stop, "snapshot", metrics, config.pipeline.start_timeout_seconds)
         return questions.copied(config, complete[0], time.monotonic() - started)
-
-
-def _needs_kafka(config: Config, command: str) -> None:
-    if config.transport.kind != "kafka":
-        raise Refused(
-            "transport", "transport.kind", f'cdc {command} is one half of a pipeline over "kafka"', 'use cdc run, or set kind = "kafka"'
-        )
 
 
 @contextmanager
@@ -174,16 +170,18 @@ def _applied(config: Config, metrics: Metrics) -> Document:
 def _fit(config: Config, *, capture: bool = True, topics: bool = True, target: bool = True) -> None:
     """Refuse what would fail later, before anything is written; what each command needs."""
     broker = _broker(config, lambda: None) if topics and config.transport.kind == "kafka" else None
-    fitness.demand(config, broker, _fits(config) if target else None, capture=capture)
+    fitness.demand(config, broker, _fits(config) if target else None, capture=capture, told=_fits(config, only_policies=True))
 
 
-def _fits(config: Config) -> fitness.Fits:
-    def fits(flavour: Any, tables: Sequence[Table]) -> None:
-        prefix = config.transport.prefix
-        schemas = [(envelope.value_schema(prefix, table, flavour), envelope.key_schema(prefix, table)) for table in tables]
-        PostgresTarget(config.target, config.pipeline.name).check(codec.ValuePlan(*both) for both in schemas)
+def _fits(config: Config, *, only_policies: bool = False) -> fitness.Fits:
+    place = config.target, config.pipeline.name
+    check = partial(check_policies, *place) if only_policies else PostgresTarget(*place).check
+    return lambda flavour, tables: check(fitness.plans(config, flavour, tables))
 
-    return fits
+
+def _tables(config: Config, catalog: Catalog, patterns: Sequence[str] = ()) -> list[Table]:
+    """The selected tables, with the policies of their columns."""
+    return columns.chosen(catalog.tables(patterns or config.source.tables, config.source.exclude), config.policies.policies)
 
 
 def _load(config: Config, target: PostgresTarget, stored: Stored, breathe: Idle, report: Report, metrics: Metrics) -> Stored:
@@ -193,14 +191,15 @@ def _load(config: Config, target: PostgresTarget, stored: Stored, breathe: Idle,
     metrics.state("snapshot", "copying")
     logs.logger("snapshot").info("copy_started")
     with Catalog(config.source) as catalog:
-        tables = catalog.tables(config.source.tables, config.source.exclude)
+        tables = _tables(config, catalog)
         reading = threading.Lock()  # the catalog has one connection
 
         def read(table: Table) -> TableReader:
             with reading:
                 return TableReader(config.source, catalog, table)
 
-        copier = Copier(catalog, read, target, breathe, report, careful(_limits(config)))
+        copier = Copier(catalog, read, target, breathe, report, careful(_limits(config)), config.policies.policies)
+        metrics.changed_by_copies.append(copier.changed)
         copier.load(tables, config.transport.prefix, stored, config.snapshot.parallel)
     metrics.state("snapshot", "stopped")
     logs.logger("snapshot").info("copy_done", tables=len(tables))
@@ -251,7 +250,7 @@ def _capture_kafka(config: Config, parts: Parts, metrics: Metrics) -> None:
 
 def _capture(config: Config, writer: Writer, parts: Parts, metrics: Metrics, previous: Restart | None) -> None:
     with Catalog(config.source) as catalog:
-        tables = catalog.tables(config.source.tables, config.source.exclude)
+        tables = _tables(config, catalog)
         stage = Capture(writer, config.transport.prefix, catalog.flavour, cdc.__version__, tables, config.pipeline.name)
         selects = catalog.selection(config.source.tables, config.source.exclude)
         restart = stage.start(lambda: _first(config, catalog), previous, selects)
@@ -306,7 +305,7 @@ def _limits(config: Config) -> Limits:
 
 
 def _stage(config: Config, reader: Reader, target: PostgresTarget, metrics: Metrics) -> Apply:
-    return Apply(reader, target, _limits(config), lambda error: tell(error, "apply", metrics))
+    return Apply(reader, target, _limits(config), lambda error: tell(error, "apply", metrics), config.policies.policies)
 
 
 def _apply(config: Config, stage: Apply, stored: Stored, parts: Parts, metrics: Metrics) -> None:
@@ -360,9 +359,7 @@ def reconcile(config: Config, tables: Sequence[str], repair: bool, report_dir: P
     started = datetime.now(UTC)
     with Catalog(config.source) as catalog, State(config.target, config.pipeline.name) as state:
         position = catalog.written_position().to_json()
-        results = [
-            _verified(config, catalog, state, table) for table in catalog.tables(tables or config.source.tables, config.source.exclude)
-        ]
+        results = [_verified(config, catalog, state, table) for table in _tables(config, catalog, tables)]
         document = report.document(config.pipeline.name, results, started, datetime.now(UTC), position)
         state.store_reconciliation(int(started.timestamp() * 1e6), report.differences(results), document)
     if report_dir is not None:
@@ -375,14 +372,16 @@ def _verified(config: Config, catalog: Catalog, state: State, table: Table) -> R
     schema, name = (known.target_schema, known.target_table) if known else target_of(config.target.schema_, table.db, table.name)
     with closing(connect(config.source, raw=True)) as source, closing(state_connect(config.target, "cdc reconcile")) as target:
         sides = SourceSide(source, table, catalog.engine(table), catalog.row_estimate(table)), PostgresSide(target, table, schema, name)
-        return verify(table, *sides, lambda: questions.settle(catalog, state))
+        judge = judge_for(table, catalog.flavour, config.policies.policies, *sides)
+        return verify(table, *sides, lambda: questions.settle(catalog, state), judge=judge)
 
 
 def quarantine(config: Config, act: str, table: str, key: str, everything: bool = False) -> Document:
     """List, show, replay or discard what waits."""
 
     def releaser() -> Releaser:
-        return Releaser(config.target, config.pipeline.name, codec.ValuePlan)
+        book = config.policies.policies
+        return Releaser(config.target, config.pipeline.name, lambda value, key: codec.ValuePlan(value, key, book))
 
     if act == "replay":
         return held.replayed(config, table, key, releaser)

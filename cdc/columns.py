@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from cdc.model import Column, Table
+from cdc.policies import Policies
 
 SYSTEM_SCHEMAS = frozenset({"mysql", "information_schema", "performance_schema", "sys"})
 
@@ -55,6 +56,7 @@ def column_of(row: Row) -> Column:
         charset=canonical_charset(charset or ""),
         labels=labels_of(full) if kind in ("enum", "set") else (),
         storage=_storage(kind, full),
+        display=int(full.lower() == "tinyint(1)"),
     )
 
 
@@ -107,6 +109,13 @@ def tables_of(columns: Iterable[Row], keys: Iterable[Row], wanted: Names, versio
 def _with_periods(table: Table) -> Table:
     columns = (*table.columns, *(Column(name, "timestamp", nullable=False, scale=6) for name in ("row_start", "row_end")))
     return Table(table.db, table.name, columns, (*table.key, len(columns) - 1) if table.key else ())
+
+
+def chosen(tables: Iterable[Table], policies: Policies) -> list[Table]:
+    """The tables with each column's policy."""
+    return [
+        replace(t, columns=tuple(replace(column, policy=policies.of(t.db, t.name, column.name)) for column in t.columns)) for t in tables
+    ]
 
 
 def _key(rows: list[Row], indexes: Mapping[str, list[str]]) -> tuple[int, ...]:

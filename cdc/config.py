@@ -26,6 +26,8 @@ from cdc.settings import (
     Config,
     MetricsConfig,
     PipelineConfig,
+    PoliciesConfig,
+    PolicyKeys,
     ServerUrl,
     SnapshotConfig,
     SourceConfig,
@@ -40,6 +42,7 @@ __all__ = [
     "ConfigRefused",
     "MetricsConfig",
     "PipelineConfig",
+    "PoliciesConfig",
     "Problem",
     "ServerUrl",
     "SnapshotConfig",
@@ -168,6 +171,8 @@ def _rule(detail: ErrorDetails, path: tuple[str, ...]) -> str:
 
 def _suggestion(path: tuple[str, ...]) -> str:
     keys = keys_of(Config)
+    if path[:2] == ("policies", "columns") and len(path) == 4:
+        keys = [".".join((*path[:3], name)) for name in keys_of(PolicyKeys)]
     near = difflib.get_close_matches(".".join(path), keys, n=1, cutoff=0.7)
     return f"; did you mean {near[0]}?" if near else ""
 

@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Any, Protocol, TypeVar
 
+from cdc import columns, state
 from cdc import names as target_names
-from cdc import state
 from cdc.codec import layout
 from cdc.config import Config
 from cdc.errors import CdcError, Refused
 from cdc.model import Table
+from cdc.policies import LOSSY
 from cdc.preflight import Finding, quoted
+from cdc.types import policy_keys
 
 OLDEST_TARGET = 140000
 _LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -144,7 +146,8 @@ def _source(config: Config, source: Callable[[], AbstractContextManager[Source]]
 
 
 def _selected(config: Config, catalog: Source, findings: list[Finding]) -> list[Table]:
-    tables = catalog.tables(config.source.tables, config.source.exclude)
+    tables = columns.chosen(catalog.tables(config.source.tables, config.source.exclude), config.policies.policies)
+    findings += policies(config, tables)
     findings += selection(config, catalog, tables)
     findings += names(config, tables)
     findings += types(tables)
@@ -233,6 +236,29 @@ def _topics(prefix: str, tables: Sequence[Table]) -> list[Finding]:
             rule = f"its topic {topic} cannot stand beside that of {other.qualified}: a broker tells names apart by letters and digits"
             found.append(Finding("error", "same_topic", table.qualified, rule, "-- follow one of them in a pipeline of its own"))
     return found
+
+
+def policies(config: Config, tables: Sequence[Table]) -> list[Finding]:
+    """Policies of single columns that no column has, and lossy ones that are said of a key."""
+    book = config.policies.policies
+    names = [(t.db, t.name, column.name) for t in tables for column in t.columns]
+    unused = [pattern for pattern in book.patterns if not any(book.matches(pattern, *name) for name in names)]
+    return [
+        Finding("warning", "policy_unused", f'policies.columns."{pattern}"', "is the name of no column of a selected table")
+        for pattern in unused
+    ] + [
+        Finding(
+            "error",
+            "policy_of_key",
+            f"{table.qualified}.{table.columns[at].name}",
+            f'policies.columns says {key} = "{value}" of a key column, which no policy may change',
+            f"-- take {key} out of the column's policies",
+        )
+        for table in tables
+        for at in table.key
+        for key, value in book.named(table.db, table.name, table.columns[at].name).items()
+        if value in LOSSY.get(key, ()) and key in policy_keys(table.columns[at])
+    ]
 
 
 def types(tables: Sequence[Table]) -> list[Finding]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from cdc import types
+from cdc import policies, types
 from cdc.codec.records import Stamp, avro_long, avro_optional_long, avro_optional_text, avro_text, frame
 from cdc.model import Column, Table
+from cdc.policy_sql import boolean
 from cdc.types import Schema
 
 SNAPSHOT_MARKS = "true,first,first_in_data_collection,last_in_data_collection,last,false,incremental"
@@ -58,8 +59,11 @@ def _parameters(column: Column) -> dict[str, str]:
         found["length"] = str(length)
     if column.scale and not types.of(column).temporal:
         found["scale"] = str(column.scale)
+    if boolean(column):  # Debezium's consumers know a TINYINT(1) by its length
+        found["length"] = "1"
     found["name"] = column.name
-    return {PARAMETER + key: value for key, value in found.items()}
+    chosen = types.chosen_of(column, at_capture=True)
+    return {PARAMETER + key: value for key, value in found.items()} | {policies.PARAMETER + key: value for key, value in chosen.items()}
 
 
 def key_schema(prefix: str, table: Table) -> Schema | None:

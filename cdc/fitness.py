@@ -6,11 +6,11 @@ Refused from here is exit code 2: nothing was written. Once a process is past it
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
-from cdc import control, doctor, names
+from cdc import codec, control, doctor, envelope, names
 from cdc.catalog import Catalog
 from cdc.config import Config
 from cdc.errors import Halt, Malformed, Refused
@@ -24,15 +24,18 @@ Fits = Callable[[Any, Sequence[Table]], None]
 """Flavour and tables in; raises when a table that the target has cannot take the rows."""
 
 
-def demand(config: Config, broker: KafkaBroker | None, fits: Fits | None, *, capture: bool = True) -> None:
-    """Refuse what would fail later. `broker` where topics are used, `fits` where the target is written, `capture` where the log is read."""
+def demand(config: Config, broker: KafkaBroker | None, fits: Fits | None, *, capture: bool = True, told: Fits | None = None) -> None:
+    """Refuse what would fail later. `broker` where topics are used, `fits` where the target is written, `capture` where the log is read.
+
+    `told` is asked instead of `fits` where the target is not written and may be away.
+    """
     try:
-        _demand(config, broker, fits, capture)
+        _demand(config, broker, fits, capture, told)
     except Halt as error:
         raise Refused(error.code, error.place, error.rule, error.hint or "cdc doctor says more") from None
 
 
-def _demand(config: Config, broker: KafkaBroker | None, fits: Fits | None, capture: bool) -> None:
+def _demand(config: Config, broker: KafkaBroker | None, fits: Fits | None, capture: bool, told: Fits | None) -> None:
     if broker is not None:
         demand_broker(config, broker)
     flavour, tables = None, list[Table]()
@@ -44,6 +47,8 @@ def _demand(config: Config, broker: KafkaBroker | None, fits: Fits | None, captu
     if fits is not None:
         doctor.demand_target(config, tables)
         fits(flavour, tables)
+    elif told is not None:
+        told(flavour, tables)
 
 
 def _has_begun(config: Config, broker: KafkaBroker | None) -> bool:
@@ -93,3 +98,18 @@ def _owner(broker: KafkaBroker, topic: str, place: str, hint: str) -> str:
 
 def _holds_records(broker: KafkaBroker, consumer: Any, topic: str) -> bool:
     return any(low < high for low, high in (broker.watermarks(consumer, topic, p) for p in range(broker.known(topic))))
+
+
+def demand_kafka(config: Config, command: str) -> None:
+    """Refuse a command that is one half of a pipeline over Kafka where there is none."""
+    if config.transport.kind != "kafka":
+        raise Refused(
+            "transport", "transport.kind", f'cdc {command} is one half of a pipeline over "kafka"', 'use cdc run, or set kind = "kafka"'
+        )
+
+
+def plans(config: Config, flavour: Any, tables: Sequence[Table]) -> Iterator[codec.ValuePlan]:
+    """How the tables' records become rows of the target."""
+    prefix, book = config.transport.prefix, config.policies.policies
+    for table in tables:
+        yield codec.ValuePlan(envelope.value_schema(prefix, table, flavour), envelope.key_schema(prefix, table), book)

@@ -110,6 +110,8 @@ class Applied(Protocol):
     def held(self) -> Mapping[tuple[str, str], int]: ...
     @property
     def queued(self) -> dict[tuple[str, str], int]: ...
+    @property
+    def anomalies(self) -> dict[tuple[str, str, str, str], int]: ...
 
 
 class Metrics:
@@ -122,6 +124,8 @@ class Metrics:
         self.pipeline = pipeline
         self._captured: list[Captured] = []
         self._applied: list[Applied] = []
+        self.changed_by_copies: list[dict[tuple[str, str, str, str], int]] = []
+        """What policies changed in rows that copies loaded, one mapping a copy."""
         self._info(transport, codec, version)
         self.rows_copied = self._counter("rows_copied", "Rows loaded by copies", "table")
         self.retries = self._counter("retries", "Work undone and tried again", "component", "code")
@@ -233,6 +237,7 @@ class _Totals(Collector):
             yield from self._capture(captured)
         if applied:
             yield from self._apply(applied)
+        yield self._anomalies([*(one.anomalies for one in captured), *(one.anomalies for one in applied), *self._metrics.changed_by_copies])
         yield from self._debezium(captured, applied, lag["read"])
 
     def _capture(self, captured: Sequence[Captured]) -> Iterable[Metric]:
@@ -241,17 +246,16 @@ class _Totals(Collector):
         yield self._counter("transactions_read", "Transactions read, others' included", "", {"": sum(one.transactions for one in captured)})
         yield self._counter("cuts", "Cuts written", "", {"": sum(one.cuts for one in captured)})
         yield self._gauge("written_cut_number", "Number of the newest cut written", "", {"": captured[-1].cut_no})
-        yield self._anomalies(captured)
         position = captured[-1].position
         number = position.file.rpartition(".")[2] if position else ""
         if position and number.isdigit():
             yield self._gauge("position_file_number", "Number of the log file read", "", {"": int(number)})
             yield self._gauge("position_offset_bytes", "Byte offset in it", "", {"": position.offset})
 
-    def _anomalies(self, captured: Sequence[Captured]) -> Metric:
+    def _anomalies(self, parts: Sequence[Mapping[tuple[str, str, str, str], int]]) -> Metric:
         labels = ["pipeline", "table", "column", "reason"]
         family = CounterMetricFamily("cdc_anomalies", "Values that could not be kept as they were", labels=labels)
-        for (db, table, column, reason), count in _added(one.anomalies.copy() for one in captured).items():
+        for (db, table, column, reason), count in _added(dict(one) for one in parts).items():
             family.add_metric([self._metrics.pipeline, f"{db}.{table}", column, reason], count)
         metric: Metric = family
         return metric

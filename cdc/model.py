@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from cdc.policies import DEFAULT, Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +13,7 @@ class Column:
     """One source column, as the log's table map (binlog_row_metadata=FULL) and information_schema both can describe it.
 
     The two descriptions of the same column must be equal values: a test holds that. So nothing is kept here that only
-    one of them knows (defaults, comments, display widths).
+    one of them knows (defaults, comments), but for two fields that are no part of the comparison.
     """
 
     name: str
@@ -32,6 +34,10 @@ class Column:
     storage: str = ""
     """How a row image holds it where that is not the type's usual form: "compressed" (MariaDB's COMPRESSED columns), "old"
     (temporals as they were before MySQL 5.6); else ""."""
+    display: int = field(default=0, compare=False)
+    """The display width of a signed tinyint, 1 for a boolean; only information_schema knows it."""
+    policy: Policy = field(default=DEFAULT, compare=False)
+    """What the pipeline's configuration chose for it."""
 
 
 @dataclass(frozen=True, slots=True)

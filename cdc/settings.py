@@ -6,11 +6,15 @@ Import these names from `cdc.config`, which also reads a file. The annotated ref
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import date
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from cdc.policies import DEFAULT, Policies, Policy
 
 VARIABLE = re.compile(r"\$\{([^{}]*)\}")
 SECRET_WORDS = ("password", "secret", "token", "pem", "passphrase", "userinfo", "user.info", "sasl.jaas")
@@ -147,6 +151,33 @@ def _pattern(text: str) -> str:
         raise ValueError('must be "database.table", where * stands for any characters and ? for one')
     if text != text.strip() or "`" in text or not text.isprintable():
         raise ValueError("must be written without quotes, control characters and surrounding blanks")
+    return text
+
+
+def _column_pattern(text: str) -> str:
+    db, _, rest = text.partition(".")
+    table, _, column = rest.partition(".")
+    if not (db and table and column) or text != text.strip() or "`" in text or not text.isprintable():
+        raise ValueError('must be "database.table.column" in quotes, where * stands for any characters and ? for one')
+    return text
+
+
+def _sentinel(text: str) -> str:
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+        raise ValueError('must be a date in quotes, such as "0001-01-01"')
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        raise ValueError("must be a date of the calendar, from 0001-01-01 to 9999-12-31") from None
+    return text
+
+
+def _zone(text: str) -> str:
+    try:
+        ZoneInfo(text)
+    except (ValueError, OSError, KeyError):
+        if text != "UTC":
+            raise ValueError("must be an IANA zone that this machine knows (its package tzdata), such as Europe/Berlin") from None
     return text
 
 
@@ -290,6 +321,41 @@ class MetricsConfig(Section):
     listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:9187"
 
 
+class PolicyKeys(Section):
+    """What may be said of columns; what is not said is taken from the pipeline's own `policies`."""
+
+    zero_date: Literal["null", "sentinel", "text", "error"] | None = None
+    sentinel_date: Annotated[str, AfterValidator(_sentinel)] | None = None
+    nul_text: Literal["error", "strip", "replace"] | None = None
+    invalid_text: Literal["error", "replace"] | None = None
+    json_: Literal["json", "jsonb", "text"] | None = Field(None, alias="json")
+    refused_json: Literal["error", "null", "string"] | None = None
+    timestamp: Literal["timestamptz", "timestamp"] | None = None
+    timestamp_zone: Annotated[str, AfterValidator(_zone)] | None = None
+    tinyint1: Literal["smallint", "boolean"] | None = None
+    bigint_unsigned: Literal["numeric", "bigint"] | None = None
+    over_wide: Literal["error", "null", "clamp"] | None = None
+
+    def said(self) -> dict[str, str]:
+        """The keys that are given."""
+        return {key: value for key, value in self.model_dump(by_alias=True, exclude={"columns"}).items() if value is not None}
+
+
+class PoliciesConfig(PolicyKeys):
+    columns: dict[Annotated[str, AfterValidator(_column_pattern)], PolicyKeys] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole(cls, tree: Any) -> Any:
+        """What is not said is the default."""
+        return {**asdict(DEFAULT), **tree} if isinstance(tree, dict) else tree
+
+    @property
+    def policies(self) -> Policies:
+        """The same for those who ask per column."""
+        return Policies(Policy(**self.said()), {pattern: keys.said() for pattern, keys in self.columns.items()})
+
+
 class Config(Section):
     """Everything a process of the pipeline is told."""
 
@@ -300,6 +366,7 @@ class Config(Section):
     snapshot: SnapshotConfig = SnapshotConfig()
     apply: ApplyConfig = ApplyConfig()
     metrics: MetricsConfig = MetricsConfig()
+    policies: PoliciesConfig = Field(default_factory=PoliciesConfig)
 
     @model_validator(mode="before")
     @classmethod

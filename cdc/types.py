@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 from cdc.errors import Halt
 from cdc.model import Column
+from cdc.policies import AT_CAPTURE, Chosen, chosen
+from cdc.policy_sql import adapted, boolean
 
 Schema = dict[str, object]
-ZERO_POLICY = "null"  # what a zero, partial or impossible date becomes; the canonical SQL below says the same
+MOMENTS = ("date", "datetime", "timestamp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,12 +248,20 @@ def of(column: Column) -> Type:
 
 def wire(column: Column) -> Schema:
     """The column's Avro type without its null branch, as Debezium names it."""
-    return of(column).avro(column)
+    return {"type": "string"} if spelled(column) else of(column).avro(column)
 
 
 def postgres(column: Column) -> str:
-    """The column's default PostgreSQL type."""
-    return of(column).postgres(column)
+    """The column's PostgreSQL type under its policy."""
+    policy = column.policy
+    if spelled(column):
+        return "text"
+    if boolean(column):
+        return "boolean"
+    if column.type == "bigint" and column.unsigned and policy.bigint_unsigned == "bigint":
+        return "bigint"
+    kind = policy.json if column.type == "json" else of(column).postgres(column)
+    return kind.replace("timestamptz", policy.timestamp) if column.type == "timestamp" else kind
 
 
 def nullable_on_wire(column: Column) -> bool:
@@ -260,10 +270,41 @@ def nullable_on_wire(column: Column) -> bool:
 
 
 def canonical_mysql(column: Column, quoted: str) -> str:
-    """The SQL expression of the column's canonical text on the source; NULL for a null and for what the wire makes null."""
-    return of(column).mysql_text.format(c=quoted, n=column.length, f=column.scale)
+    """The SQL expression of the column's canonical text on the source; NULL for a null and for what becomes null."""
+    return _texts(column)[0].format(c=quoted, n=column.length, f=column.scale)
 
 
 def canonical_postgres(column: Column, quoted: str) -> str:
     """The SQL expression of the same text on the target."""
-    return of(column).postgres_text.format(c=quoted, n=column.length, f=column.scale)
+    return _texts(column)[1].format(c=quoted, n=column.length, f=column.scale)
+
+
+def _texts(column: Column) -> tuple[str, str]:
+    line = of(column)
+    return adapted(column, (line.mysql_text, line.postgres_text), _BAD_DATE)
+
+
+# Policies
+
+
+def spelled(column: Column) -> bool:
+    """Whether the column's dates travel, and are kept, as the source spells them."""
+    return column.type in MOMENTS and column.policy.zero_date == "text"
+
+
+def policy_keys(column: Column) -> tuple[str, ...]:
+    """The keys of a policy that matter to a column of this type."""
+    if column.type in MOMENTS:
+        return ("zero_date", "sentinel_date") + (("timestamp", "timestamp_zone") if column.type == "timestamp" else ())
+    if of(column).text:
+        return ("invalid_text", "nul_text")
+    if column.type == "json":
+        return ("json", "refused_json")
+    if column.type == "bigint" and column.unsigned:
+        return ("bigint_unsigned", "over_wide")
+    return ("tinyint1", "over_wide") if column.type == "tinyint" and column.display == 1 else ()
+
+
+def chosen_of(column: Column, *, at_capture: bool = False) -> Chosen:
+    """What the column's policy says other than the default, of what matters to it; `at_capture`: only what acts before the wire."""
+    return chosen(column.policy, [key for key in policy_keys(column) if not at_capture or key in AT_CAPTURE])

@@ -22,10 +22,11 @@ from cdc import codec, crash
 from cdc.control import Base
 from cdc.errors import Halt, Retry, RowRefused
 from cdc.lifecycle import Event, State, follow
+from cdc.policies import Policies
 from cdc.progress import Progress, Stored, TableState
 from cdc.topic import Reader
 from sinks.batch import Fold
-from sinks.contract import TableBatch
+from sinks.contract import TableBatch, demand_same_policies, policies_kept
 from sinks.counters import Counters, Did
 from sinks.cuts import Batch, Begin, Changes, Cuts, Enter, Opened
 from sinks.postgres import PostgresTarget
@@ -48,10 +49,15 @@ class Apply:
     """One run of a pipeline's sink, from opening the target until it is told to stop or fails."""
 
     def __init__(
-        self, reader: Reader, target: PostgresTarget, limits: Limits | None = None, told: Callable[[Retry], None] = _silent
+        self,
+        reader: Reader,
+        target: PostgresTarget,
+        limits: Limits | None = None,
+        told: Callable[[Retry], None] = _silent,
+        policies: Policies | None = None,
     ) -> None:
         """`told` hears of every conflict after which a batch is done again."""
-        self.reader, self.target = reader, target
+        self.reader, self.target, self.policies = reader, target, policies
         self.ward, self._told = Ward(limits or Limits()), told
         self.counters = Counters()
         self._did = Did()
@@ -235,11 +241,11 @@ class Apply:
         self._pass_ceilings()
         moved = {p: (at.offsets[p], at.numbers.get(p, 0)) for p in self._moved if p in at.offsets}
         progress = Progress(at.cut_no, at.epoch, at.control_next, at.position, at.source_ts_us, moved)
-        self.target.commit(progress, [self._states[name] for name in self._dirty])
+        changed = self.target.commit(progress, [self._states[name] for name in self._dirty])
         self._dirty.clear()
         self._moved.clear()
         self._uncommitted = False
-        self._count(progress)
+        self._count(progress, changed)
 
     def _count_rows(self) -> None:
         """What a try did counts once it has succeeded."""
@@ -254,7 +260,9 @@ class Apply:
             counters.queued[name] = counters.queued.get(name, 0) + count
         did.tell()
 
-    def _count(self, progress: Progress) -> None:
+    def _count(self, progress: Progress, changed: Mapping[tuple[str, str, str, str], int]) -> None:
+        for what, times in changed.items():
+            self.counters.anomalies[what] = self.counters.anomalies.get(what, 0) + times
         self.counters.cut_no, self.counters.source_ts_us = progress.cut_no, progress.source_ts_us
         self.counters.commits += 1
         self.counters.void = dict(self.cuts.void)
@@ -310,8 +318,9 @@ class Apply:
                 )
             if name not in self._states:
                 self._states[name] = self.target.create_table(self._plan(frame))
+            ids = {"key_schema": followed.key_schema, "value_schema": followed.value_schema}
             renamed = {"renamed": self._plan(frame).renamed} if self._plan(frame).renamed else {}
-            self._change(*name, schema={"key_schema": followed.key_schema, "value_schema": followed.value_schema, **renamed})
+            self._change(*name, schema={**self._states[name].schema, **ids, **renamed})
             if base.copying and self._states[name].state == State.NEW:
                 self._change(*name, state=follow(followed.topic, State.NEW, Event.COPY_STARTED), floor=base.position)
 
@@ -327,9 +336,20 @@ class Apply:
             if frame not in self._ids:
                 raise Halt("schema_unknown", f"schema id {int.from_bytes(frame[1:], 'big')}", "no base names this schema")
             key, value = self._ids[frame]
-            plan = codec.ValuePlan(self.reader.schema(value), None if key is None else self.reader.schema(key))
+            plan = codec.ValuePlan(self.reader.schema(value), None if key is None else self.reader.schema(key), self.policies)
+            self._check_policies(plan)
             self._plans[frame] = plan
         return plan
+
+    def _check_policies(self, plan: codec.ValuePlan) -> None:
+        """Stop where these records and what the table holds were made by different policies; remember what holds from now on."""
+        name = (plan.db, plan.table)
+        state = self._states.get(name)
+        if state is not None and state.state != State.REFUSED:
+            demand_same_policies(state, plan, Halt)
+            if state.schema.get("policies", {}) != plan.chosen:
+                self._states[name] = policies_kept(state, plan)
+                self._dirty.add(name)
 
     def _open(self, values: Sequence[bytes]) -> Sequence[Opened]:
         opened: list[Opened] = []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from cdc.errors import CdcError
+from cdc.policies import Chosen, mixed
 from cdc.progress import Chunk, Partition, Progress, Stored, TableState
 
 __all__ = ["Chunk", "Opened", "Partition", "Plan", "Progress", "Row", "Stored", "TableBatch", "TableState", "TargetColumn"]
@@ -44,8 +46,34 @@ class Plan(Protocol):
     def key(self) -> Sequence[int]:
         """Column indexes in key order; empty for a table without a key."""
 
-    def copy_rows(self, rows: Sequence[Row], out: bytearray) -> None: ...
+    @property
+    def chosen(self) -> Mapping[str, Chosen]:
+        """The policies that change what the columns hold, by column."""
+
+    def copy_rows(self, rows: Sequence[Row], out: bytearray) -> Mapping[tuple[str, str], int]:
+        """Append the rows' tuples; how many values policies changed in them, by (column, reason)."""
+
     def copy_keys(self, keys: Sequence[bytes], out: bytearray) -> None: ...
+
+
+def demand_same_policies(state: TableState, plan: Plan, stop: type[CdcError]) -> None:
+    """Stop where the table holds values that the policies of now would have made otherwise: the two must not be mixed silently."""
+    stored: Mapping[str, Chosen] = state.schema.get("policies", {})  # type: ignore[assignment]
+    for column in sorted({*stored, *plan.chosen}):
+        key = mixed(stored.get(column, {}), plan.chosen.get(column, {}))
+        if key:
+            raise stop(
+                "policy_changed",
+                f"{plan.db}.{plan.table}.{column}",
+                f"policies.{key} is another one than that by which its rows were written",
+                "put the old value back, or copy all into a fresh pipeline",
+            )
+
+
+def policies_kept(state: TableState, plan: Plan) -> TableState:
+    """The state that says by which policies the table is written from now on."""
+    rest = {name: value for name, value in state.schema.items() if name != "policies"}
+    return replace(state, schema=rest | ({"policies": dict(plan.chosen)} if plan.chosen else {}))
 
 
 @dataclass(slots=True)

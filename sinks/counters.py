@@ -22,6 +22,8 @@ class Counters:
     rows: dict[tuple[str, str], int] = field(default_factory=dict)
     commits: int = 0
     void: Mapping[str, int] = field(default_factory=dict)
+    anomalies: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
+    """(db, table, column, reason) -> values that the sink's policies changed."""
     applied_at: float = 0.0
     states: Mapping[str, int] = field(default_factory=dict)
     """How many tables are in each state."""

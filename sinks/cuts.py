@@ -168,7 +168,8 @@ class Cuts:
                 self._gather(partition, named, cut, batch)
         self._move_to(cut)
         batch.cut, batch.partial = cut, cut.partial
-        batch.anomalies += cut.anomalies
+        if cut.partial or self._skip_until is None:  # else its rows are in the target already, and were counted with them
+            batch.anomalies += cut.anomalies
         return batch
 
     def _move_to(self, cut: Cut) -> None:

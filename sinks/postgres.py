@@ -17,14 +17,14 @@ from cdc.lifecycle import State as Standing
 from cdc.position import Position
 from cdc.progress import Partition, Progress, Stored, TableState
 from cdc.state import Connection, State, compact, decide, guarded
-from sinks.contract import Plan, TableBatch
+from sinks.contract import Plan, TableBatch, demand_same_policies, policies_kept
 from sinks.postgres_bisect import at_row, row_refused, unfit, write_bisected
 from sinks.postgres_fence import ONLY, SHARED, check_held, connect_writer, keep_fence, raise_fence, releases
 from sinks.postgres_load import Load, Loader
 from sinks.postgres_merge import Merge
 from sinks.postgres_quarantine import Quarantine, Schemas
 from sinks.postgres_schema import Place, check_table, check_tables, ensure_table, found_columns, place_of
-from sinks.postgres_wire import BEGIN, COMMIT, RowName, Statement, Wire, undo
+from sinks.postgres_wire import ANOMALY, BEGIN, COMMIT, RowName, Statement, Wire, undo
 from sinks.quarantine import Name, Queued, Unit
 
 R = TypeVar("R")
@@ -43,9 +43,6 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 ON CONFLICT (pipeline, db, "table") DO UPDATE SET target_schema = EXCLUDED.target_schema, target_table = EXCLUDED.target_table,
  state = EXCLUDED.state, floor = EXCLUDED.floor, ceiling = EXCLUDED.ceiling, rows_loaded = EXCLUDED.rows_loaded,
  reason = EXCLUDED.reason, schema = EXCLUDED.schema, changed_at = now()""")
-_ANOMALY = Statement("""
-INSERT INTO cdc.anomaly AS a (pipeline, db, "table", "column", reason, count) VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT (pipeline, db, "table", "column", reason) DO UPDATE SET count = a.count + EXCLUDED.count, last_at = now()""")
 _START_LOAD = """
 UPDATE cdc.tables SET state = 'copying', floor = %s, ceiling = NULL, reason = '', rows_loaded = 0, load_no = load_no + 1,
  changed_at = now() WHERE (pipeline, db, "table") = (%s, %s, %s) RETURNING load_no"""
@@ -116,7 +113,7 @@ class PostgresTarget:
 
         def work(state: State) -> None:
             known = state.read().tables.values()
-            ours = {(one.db, one.table) for one in known if one.state not in (Standing.NEW, Standing.REFUSED)}
+            ours = {(one.db, one.table): one for one in known if one.state not in (Standing.NEW, Standing.REFUSED)}
             check_tables(state.connection, self.target, plans, ours)
 
         with State(self.target, self.pipeline) as state:
@@ -188,23 +185,27 @@ class PostgresTarget:
         def work() -> None:
             self._begin(ONLY)
             for (column, reason), count in found.items():
-                self._send(_ANOMALY, db, table, column, reason, count)
+                self._send(ANOMALY, db, table, column, reason, count)
 
         self._do("cdc.anomaly", work)
 
-    def commit(self, progress: Progress | None, tables: Sequence[TableState] = ()) -> None:
-        """Store the position and the tables that changed, and commit; when this returns it is done, all of it."""
+    def commit(self, progress: Progress | None, tables: Sequence[TableState] = ()) -> Mapping[tuple[str, str, str, str], int]:
+        """Store the position and the tables that changed, and commit all; what policies changed in the rows, counted in cdc.anomaly too."""
 
         def work() -> None:
             self._begin(ONLY)
+            for what, times in self._merge.changed.items():
+                self._send(ANOMALY, *what, times)
             self._save(progress, tables)
             self.wire.flush()
 
         self._do("cdc.progress", work)
         crash.point("target.stored")
+        changed = dict(self._merge.changed)
         self._commit()
         if progress is not None:
             self._known |= progress.partitions
+        return changed
 
     def rollback(self) -> None:
         """Undo what is not committed; harmless when there is nothing."""
@@ -341,12 +342,13 @@ class PostgresTarget:
         if known is not None and ours and not found:
             raise Halt("target_missing", str(place), "the table was loaded and is not there any more", f"cdc copy {plan.db}.{plan.table}")
         if known is not None and ours:
+            demand_same_policies(known, plan, Halt)
             check_table(self.connection, plan, place, found)
             return known
         self._free(plan, place)
         ensure_table(self.connection, plan, place, adopt=self.target.adopt)
         crash.point("load.created")
-        state = TableState(plan.db, plan.table, place.schema, place.table, Standing.NEW, schema=schema)
+        state = policies_kept(TableState(plan.db, plan.table, place.schema, place.table, Standing.NEW, schema=schema), plan)
         self._save(None, [state])
         self.wire.flush()
         return state
@@ -368,7 +370,8 @@ class PostgresTarget:
         if known is None or row is None:
             raise Halt("table_unknown", str(place), "a table is loaded that was not created first")
         self.connection.execute(f"TRUNCATE {place.sql}".encode())
-        self.connection.execute('DELETE FROM cdc.chunks WHERE (pipeline, db, "table") = (%s, %s, %s)', name)
+        for ledger in ("chunks", "anomaly"):
+            self.connection.execute(f'DELETE FROM cdc.{ledger} WHERE (pipeline, db, "table") = (%s, %s, %s)'.encode(), name)
         self._quarantine.clear((plan.db, plan.table))
         return Load(replace(known, state=Standing.COPYING, floor=floor, ceiling=None, reason="", rows_loaded=0), row[0], (), plan, place)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import psycopg
 
-from cdc.codec.values import UNFIT
+from cdc.codec.chosen import UNFIT
 from cdc.errors import CdcError, Halt, RowRefused
 from cdc.state import decide
 from sinks.contract import TableBatch

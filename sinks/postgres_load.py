@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from sinks.postgres_fence import SHARED, check_held, connect_writer
 from sinks.postgres_merge import Merge
 from sinks.postgres_quarantine import Quarantine, Schemas
 from sinks.postgres_schema import Place, names
-from sinks.postgres_wire import BEGIN, COMMIT, Wire, undo
+from sinks.postgres_wire import ANOMALY, BEGIN, COMMIT, Wire, undo
 from sinks.quarantine import Limits, Records, Ward, queued
 
 _LEDGER = """
@@ -46,6 +47,12 @@ class Rows(Protocol):
     def schemas(self) -> tuple[Mapping[str, object] | None, Mapping[str, object]]:
         """Of key and value."""
 
+    changed: Mapping[tuple[str, str], int]
+    """Is set to how many values policies changed in the rows, by (column, reason)."""
+
+    def seen(self) -> Mapping[tuple[str, str], int]:
+        """How many of these capture's policies changed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -65,6 +72,8 @@ class ChunkWriter:
         self.copy: psycopg.Copy | None = None
         self.high = high
         """May be set until the block is left, by a reader that learns late how far it came."""
+        self.changed: Mapping[tuple[str, str], int] = {}
+        """How many values policies changed in the chunk's rows, by (column, reason); set before the block is left."""
 
     def write(self, tuples: bytes | bytearray) -> None:
         """More rows: consecutive tuples without the format's header and trailer."""
@@ -113,7 +122,7 @@ class Loader:
             decision = decide(failed, str(load.place))
             del failed
             raise decision
-        self._commit(load, chunk, writer.high, cursor.rowcount)
+        self._commit(load, chunk, writer.high, cursor.rowcount, writer.changed)
 
     def chunk_with_care(self, load: Load, chunk: Chunk, rows: Rows, limits: Limits) -> int:
         """Write one chunk of which rows are refused: these wait in quarantine, as rows that a copy brought; how many they are.
@@ -124,7 +133,8 @@ class Loader:
         def work() -> int:
             self._begin()
             refused = self._bisected(load, Records(rows.keys, rows.values, rows.opened), Schemas(0, *rows.schemas), limits)
-            self._commit(load, chunk, chunk.high, len(rows.values) - refused)
+            rows.changed = Counter(rows.seen()) + Counter({what[2:]: times for what, times in self._merge.changed.items()})
+            self._commit(load, chunk, chunk.high, len(rows.values) - refused, rows.changed)
             self._merge.committed()
             return refused
 
@@ -156,7 +166,7 @@ class Loader:
         return self.connection.cursor()
 
     @guarded("a chunk of a load")
-    def _commit(self, load: Load, chunk: Chunk, high: object, rows: int) -> None:
+    def _commit(self, load: Load, chunk: Chunk, high: object, rows: int, changed: Mapping[tuple[str, str], int]) -> None:
         ledger = {"pipeline": self.pipeline, "db": load.state.db, "table": load.state.table, "load": load.number,
                   "chunk": chunk.number, "low": jsonb(chunk.low), "high": jsonb(high), "rows": rows}  # fmt: skip
         try:
@@ -167,6 +177,9 @@ class Loader:
             undo(self.wire)
             raise Halt("chunk_repeated", str(load.place), f"chunk {chunk.number} of load {load.number} is done, or the load is over",
                        "start again: the ledger says what is missing")  # fmt: skip
+        for what, times in changed.items():
+            row = (self.pipeline, load.state.db, load.state.table, *what, times)
+            self.wire.send(ANOMALY, [str(one).encode() for one in row])
         crash.point("load.ledger")
         self.wire.send(COMMIT)
         self.wire.flush()

@@ -8,6 +8,7 @@ Rows of a table without a key are compared by their bytes (`*=`), so that json, 
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from itertools import compress
 from operator import not_
 
@@ -116,6 +117,8 @@ class Merge:
         self._fresh: set[str] = set()
         """Those made in this transaction: they go with it when it is undone."""
         self._used: set[str] = set()
+        self.changed: Counter[tuple[str, str, str, str]] = Counter()
+        """Values that policies changed in the rows written in this transaction, by (db, table, column, reason)."""
 
     def write(self, batch: TableBatch, place: Place) -> None:
         """Apply a batch; small ones are only queued on the wire and happen at its next flush."""
@@ -135,21 +138,29 @@ class Merge:
     def committed(self) -> None:
         """The transaction is done: its staging tables stay, empty."""
         self._staged |= self._fresh
-        self._fresh.clear()
-        self._used.clear()
+        self.undone()
 
     def undone(self) -> None:
         """The transaction is gone, and the staging tables that it made with it."""
         self._fresh.clear()
         self._used.clear()
+        self.changed.clear()
 
-    def mark(self) -> tuple[set[str], set[str]]:
+    def _written(self, plan: Plan, rows: list[Row]) -> bytearray:
+        """The tuples of rows that go into the table, with what policies changed in them counted."""
+        out = bytearray()
+        if rows:
+            for (column, reason), times in plan.copy_rows(rows, out).items():
+                self.changed[plan.db, plan.table, column, reason] += times
+        return out
+
+    def mark(self) -> tuple[set[str], set[str], Counter[tuple[str, str, str, str]]]:
         """Where to come back to when a savepoint is undone."""
-        return set(self._fresh), set(self._used)
+        return set(self._fresh), set(self._used), self.changed.copy()
 
-    def back_to(self, mark: tuple[set[str], set[str]]) -> None:
-        """The savepoint is undone, and with it the staging tables that were made or filled since."""
-        self._fresh, self._used = mark
+    def back_to(self, mark: tuple[set[str], set[str], Counter[tuple[str, str, str, str]]]) -> None:
+        """The savepoint is undone, and with it the staging tables that were made or filled since, and what was counted."""
+        self._fresh, self._used, self.changed = mark
 
     def _shape(self, plan: Plan, place: Place) -> Shape:
         shape = self._shapes.get(id(plan))
@@ -167,9 +178,9 @@ class Merge:
             self._send(shape.delete, row, (table, key[5:]))
         for (one, count), row in zip(batch.removes, fields(_rows(plan, [row for row, _ in batch.removes]), len(plan.columns))):
             self._remove(shape, row, count, (table, bytes(_rows(plan, [one]))))
-        for key, row in zip(batch.keys, fields(_rows(plan, batch.upserts), len(plan.columns))):
+        for key, row in zip(batch.keys, fields(self._written(plan, batch.upserts), len(plan.columns))):
             self._send(shape.insert, row, (table, key[5:]))
-        for one, row in zip(batch.adds, fields(_rows(plan, batch.adds), len(plan.columns))):
+        for one, row in zip(batch.adds, fields(self._written(plan, batch.adds), len(plan.columns))):
             self._send(shape.insert, row, (table, bytes(_rows(plan, [one]))))
 
     def _send(self, statement: Statement, row: list[bytes | None], name: RowName) -> None:
@@ -194,7 +205,7 @@ class Merge:
         if new and not self._straight(shape, new):
             old = new + old
         if old:
-            self._stage(shape, shape.rows, _rows(batch.plan, old))
+            self._stage(shape, shape.rows, self._written(batch.plan, old))
             self.connection.execute(shape.merge.encode())
 
     def _straight(self, shape: Shape, rows: list[Row]) -> bool:
@@ -207,10 +218,12 @@ class Merge:
             shape.skip_straight -= len(rows) > HANDFUL
             return False
         self.wire.send(_SAVEPOINT)
+        before = self.changed.copy()
         try:
-            self._copy(f"{shape.place.sql} ({shape.columns})", _rows(shape.plan, rows))
+            self._copy(f"{shape.place.sql} ({shape.columns})", self._written(shape.plan, rows))
         except psycopg.errors.UniqueViolation:
             self.wire.send(_UNDO)
+            self.changed = before
             shape.misses = min(shape.misses + 1, 7)
             shape.skip_straight = 2**shape.misses - 1
         else:
@@ -224,7 +237,7 @@ class Merge:
             deleted = self.connection.execute(shape.remove_staged.encode()).rowcount
             _all_gone(shape.place, sum(count for _, count in batch.removes), deleted)
         if batch.adds:
-            self._copy(f"{shape.place.sql} ({shape.columns})", _rows(batch.plan, batch.adds))
+            self._copy(f"{shape.place.sql} ({shape.columns})", self._written(batch.plan, batch.adds))
 
     def _stage(self, shape: Shape, relation: str, tuples: bytes | bytearray) -> None:
         if relation not in self._staged and relation not in self._fresh:

@@ -22,7 +22,7 @@ from sinks.postgres_bisect import row_refused
 from sinks.postgres_fence import check_held, connect_writer
 from sinks.postgres_merge import Merge
 from sinks.postgres_schema import place_of
-from sinks.postgres_wire import BEGIN, COMMIT, Statement, Wire, undo
+from sinks.postgres_wire import ANOMALY, BEGIN, COMMIT, Statement, Wire, undo
 from sinks.quarantine import Name
 
 MakePlan = Callable[[Mapping[str, object], Mapping[str, object] | None], Any]
@@ -90,7 +90,10 @@ class Releaser:
         for (identity,) in self.connection.execute(_KEYS, [self.pipeline, *name, key]).fetchall():
             op, value, key_schema, value_schema, balance = self._last(name, key, identity)
             batch = self._batch(self._make_plan(value_schema, key_schema), identity, op, value, int(balance))
-            Merge(self.connection, self.wire).write(batch, place)
+            merge = Merge(self.connection, self.wire)
+            merge.write(batch, place)
+            for what, times in merge.changed.items():
+                self.wire.send(ANOMALY, [str(one).encode() for one in (self.pipeline, *what, times)])
         self.wire.flush()
         return self._release(name, key)
 

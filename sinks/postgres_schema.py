@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cdc.config import TargetConfig
-from cdc.errors import Halt, Refused
+from cdc.errors import Halt, Refused, Retry
 from cdc.names import NAME_BYTES, is_reserved_schema, primary_key, target_of
-from cdc.state import Connection
-from sinks.contract import Plan, TargetColumn
+from cdc.progress import TableState
+from cdc.state import Connection, State
+from sinks.contract import Plan, TargetColumn, demand_same_policies
 
 _MAX_COLUMNS = 1600
 
@@ -131,11 +132,12 @@ def ensure_table(connection: Connection, plan: Plan, place: Place, *, adopt: boo
         raise Refused("target_not_empty", str(place), "the table exists and holds rows", "empty or rename it, or set target.adopt = true")
 
 
-def check_tables(connection: Connection, target: TargetConfig, plans: Iterable[Plan], ours: Container[tuple[str, str]]) -> None:
-    """Refuse the first table that is not `ours` yet and could not be made or taken; changes nothing."""
+def check_tables(connection: Connection, target: TargetConfig, plans: Iterable[Plan], ours: Mapping[tuple[str, str], TableState]) -> None:
+    """Refuse the first table that is not `ours` yet and could not be made or taken, or that other policies wrote; changes nothing."""
     with connection.transaction(force_rollback=True):
         for plan in plans:
             if (plan.db, plan.table) in ours:
+                demand_same_policies(ours[plan.db, plan.table], plan, Refused)
                 continue
             place = place_of(target, plan.db, plan.table)
             check_names(plan, place)
@@ -196,3 +198,15 @@ def column_oids(connection: Connection, plan: Plan, place: Place) -> list[int]:
     if missing:
         raise Halt("target_missing", str(place), f"the table or its column {missing[0]!r} is not there any more", "copy the table again")
     return [there[column.name] for column in plan.columns]
+
+
+def check_policies(target: TargetConfig, pipeline: str, plans: Iterable[Plan]) -> None:
+    """Refuse policies by which the tables were not written, as far as the target can be asked now."""
+    try:
+        with State(target, pipeline) as state:
+            known = state.read().tables
+    except (Retry, Refused):
+        return
+    for plan in plans:
+        if (plan.db, plan.table) in known:
+            demand_same_policies(known[plan.db, plan.table], plan, Refused)

@@ -7,13 +7,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from psycopg import sql
+from psycopg import pq, sql
+from psycopg.errors import error_from_result
 
 from cdc.digest import POSTGRES, Digest, Key, Span, digest, row_sql
 from cdc.errors import CdcError, Halt, Refused, Retry
 from cdc.model import Column, Table
+from cdc.names import column as target_column
+from cdc.policy_sql import boolean
 from cdc.state_errors import Cause, cause
 from cdc.types import canonical_postgres
+from sinks.postgres_schema import found_columns
+from sinks.postgres_wire import fields
 
 SESSION = "SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET search_path = pg_catalog"
 _NUMBERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "decimal"})
@@ -88,6 +93,22 @@ class PostgresSide:
         rows = self._query(f"SELECT {', '.join(self._sql.keys + self._sql.columns)} {self._from} WHERE {self._any_of(keys)}")
         return {tuple(row[:parts]): tuple(row[parts:]) for row in rows}
 
+    def holds(self, tuples: bytes) -> bool:
+        """Whether the table has exactly this row, given as a COPY tuple of the source's columns; compared by its bytes."""
+        names = [POSTGRES.column(column.name) for column in self.table.columns]
+        with _deciding(self.name):
+            there = {found.name: found for found in found_columns(self._connection, self._from[5:])}
+            columns = [there[target_column(column.name)] for column in self.table.columns]
+            # A numeric's bytes hold its scale, so it is given the column's.
+            marks = [f"${n}::{one.type}" if one.type.startswith("numeric") else f"${n}" for n, one in enumerate(columns, 1)]
+            match = " AND ".join(f"{names[at]} = {marks[at]}" for at in self.table.key)
+            sql_text = f"SELECT 1 {self._from} WHERE {match} AND ROW({', '.join(names)})::record *= ROW({', '.join(marks)})::record"
+            row = fields(tuples, len(names))[0]
+            found = self._connection.pgconn.exec_params(sql_text.encode(), row, [one.oid for one in columns], [1] * len(row))
+        if found.status != pq.ExecStatus.TUPLES_OK:
+            raise _decision(error_from_result(found), self.name)
+        return found.ntuples > 0
+
     def whole(self) -> Digest:
         """See `snapshot.verify.Side`."""
         xor, total = (part.replace(self._sql.row, "h") for part in (self._sql.xor, self._sql.sum))
@@ -100,7 +121,7 @@ class PostgresSide:
 
     def _any_of(self, keys: Iterable[Key]) -> str:
         columns = [self.table.columns[i] for i in self.table.key]
-        if len(columns) == 1 and columns[0].type in _NUMBERS:
+        if len(columns) == 1 and _is_number(columns[0]):
             return f"{self._key} IN ({', '.join(part for key in keys for part in key)})"
         return " OR ".join("(" + " AND ".join(_equals(c, x) for c, x in zip(columns, key, strict=True)) + ")" for key in keys)
 
@@ -111,9 +132,13 @@ class PostgresSide:
 
 def _equals(column: Column, text: str) -> str:
     name = POSTGRES.column(column.name)
-    if column.type in _NUMBERS:
+    if _is_number(column):
         return f"{name} = {text}"
     return f"{name if column.type in _TEXTS else canonical_postgres(column, name)} = {_text_literal(text)}"
+
+
+def _is_number(column: Column) -> bool:
+    return column.type in _NUMBERS and not boolean(column)
 
 
 def _text_literal(text: str) -> str:

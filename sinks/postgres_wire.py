@@ -36,6 +36,9 @@ class Statement:
 
 
 BEGIN, COMMIT = Statement("BEGIN"), Statement("COMMIT")
+ANOMALY = Statement("""
+INSERT INTO cdc.anomaly AS a (pipeline, db, "table", "column", reason, count) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (pipeline, db, "table", "column", reason) DO UPDATE SET count = a.count + EXCLUDED.count, last_at = now()""")
 
 
 @dataclass(frozen=True, slots=True)

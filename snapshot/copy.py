@@ -10,7 +10,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from cdc.errors import CdcError, Halt, Refused, RowRefused
 from cdc.keyrange import Bound, KeyRange
 from cdc.lifecycle import State
 from cdc.model import Record, Table
+from cdc.policies import Policies
 from cdc.position import Position, least
 from cdc.progress import Chunk, Progress, Stored, TableState
 from cdc.topic import Idle
@@ -86,6 +88,17 @@ class _Work:
         )  # fmt: skip
         return Recorded(self, stamp, codec.Numbers(0, 1))
 
+    def changed(self) -> dict[tuple[str, str], int]:
+        """What policies changed in the rows that were read since this was asked last, by (column, reason)."""
+        found = Counter(self.rows.anomalies)
+        self.rows.anomalies.clear()
+        return dict(found + Counter(self.values.taken()))
+
+    def abandon(self) -> None:
+        """Forget what was read and will not be written."""
+        self.out.clear()
+        self.changed()
+
     def hand_over(self, writer: Any) -> int:
         """Write what was read: the source's table is not locked any more, so the target may take its time."""
         size = len(self.out)
@@ -103,6 +116,12 @@ class Recorded:
     stamp: codec.Stamp
     numbers: codec.Numbers
     found: list[Record] = field(default_factory=list)
+    changed: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """What policies changed, by (column, reason): capture's when the rows are asked for it, all of it once they are written."""
+
+    def seen(self) -> dict[tuple[str, str], int]:
+        """What policies of capture changed in these rows."""
+        return self.work.changed()
 
     def take(self, block: bytearray, start: int, end: int) -> int:
         """Take row packets; how many bytes of them were used up."""
@@ -129,13 +148,23 @@ class Copier:
     """Loads tables through the target's loader connections; raises what stops all, marks refused what stops one."""
 
     def __init__(
-        self, catalog: Catalog, read: Callable[[Table], Reader], target: Any, breathe: Idle, report: Report, careful: Any = None
+        self,
+        catalog: Catalog,
+        read: Callable[[Table], Reader],
+        target: Any,
+        breathe: Idle,
+        report: Report,
+        careful: Any = None,
+        policies: Policies | None = None,
     ) -> None:
         """`careful` writes a chunk of which rows are refused, and says how many: (loader, load, chunk, records); None: they stop."""
-        self._catalog, self._read, self._target, self._careful = catalog, read, target, careful
+        self._catalog, self._read, self._target = catalog, read, target
+        self._careful, self._policies = careful, policies
         self._breathe, self._report = breathe, report
         self._lock = threading.Lock()  # guards the target's main connection and the catalog
         self._errors: list[BaseException] = []
+        self.changed: Counter[tuple[str, str, str, str]] = Counter()
+        """Values that policies changed in the rows that are in the target, by (db, table, column, reason)."""
 
     def load(self, tables: Sequence[Table], prefix: str, stored: Stored, parallel: int) -> Position:
         """Copy every table that is not yet in the target and store the first position, from which the log is to be applied."""
@@ -151,10 +180,6 @@ class Copier:
             if work.load is not None and work.table.key:
                 self._target.finish_load(work.load, ceiling)
                 crash.point("load.finished")
-        for work in works:
-            if work.rows.anomalies:
-                self._target.count_anomalies(work.table.db, work.table.name, dict(work.rows.anomalies))
-                self._target.commit(None)
         crash.point("load.ended")
         self._target.save([], Progress(0, -1, 0, floor, started_us))
         crash.point("load.stored")
@@ -163,7 +188,7 @@ class Copier:
     def _prepare(self, table: Table, prefix: str) -> _Work:
         catalog = self._catalog
         key, value = envelope.key_schema(prefix, table), envelope.value_schema(prefix, table, catalog.flavour)
-        values = codec.ValuePlan(value, key)
+        values = codec.ValuePlan(value, key, self._policies)
         state: TableState = self._target.create_table(values, {"renamed": values.renamed} if values.renamed else None)
         return _Work(table, catalog.row_estimate(table), codec.RowPlan(table), values, state, (key, value))
 
@@ -234,7 +259,7 @@ class Copier:
             except RowRefused:
                 if self._careful is None:
                     raise
-                work.out.clear()
+                work.abandon()
                 after, last = self._with_care(work, loader, number, after)
                 number += 1
 
@@ -256,6 +281,8 @@ class Copier:
                         if last or written > CHUNK_BYTES or time.monotonic() - started > CHUNK_SECONDS:
                             break
                     writer.high = _bound(after)
+                    writer.changed = changed = work.changed()
+                self._count(work, changed)
                 number += 1
                 yield number, after, last
 
@@ -266,6 +293,7 @@ class Copier:
             piece = next(iter(reader.pieces(after, rows.take)))
         upto = piece.range.upto
         self._careful(loader, work.load, Chunk(number, _bound(after), _bound(upto)), rows)
+        self._count(work, rows.changed)
         work.read += len(rows.found)
         self._breathe_all()
         return upto, upto is None
@@ -276,15 +304,19 @@ class Copier:
                 position = self._exactly(work, work.transcode)
                 crash.point("load.keyless_read")
                 work.hand_over(writer)
+                changed: Mapping[tuple[str, str], int] = work.changed()
+                writer.changed = changed
         except RowRefused:
             if self._careful is None:
                 raise
-            work.out.clear()
+            work.abandon()
             rows = work.records(self._catalog)
             position = self._exactly(work, rows.take)
             self._careful(loader, work.load, Chunk(0), rows)
+            changed = rows.changed
         crash.point("load.keyless_copied")
         exact = replace(position, floor=floor.begin)  # what is prepared at it (XA) was prepared above P's own floor
+        self._count(work, changed)
         with self._lock:
             self._target.finish_load(work.load, exact, floor=exact)
         self._report(work.table.qualified, work.read, work.estimate)
@@ -301,6 +333,11 @@ class Copier:
             return self._read(table)
         except Refused as error:
             raise Halt(error.code, error.place, error.rule, error.hint) from None
+
+    def _count(self, work: _Work, changed: Mapping[tuple[str, str], int]) -> None:
+        with self._lock:
+            for (column, reason), times in changed.items():
+                self.changed[work.table.db, work.table.name, column, reason] += times
 
     def _refuse(self, work: _Work, refusal: CdcError) -> None:
         refused = replace(work.load.state, state=State.REFUSED, reason=f"{refusal.rule}: {refusal.hint}")

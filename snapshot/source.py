@@ -7,7 +7,7 @@ statement is refused there above a size. Nothing is locked and no transaction is
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pymysql.connections import Connection
@@ -156,6 +156,14 @@ class SourceSide:
         """See `snapshot.verify.Side`."""
         rows = self._query(f"SELECT {', '.join(self._sql.keys + self._sql.columns)} {self._from} WHERE {self._any_of(keys)}")
         return {_texts(row[: len(self.table.key)]): tuple(_text(v) for v in row[len(self.table.key) :]) for row in rows}
+
+    def raw_rows(self, keys: Iterable[Key], expressions: Sequence[str]) -> dict[Key, tuple[bytes | None, ...]]:
+        """Those of the keys that exist, with these expressions as the server sends them."""
+        wanted, parts = set(keys), len(self.table.key)
+        if not wanted:
+            return {}
+        rows = self._query(f"SELECT {', '.join((*self._sql.keys, *expressions))} {self._from} WHERE {self._any_of(wanted)}")
+        return {key: tuple(row[parts:]) for row in rows if (key := _texts(row[:parts])) in wanted}
 
     def whole(self) -> Digest:
         """See `snapshot.verify.Side`; refused where the statement would hold writers up for long."""

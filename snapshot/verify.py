@@ -26,6 +26,7 @@ from typing import Protocol
 from cdc.digest import Digest, Key, Span, by_value, key_hash, merge
 from cdc.errors import Refused
 from cdc.model import Table
+from snapshot.by_codec import Judge
 
 NARROW_ROWS = 64
 """Spans with at most so many rows are read row by row."""
@@ -191,6 +192,7 @@ class _Comparison:
     most_differences: int
     sightings: int
     rounds: int
+    judge: Judge | None = None
 
 
 def verify(
@@ -203,9 +205,11 @@ def verify(
     sightings: int = SIGHTINGS,
     rounds: int = ROUNDS,
     clock: Callable[[], float] = time.monotonic,
+    judge: Judge | None = None,
 ) -> Result:
     """Compare one table. `settle` returns once the target has applied all that the source had written when it was called.
 
+    `judge` has the last word on rows that differ, for columns of which checksums cannot say everything.
     A `TimeoutError` from `settle` leaves the table unsettled, `Refused` from a side leaves it refused; other errors pass through.
     """
     started, tally = clock(), _Tally()
@@ -213,7 +217,7 @@ def verify(
     detail = ""
     try:
         settle()
-        _run(_Comparison(table, source, target, settle, most_differences, sightings, rounds), method, tally)
+        _run(_Comparison(table, source, target, settle, most_differences, sightings, rounds, judge), method, tally)
         state, reason = tally.verdict()
     except TimeoutError:
         state, reason = tally.verdict()
@@ -310,7 +314,8 @@ def _unequal(source: Rows, target: Rows) -> list[Key]:
 def _judge(c: _Comparison, keys: list[Key], tally: _Tally) -> None:
     """Tell difference from lag for keys that differed once."""
     tally.rechecked += len(keys)
-    waiting = {key: _Sighting(c.sightings) for key in keys}
+    equal = c.judge(keys) if c.judge is not None else frozenset()
+    waiting = {key: _Sighting(c.sightings) for key in keys if key not in equal}
     found: dict[Key, Kind] = {}
     before = c.source.rows_of(waiting)
     for _ in range(c.rounds):
@@ -321,7 +326,7 @@ def _judge(c: _Comparison, keys: list[Key], tally: _Tally) -> None:
             now, then, there = after.get(key), before.get(key), target.get(key)
             if there in (then, now):
                 del waiting[key]
-            elif sighting.confirmed(then, there, now):
+            elif sighting.confirmed(then, there, now) and not _equal_to_codec(c, key, now):
                 found[key] = Kind.MISSING if there is None else Kind.EXTRA if now is None else Kind.DIFFERENT
                 del waiting[key]
         if not waiting:
@@ -329,6 +334,13 @@ def _judge(c: _Comparison, keys: list[Key], tally: _Tally) -> None:
         before = after
     tally.unsettled += len(waiting)
     tally.differences += _named(c, found)
+
+
+def _equal_to_codec(c: _Comparison, key: Key, source: str | None) -> bool:
+    """Whether the judge calls the row equal, or the source moved while it was asked; the next round decides then."""
+    if c.judge is None or source is None:
+        return False
+    return key in c.judge([key]) or c.source.rows_of([key]).get(key) != source
 
 
 def _named(c: _Comparison, found: Mapping[Key, Kind]) -> list[Difference]:
@@ -357,6 +369,13 @@ def _whole(c: _Comparison, tally: _Tally) -> None:
             return
         tally.rechecked += 1
         if sighting.confirmed(before, target, after):
+            if c.judge is not None:
+                raise Refused(
+                    "policy_unverifiable",
+                    c.table.qualified,
+                    "checksums cannot say what policies make of its values, and without a key its rows cannot be told apart",
+                    "give it a primary key",
+                )
             tally.differ(after, target)
             tally.whole_differs = True
             return

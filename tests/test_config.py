@@ -196,3 +196,25 @@ def test_a_configuration_does_not_change(tmp_path):
     config = loaded(tmp_path)
     with pytest.raises(ValueError, match="frozen"):
         config.source.server_id = 9  # type: ignore[misc]
+
+
+def test_policies_are_checked_to_the_last_column_and_unknown_keys_are_suggested(tmp_path):
+    found = problems(
+        tmp_path,
+        policies='zero_date = "nul"\nsentinel_date = "2021-02-30"\ntimestamp_zone = "Europe/Bärlin"\nnul_txt = "strip"\n'
+        'columns."a.b.c" = { zero_dat = "null", over_wide = 1 }\ncolumns."a.b" = { json = "jsonb" }\ncolumns."a.b.d" = { json = "jsonc" }',
+    )
+    assert {
+        "policies.zero_date": "'nul'", "policies.sentinel_date": "'2021-02-30'", "policies.timestamp_zone": "'Europe/Bärlin'",
+        "policies.nul_txt": "'strip'", "policies.columns.a.b.c.zero_dat": "'null'", "policies.columns.a.b.c.over_wide": "1",
+        "policies.columns.a.b.[key]": "", "policies.columns.a.b.d.json": "'jsonc'",
+    } == {key: value for key, (value, _) in found.items()}  # fmt: skip
+    assert found["policies.nul_txt"][1].endswith("did you mean policies.nul_text?")
+    assert found["policies.columns.a.b.c.zero_dat"][1].endswith("did you mean policies.columns.a.b.c.zero_date?")
+    assert "from 0001-01-01 to 9999-12-31" in found["policies.sentinel_date"][1]
+
+
+def test_a_column_s_policy_is_the_pipeline_s_but_for_what_is_said_of_it(tmp_path):
+    config = loaded(tmp_path, policies='zero_date = "text"\njson = "jsonb"\ncolumns."a.*.Born" = { zero_date = "sentinel" }')
+    one, other = (config.policies.policies.of("a", "b", name) for name in ("born", "died"))
+    assert (("sentinel", "jsonb"), ("text", "jsonb")) == ((one.zero_date, one.json), (other.zero_date, other.json))

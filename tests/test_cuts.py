@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from cdc.control import Base, Copy, Cut, Entry, Followed, Named, Start, to_document
+from cdc.control import Anomaly, Base, Copy, Cut, Entry, Followed, Named, Start, to_document
 from cdc.errors import Halt
 from cdc.model import Message
 from cdc.position import Position
@@ -161,6 +161,24 @@ def test_the_position_never_moves_back() -> None:
     assembly.feed(topics.messages)
     assert [f"base {epoch}", "cut 4: "] == everything(assembly)
     assert position(8) == assembly.at.position
+
+
+def test_what_was_counted_with_rows_that_the_target_holds_is_not_counted_again() -> None:
+    """A cut below what is stored counts nothing; a piece that bears the stored position belongs to the transaction behind it."""
+    topics = Topics()
+    epoch = topics.start()
+    topics.base(epoch, 3, 3)
+    for number, (at, partial) in enumerate(((4, False), (8, True), (9, False)), 4):
+        topics.say(Cut(epoch, number, position(at), 0, False, partial, {}, (Anomaly("db", "t", "d", "zero_date", number),)))
+    assembly = cuts(Progress(9, 0, 0, position(8), 0))
+    assembly.feed(topics.messages)
+    counted = []
+    while (step := assembly.take(0)) is not None:
+        if isinstance(step, Enter):
+            assembly.enter(step.base)
+        elif isinstance(step, Batch):
+            counted += [anomaly.times for anomaly in step.anomalies]
+    assert [5, 6] == counted
 
 
 def test_a_table_skips_what_its_copy_holds_and_no_more() -> None:

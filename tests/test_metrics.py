@@ -39,6 +39,7 @@ class Applied:
     states: dict[str, int] = field(default_factory=dict)
     held: dict[tuple[str, str], int] = field(default_factory=dict)
     queued: dict[tuple[str, str], int] = field(default_factory=dict)
+    anomalies: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
 
 
 def samples(metrics: Metrics) -> dict[str, float]:
@@ -118,12 +119,15 @@ def test_counters_that_the_stages_raise_have_their_labels():
     metrics = Metrics("od", transport="kafka", codec="compiled", version="1")
     metrics.watch_capture(Captured(anomalies={("a", "b", "born", "zero_date"): 2}))
     metrics.retries.labels("apply", "target_lost").inc()
-    metrics.watch_apply(Applied(states={"copying": 2}, held={("a", "b"): 9}, queued={("a", "b"): 9}))
+    written = {("a", "b", "note", "nul_text"): 3}
+    metrics.watch_apply(Applied(states={"copying": 2}, held={("a", "b"): 9}, queued={("a", "b"): 9}, anomalies=written))
+    metrics.changed_by_copies.append({("a", "b", "note", "nul_text"): 4, ("a", "b", "born", "zero_date"): 1})
     metrics.watch_apply(Applied(states={"consistent": 2}, held={("a", "b"): 1, ("a", "c"): 0}, queued={("a", "b"): 3}))
     found = samples(metrics)
     assert (1, 0) == (found["cdc_quarantined_keys{table=a.b}"], found["cdc_quarantined_keys{table=a.c}"])
     assert 12 == found["cdc_quarantined_changes_total{table=a.b}"]
-    assert 2 == found["cdc_anomalies_total{column=born,reason=zero_date,table=a.b}"]
+    assert 3 == found["cdc_anomalies_total{column=born,reason=zero_date,table=a.b}"]
+    assert 7 == found["cdc_anomalies_total{column=note,reason=nul_text,table=a.b}"]
     assert 1 == found["cdc_retries_total{code=target_lost,component=apply}"]
     assert {"cdc_tables{state=consistent}": 2} == {name: value for name, value in found.items() if name.startswith("cdc_tables")}
     assert 1 == found["cdc_info{codec=compiled,transport=kafka,version=1}"]

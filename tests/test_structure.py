@@ -20,7 +20,7 @@ PACKAGES = ("cdc", "snapshot", "sinks")
 # are the stages: they stand side by side and never import one another.
 FLOORS: dict[str, tuple[str, ...]] = {
     "floor": ("", "errors", "model", "position", "types", "columns", "config", "configfile", "settings", "metrics", "lifecycle", "logs",
-              "stopping", "digest", "progress", "names", "crash"),
+              "stopping", "digest", "progress", "names", "crash", "policies", "policy_sql", "types_doc"),
     "codec": ("codec", "codec.*"),
     "wire": ("envelope", "schemas", "topic", "control", "direct", "kafka", "kafka_broker", "state", "state_*", "mysql", "catalog",
              "preflight", "keyrange"),

@@ -10,7 +10,7 @@ from cdc.codec.compressed import plain_of
 if not cython.compiled:
     from cdc.codec._buffer import Buffer, be, le, put_byte, put_long, put_object, put_raw, put_string, put_unscaled, put_unscaled_object
     from cdc.codec._json import put_json
-    from cdc.codec._plan import RowPlan, Work, anomaly, broken, piece, put_text
+    from cdc.codec._plan import RowPlan, Work, broken, piece, put_text
     from cdc.codec._wire import put_address, put_bits, put_date, put_datetime, put_fixed, put_geometry, put_vector, put_zoned
     from cdc.codec.ops import *
 
@@ -191,7 +191,7 @@ def log_timestamp(
     else:
         micros = fraction(plan, i, p, at + 4, plan.c[i] - 4)
     if seconds == 0 and micros == 0:
-        return anomaly(plan, i, 1, counting, b)
+        return put_zoned(plan, i, b, 0, 0, 0, 0, counting)
     # Days to a civil date: Howard Hinnant's algorithm, for days after 0000-03-01.
     z: cython.longlong = seconds // 86400 + 719468
     era: cython.longlong = z // 146097
@@ -371,6 +371,7 @@ def image(
     base: cython.Py_ssize_t = which * count
     b: Buffer = w.rows
     i: cython.Py_ssize_t
+    plan.counting = counting
     at += (count + 7) // 8
     if at > end:
         raise broken(plan, -1, nulls, "the row ends inside its null bits")

@@ -287,13 +287,11 @@ def copy_field(b: Buffer, r: Reader, op: cython.int, a: cython.int) -> cython.in
     v: cython.longlong
     if op == TO_INT8:
         put_whole(b, r.number(), 8)
-    elif op == TO_TEXT or op == TO_BYTEA or op == TO_JSONB:
+    elif op == TO_TEXT or op == TO_BYTEA:
         n = length(r)
-        if op != TO_BYTEA and has_nul(r.p, r.at, n):
+        if op == TO_TEXT and has_nul(r.p, r.at, n):
             raise Halt("nul_in_text", "", "a NUL character, which PostgreSQL's text cannot hold")
-        put_length(b, n + (1 if op == TO_JSONB else 0))
-        if op == TO_JSONB:
-            put_byte(b, 1)
+        put_length(b, n)
         put_raw(b, r.p, r.at, n)
         r.at += n
     elif op == TO_INT4:

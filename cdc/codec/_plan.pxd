@@ -8,8 +8,9 @@ cdef class RowPlan:
     cdef readonly object table
     cdef readonly int count, keys
     cdef readonly dict anomalies
-    cdef readonly list names, labels, charsets, tables
-    cdef int[::1] op, a, b, c, tag, iskey, key
+    cdef readonly list names, labels, charsets, tables, sentinels, replaces
+    cdef int[::1] op, a, b, c, tag, iskey, key, dates
+    cdef bint counting
     cdef Work spare
     cdef Work work(self)
     cdef int keep(self, Work w) except? -1

@@ -8,6 +8,7 @@ from array import array
 import cython
 
 from cdc.codec import charsets as charset_table
+from cdc.codec.chosen import replaced, sentinel
 from cdc.codec.layout import slots
 from cdc.errors import Halt, Malformed
 from cdc.types import nullable_on_wire
@@ -16,6 +17,7 @@ if not cython.compiled:
     from cdc.codec._buffer import Buffer, put_long, put_object, put_raw, put_string
 
 FAULTS = ("", "zero_date", "partial_date", "impossible_date", "year_zero")
+DATES = ("null", "sentinel", "text", "error")
 
 
 @cython.final
@@ -31,7 +33,7 @@ class Work:
 @cython.final
 @cython.cclass
 class RowPlan:
-    """How rows of one table become Avro; `anomalies` counts what became null, by (column, reason)."""
+    """How rows of one table become Avro; `anomalies` counts what was changed, by (column, reason)."""
 
     def __init__(self, table):
         found = slots(table)
@@ -48,6 +50,11 @@ class RowPlan:
         self.labels = [list(slot.labels) for slot in found]
         self.charsets = [slot.charset for slot in found]
         self.tables = [_table(name, i in table.key) for i, name in enumerate(self.charsets)]
+        policies = [column.policy for column in table.columns]
+        self.dates = array("i", [DATES.index(policy.zero_date) for policy in policies])
+        self.sentinels = [sentinel(column) for column in table.columns]
+        self.replaces = [slot.op == 21 and policy.invalid_text == "replace" for slot, policy in zip(found, policies, strict=True)]
+        self.counting = True
 
     @cython.cfunc
     def work(self) -> Work:
@@ -83,13 +90,22 @@ def broken(plan: RowPlan, i: cython.Py_ssize_t, at: cython.Py_ssize_t, rule: str
 @cython.cfunc
 @cython.exceptval(-1)
 def anomaly(plan: RowPlan, i: cython.Py_ssize_t, fault: cython.int, counting: cython.bint, b: Buffer) -> cython.int:
-    """Make the value null, whose branch was just written, and count it; in a key that would lose the row."""
+    """Make the value what its policy says, behind the branch just written, and count it; in a key that would lose the row.
+
+    What an image before a change held was counted when it was written, and is of no use where it stopped the pipeline then: null.
+    """
     reason = FAULTS[fault]
     name = plan.names[i]
     if plan.iskey[i]:
         rule = f"a key column holds a date that PostgreSQL cannot store ({reason})"
         raise Halt("key_date", f"{plan.table.qualified}.{name}", rule, "mend the row's key on the source, or exclude the table")
-    b.data[b.n - 1] = 0
+    if plan.dates[i] == 3 and counting:
+        hint = "choose another policies.zero_date for the column, mend the row on the source, or exclude the table"
+        raise Halt("zero_date", f"{plan.table.qualified}.{name}", f"a date that PostgreSQL cannot store ({reason})", hint)
+    if plan.dates[i] == 1:
+        put_object(b, plan.sentinels[i])
+    else:
+        b.data[b.n - 1] = 0
     if counting:
         plan.anomalies[(name, reason)] = plan.anomalies.get((name, reason), 0) + 1
     return 0
@@ -165,6 +181,20 @@ def piece(p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t) 
 
 @cython.cfunc
 @cython.exceptval(-1)
+def put_replaced(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, value: bytes, strip: cython.bint) -> cython.int:
+    """Text with something in it that is no character of the column's set."""
+    text: bytes = replaced(plan.charsets[i], value)
+    if strip:
+        text = text.rstrip(b" ")
+    if plan.counting:
+        what = (plan.names[i], "invalid_text")
+        plan.anomalies[what] = plan.anomalies.get(what, 0) + 1
+    put_long(b, len(text))
+    return put_object(b, text)
+
+
+@cython.cfunc
+@cython.exceptval(-1)
 def put_text(
     plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t
 ) -> cython.int:
@@ -187,6 +217,8 @@ def put_text(
                 text = text.rstrip(b" ")
             put_long(b, len(text))
             return put_object(b, text)
+    if plan.replaces[i] and not plan.iskey[i]:
+        return put_replaced(plan, i, b, piece(p, at, n), strip)
     place = f"{plan.table.qualified}.{plan.names[i]}"
     hint = "mend the rows whose bytes are not valid in the column's character set, or exclude the table"
     if plan.iskey[i] and charset_table.readable(plan.charsets[i], piece(p, at, n)):

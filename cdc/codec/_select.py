@@ -338,6 +338,7 @@ def row(plan: RowPlan, p: cython.p_const_uchar, at: cython.Py_ssize_t, end: cyth
     width: cython.int
     u: cython.ulonglong
     b: Buffer = w.rows
+    plan.counting = True
     for i in range(plan.count):
         if at >= end:
             raise broken(plan, i, at, "the row ends before its columns do")

@@ -18,7 +18,9 @@ HEX = b"0123456789abcdef"
 def put_date(
     plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, y: cython.longlong, m: cython.int, d: cython.int, counting: cython.bint
 ) -> cython.int:
-    """Days since 1970-01-01, or null."""
+    """Days since 1970-01-01, or what the policy says."""
+    if plan.dates[i] == 2:
+        return put_spelled(b, y, m, d, 0, -1, 0, 0)
     fault: cython.int = date_fault(y, m, d)
     if fault:
         return anomaly(plan, i, fault, counting, b)
@@ -37,7 +39,9 @@ def put_datetime(
     micros: cython.longlong,
     counting: cython.bint,
 ) -> cython.int:
-    """Milliseconds (up to three fractional digits) or microseconds since 1970-01-01 as if in UTC, or null."""
+    """Milliseconds (up to three fractional digits) or microseconds since 1970-01-01 as if in UTC, or what the policy says."""
+    if plan.dates[i] == 2:
+        return put_spelled(b, y, m, d, micros, plan.a[i], 32, 0)
     fault: cython.int = date_fault(y, m, d)
     if fault:
         return anomaly(plan, i, fault, counting, b)
@@ -60,19 +64,41 @@ def put_zoned(
     micros: cython.longlong,
     counting: cython.bint,
 ) -> cython.int:
-    """`2026-01-02T03:04:05.678Z` with exactly the column's fractional digits, or null."""
+    """`2026-01-02T03:04:05.678Z` with exactly the column's fractional digits, or what the policy says."""
+    if plan.dates[i] == 2:
+        return put_spelled(b, y, m, d, micros, plan.a[i], 32, 0)
     fault: cython.int = date_fault(y, m, d)
     if fault:
         return anomaly(plan, i, fault, counting, b)
-    fsp: cython.int = plan.a[i]
+    return put_spelled(b, y, m, d, micros, plan.a[i], 84, 90)
+
+
+@cython.cfunc
+@cython.exceptval(-1)
+def put_spelled(
+    b: Buffer,
+    y: cython.longlong,
+    m: cython.int,
+    d: cython.int,
+    micros: cython.longlong,
+    fsp: cython.int,
+    between: cython.int,
+    last: cython.int,
+) -> cython.int:
+    """A date (`fsp` is -1) or a date and time in digits: the byte between the two, and the last one, if it is not 0."""
     seconds: cython.longlong = micros // 1000000
-    put_long(b, 20 + (fsp + 1 if fsp > 0 else 0))
+    size: cython.int = 10
+    if fsp >= 0:
+        size = 19 + (fsp + 1 if fsp > 0 else 0) + (1 if last > 0 else 0)
+    put_long(b, size)
     put_digits(b, y, 4)
     put_byte(b, 45)
     put_digits(b, m, 2)
     put_byte(b, 45)
     put_digits(b, d, 2)
-    put_byte(b, 84)
+    if fsp < 0:
+        return 0
+    put_byte(b, between)
     put_digits(b, seconds // 3600, 2)
     put_byte(b, 58)
     put_digits(b, seconds // 60 % 60, 2)
@@ -85,7 +111,7 @@ def put_zoned(
         for k in range(6 - fsp):
             fraction //= 10
         put_digits(b, fraction, fsp)
-    return put_byte(b, 90)
+    return put_byte(b, last) if last > 0 else 0
 
 
 @cython.cfunc

@@ -51,9 +51,13 @@ cdef enum:
     TO_REALS = 18
     TO_UUID = 19
     TO_INET = 20
-    TO_JSONB = 21
     TO_STAMP_NS = 22
     TO_INTERVAL_MS = 23
+    TO_TEXT_CHOSEN = 24
+    TO_DOCUMENT = 25
+    TO_LOCAL = 26
+    TO_FLAG = 27
+    TO_WHOLE = 28
     SKIP_LONG = 1
     SKIP_BYTES = 2
     SKIP_4 = 3

@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from cdc import policies
 from cdc.codec import ops
 from cdc.codec._copy import CopyPlan, copy_rows
 from cdc.codec._copy import select_to_copy as _select_to_copy
 from cdc.codec._open import SkipPlan, open_values
 from cdc.codec._plan import RowPlan
 from cdc.codec.avro import Names, null_branch, parameters, program
+from cdc.codec.chosen import CHOICES, UNFIT, Choose
 from cdc.codec.records import Opened
 from cdc.errors import Halt, RowRefused
 from cdc.names import column as target_column
+from cdc.policies import AT_CAPTURE, PARAMETER, Chosen, Policies, Policy
 
 COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_TRAILER = b"\xff\xff"
 FRAME = 5
 SOURCE = "__debezium.source.column."
-UNFIT = frozenset({"nul_in_text"})
-"""What is said of a value that has no form in PostgreSQL: its row is refused, as the server would refuse it."""
 MARKS = {"sequence": 4, "ts_ms": 5, "ts_us": 6}
+Changed = dict[tuple[str, str], int]
+"""How many values were changed, by (column, reason)."""
 
 
 class TargetColumn(NamedTuple):
@@ -43,25 +46,30 @@ class Field(NamedTuple):
     number: int
     postgres: str
     null: int
+    choice: Choose | None
+    chosen: Chosen
 
 
 class ValuePlan:
     """How records of one topic are opened and become COPY tuples; `key` holds column indexes in key order.
 
     `columns` bear the target's names; `renamed` says of those that had to change what the source calls them.
+    `chosen` says which policies were at work, by column: capture's from the schema, the sink's from the configuration.
     """
 
-    def __init__(
-        self, value_schema: Mapping[str, object], key_schema: Mapping[str, object] | None, *, options: Mapping[str, str] | None = None
-    ):
+    def __init__(self, value_schema: Mapping[str, object], key_schema: Mapping[str, object] | None, book: Policies | None = None):
         names = Names(value_schema)
         envelope = names.fields(value_schema)
         row = names.fields(names.plain(envelope["before"]))
         self.db, self.table = _source_names(value_schema)
         place = f"{self.db}.{self.table}"
-        self._fields = [_field(name, schema, names, place, options or {}) for name, schema in row.items()]
-        keys = [_field(name, schema, Names(key_schema), place, {}) for name, schema in _key_fields(key_schema)]
+        self._book = book or Policies()
+        key_fields = _key_fields(key_schema)
+        names_of_keys = {name for name, _ in key_fields}
+        self._fields = [self._field(name, schema, names, key=name in names_of_keys) for name, schema in row.items()]
+        keys = [self._field(name, schema, Names(key_schema), key=True) for name, schema in key_fields]
         positions = {field.field: i for i, field in enumerate(self._fields)}
+        self.chosen = {field.name: field.chosen for field in self._fields if field.chosen}
         self.key = tuple(positions[field.field] for field in keys)
         self.columns = tuple(_target(field, i in self.key) for i, field in enumerate(self._fields))
         self.renamed = {f.name: column.name for f, column in zip(self._fields, self.columns) if f.name != column.name}
@@ -69,17 +77,40 @@ class ValuePlan:
         self._key_plan = _copy_plan(place, keys)
         self._envelope = SkipPlan(place, *program(names, value_schema, _marks))
 
+    def _field(self, name: str, schema: object, names: Names, *, key: bool) -> Field:
+        plain = names.plain(schema)
+        known = parameters(plain)
+        column = known.get(SOURCE + "name", name)
+        found = _by_name(plain, known) or _by_type(plain, known)
+        if found is None:
+            kind = plain.get("connect.name") or plain["type"]
+            raise Halt("schema_type", f"{self.db}.{self.table}.{column}", f"the wire type {kind} is not known")
+        policy = self._book.of(self.db, self.table, column)
+        at_capture = {key: known[PARAMETER + key] for key in AT_CAPTURE if PARAMETER + key in known}
+        op, number, postgres, choice, keys = _chosen(*found, known, policy, key)
+        return Field(name, column, op, number, postgres, null_branch(schema), choice, at_capture | dict(policies.chosen(policy, keys)))
+
     def open(self, values: Sequence[bytes]) -> list[Opened]:
         """Find the images and the numbers of each value; Malformed where one does not fit its schema."""
         opened: list[Opened] = open_values(self._envelope, values)
         return opened
 
-    def copy_rows(self, rows: Iterable[tuple[bytes, int]], out: bytearray) -> None:
-        """Append a COPY tuple for each (value, offset of the row's Avro form)."""
+    def copy_rows(self, rows: Iterable[tuple[bytes, int]], out: bytearray) -> Changed:
+        """Append a COPY tuple for each (value, offset of the row's Avro form); what policies changed in these rows."""
         try:
             copy_rows(self.copy_plan, rows, out)
         except Halt as error:
             raise _with_mend(error) from None
+        finally:
+            changed = self.taken()
+        return changed
+
+    def taken(self) -> Changed:
+        """What policies changed in rows that were selected, since this was asked last."""
+        changed: Changed = self.copy_plan.changed
+        if changed:
+            self.copy_plan.changed = {}
+        return changed
 
     def copy_keys(self, keys: Iterable[bytes], out: bytearray) -> None:
         """Append a COPY tuple of the key columns for each framed key."""
@@ -98,7 +129,11 @@ def select_to_copy(plan: RowPlan, copy_plan: ValuePlan, block: bytes | bytearray
 def _with_mend(error: Halt) -> Halt:
     """The error with what to do about it, which a kernel leaves out; of a value without a form in PostgreSQL, as a row's."""
     if error.code == "nul_in_text" and not error.hint:
-        error.hint = "take it out on the source (WHERE LOCATE(CHAR(0), the column) finds the rows), or exclude the table"
+        hint = (
+            "take it out on the source (WHERE LOCATE(CHAR(0), the column) finds the rows), choose policies.nul_text for the column,"
+            " or exclude the table"
+        )
+        error = Halt(error.code, error.place, error.rule, hint)
     return RowRefused(error.code, error.place, error.rule, error.hint) if error.code in UNFIT else error
 
 
@@ -126,7 +161,8 @@ def _key_fields(schema: Mapping[str, object] | None) -> list[tuple[str, object]]
 
 
 def _copy_plan(place: str, fields: Sequence[Field]) -> CopyPlan:
-    return CopyPlan(place, [f.name for f in fields], [f.op for f in fields], [f.number for f in fields], [f.null for f in fields])
+    names, choices = [f.name for f in fields], [f.choice for f in fields]
+    return CopyPlan(place, names, [f.op for f in fields], [f.number for f in fields], [f.null for f in fields], choices)
 
 
 def _target(field: Field, key: bool) -> TargetColumn:
@@ -134,17 +170,26 @@ def _target(field: Field, key: bool) -> TargetColumn:
     return TargetColumn(target_column(field.name), field.postgres, "C" if key and text else "", field.null >= 0, key)
 
 
-def _field(name: str, schema: object, names: Names, place: str, options: Mapping[str, str]) -> Field:
-    plain = names.plain(schema)
-    known = parameters(plain)
-    column = known.get(SOURCE + "name", name)
-    chosen = _by_name(plain, known) or _by_type(plain, known)
-    if chosen is None:
-        raise Halt("schema_type", f"{place}.{column}", f"the wire type {plain.get('connect.name') or plain['type']} is not known")
-    op, number, postgres = chosen
-    if postgres == "json" and options.get("json") == "jsonb":
-        op, postgres = ops.TO_JSONB, "jsonb"
-    return Field(name, column, op, number, postgres, null_branch(schema))
+def _chosen(
+    op: int, number: int, postgres: str, known: Mapping[str, str], policy: Policy, key: bool
+) -> tuple[int, int, str, Choose | None, tuple[str, ...]]:
+    """The field under the column's policy, and which keys of it matter."""
+    plain, keys = (op, number, postgres, None), tuple[str, ...]()
+    source = known.get(SOURCE + "type", "")
+    name = ""
+    if op == ops.TO_TEXT and postgres != "json":
+        keys, name = ("nul_text",), "TO_TEXT_CHOSEN" if policy.nul_text != "error" else ""
+    elif postgres == "json":
+        keys, name, postgres = ("json", "refused_json"), "TO_DOCUMENT" if policy.json == "jsonb" else "", policy.json
+        plain = (op, number, postgres, None)
+    elif op == ops.TO_STAMP_TEXT and policy.timestamp == "timestamp":
+        keys, postgres = ("timestamp", "timestamp_zone"), postgres.replace("timestamptz", "timestamp")
+        name, plain = "TO_LOCAL" if policy.timestamp_zone != "UTC" else "", (op, number, postgres, None)
+    elif source == "BIGINT UNSIGNED" and op == ops.TO_NUMERIC and policy.bigint_unsigned == "bigint":
+        keys, name, postgres = ("bigint_unsigned", "over_wide"), "TO_WHOLE", "bigint"
+    elif source == "TINYINT" and known.get(SOURCE + "length") == "1" and policy.tinyint1 == "boolean":
+        keys, name, postgres = ("tinyint1", "over_wide"), "TO_FLAG", "boolean"
+    return (getattr(ops, name), number, postgres, CHOICES[name](policy, key), keys) if name else (*plain, keys)
 
 
 def _precision(known: Mapping[str, str], default: int | None) -> str:

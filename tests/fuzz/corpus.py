@@ -17,10 +17,12 @@ import fastavro
 from cdc import codec, envelope
 from cdc.codec import ops, values
 from cdc.codec._copy import CopyPlan
+from cdc.codec.chosen import CHOICES, Choose
 from cdc.codec.layout import slots
 from cdc.codec.records import avro_bytes, avro_long
 from cdc.errors import Halt
 from cdc.model import Column, Table
+from cdc.policies import Policy
 
 PLACE = Path(__file__).with_name("corpus.jsonl.xz")
 SHARES = {
@@ -204,7 +206,7 @@ FOREIGN: tuple[tuple[int, int, tuple[bytes, ...]], ...] = (
     (ops.TO_BIT, 1, (b"\0", b"\1")),
     *((ops.TO_BITS, bits, (avro_bytes(b"\1" * ((bits + 7) // 8)),)) for bits in (2, 8, 9, 33, 64)),
     *((ops.TO_NUMERIC, scale, tuple(avro_bytes(b"\x7f\xff\x80" * n) for n in (1, 2, 3, 9))) for scale in (0, 1, 4, 16, 17, 30)),
-    *((op, 0, (avro_bytes(b""), avro_bytes("né".encode()), avro_bytes(b"x" * 200))) for op in (ops.TO_TEXT, ops.TO_BYTEA, ops.TO_JSONB)),
+    *((op, 0, (avro_bytes(b""), avro_bytes("né".encode()), avro_bytes(b"x" * 200))) for op in (ops.TO_TEXT, ops.TO_BYTEA)),
     (ops.TO_DATE, 0, (avro_long(0), avro_long(2932896), avro_long(-719162))),
     *(
         (op, 0, (avro_long(0), avro_long(1_700_000_000_123), avro_long(-62135596800000)))
@@ -221,18 +223,30 @@ FOREIGN: tuple[tuple[int, int, tuple[bytes, ...]], ...] = (
     (ops.TO_REALS, 0, (b"\0", b"\4" + bytes(8) + b"\0", b"\3\x10" + bytes(8) + b"\2" + bytes(4) + b"\0")),
     (ops.TO_UUID, 0, (avro_bytes(b"123e4567-e89b-12d3-a456-426655440000"),)),
     (ops.TO_INET, 0, (avro_bytes(b"192.168.1.0"), avro_bytes(b"2001:db8::1"))),
+    (ops.TO_TEXT_CHOSEN, 0, (avro_bytes(b"plain"), avro_bytes(b"a\0b\0"))),
+    (ops.TO_DOCUMENT, 0, (avro_bytes(b'{"a": [1.5, "x"]}'), avro_bytes(b'"\\u0000"'), avro_bytes(b"[1e999999]"))),
+    (ops.TO_LOCAL, 0, (avro_bytes(b"2026-10-25T00:30:00Z"), avro_bytes(b"0001-01-01T00:00:00Z"))),
+    (ops.TO_FLAG, 0, (avro_long(0), avro_long(1), avro_long(-128))),
+    (ops.TO_WHOLE, 0, (avro_bytes(b"\x7f"), avro_bytes(b"\0" + b"\xff" * 8))),
 )
 """Every form that a stranger's record may have: opcode, its number, Avro values."""
+
+
+_POLICY = Policy(nul_text="replace", refused_json="string", timestamp_zone="Europe/Berlin", over_wide="clamp")
+
+
+def _choice(op: int) -> Choose | None:
+    """What a policy makes of values of this opcode, if it needs one."""
+    return next((make(_POLICY, False) for name, make in CHOICES.items() if getattr(ops, name) == op), None)
 
 
 def _foreign(driver: ModuleType) -> Iterator[Any]:
     names = {number: name for name, number in vars(ops).items() if name.startswith("TO_")}
     for op, parameter, found in FOREIGN:
         for null, images in ((-1, found), (0, [b"\2" + one for one in found]), (1, [b"\0" + one for one in found])):
-            plan = CopyPlan("db.t", ["v"], [op], [parameter], [null])
+            plan = CopyPlan("db.t", ["v"], [op], [parameter], [null], [_choice(op)])
             yield _lane(driver, f"copy foreign {names[op]} {parameter} null {null}", "copy", images, copy=plan)
-    whole = CopyPlan(
-        "db.t", [f"v{i}" for i in range(len(FOREIGN))], [one[0] for one in FOREIGN], [one[1] for one in FOREIGN], [0] * len(FOREIGN)
-    )
+    wide = [f"v{i}" for i in range(len(FOREIGN))], [one[0] for one in FOREIGN], [one[1] for one in FOREIGN], [0] * len(FOREIGN)
+    whole = CopyPlan("db.t", *wide, [_choice(one[0]) for one in FOREIGN])
     rows = [b"".join(b"\2" + one[2][i % len(one[2])] for one in FOREIGN) for i in range(3)]
     yield _lane(driver, "copy foreign all", "copy", rows, copy=whole, room=WIRE_BYTES * len(FOREIGN))

@@ -57,6 +57,7 @@ class HandPlan:
     columns: Sequence[Column]
     db: str = "app"
     copies: list[int] = field(default_factory=list)
+    chosen: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def key(self) -> list[int]:
@@ -76,11 +77,12 @@ class HandPlan:
     def key_tuple(self, values: Values) -> bytes:
         return struct.pack(">h", len(self.key)) + b"".join(self.columns[at].pack(values[at]) for at in self.key)
 
-    def copy_rows(self, rows: Sequence[tuple[bytes, int]], out: bytearray) -> None:
+    def copy_rows(self, rows: Sequence[tuple[bytes, int]], out: bytearray) -> dict[tuple[str, str], int]:
         self.copies.append(len(rows))
         for value, at in rows:
             (size,) = struct.unpack_from(">i", value, at)
             out += value[at + 4 : at + 4 + size]
+        return {}
 
     def copy_keys(self, keys: Sequence[bytes], out: bytearray) -> None:
         for key in keys:
