@@ -259,6 +259,7 @@ def _capture(config: Config, writer: Writer, parts: Parts, metrics: Metrics, pre
         stage.refuse_changed(catalog.written_position())
         if restart.copying:
             stage.copied_all(initial.copy_tables(stage, config.source, catalog, restart.reached, parts.breathe))
+    writer.check_alone()  # before the source ends the stream of a later one for our sake
     reader = BinlogReader(
         config.source, config.source.server_id, restart.position, heartbeat_seconds=config.source.heartbeat_seconds, wants=stage.wants
     )

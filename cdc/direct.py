@@ -111,6 +111,9 @@ class DirectLog:
             self._changed.notify_all()
         return offset
 
+    def check_alone(self) -> None:
+        """Nobody else can write here."""
+
     def control(self, last: int = 0) -> Iterable[tuple[int, Document]]:
         """The last control records not yet released; 0: all of them."""
         with self._changed:

@@ -49,6 +49,9 @@ class KafkaWriter:
         broker.prepare(self._control, 1, CONTROL_TOPIC)
         self._acknowledged: dict[Partition, int] = {}
         self._bytes = 0
+        self._epoch = self._control_next = -1
+        self._disturbed = False
+        """Whether somebody else has appended to the control topic since we looked."""
 
     def topic(self, db: str, table: str) -> str:
         """Debezium's name for the topic of a table."""
@@ -113,6 +116,8 @@ class KafkaWriter:
             asked = _ask_after_silence(self._broker, asked)
         self._broker.trouble.check()
         self._bytes = 0
+        if self._disturbed:
+            self.check_alone()
         done, self._acknowledged = self._acknowledged, {}
         return done
 
@@ -120,9 +125,26 @@ class KafkaWriter:
         """Append to the control topic; its offset once acknowledged, or -1 at once without `wait`."""
         value = json.dumps(document).encode()
         if wait:
-            return self._broker.append(self._producer, self._control, key, value)
-        self._producer.produce(self._control, value, key.encode(), partition=0, on_delivery=self._broker.noting(lambda _: None))
+            offset = self._broker.append(self._producer, self._control, key, value)
+            self._epoch = offset if document["type"] == "start" else self._epoch
+            self._landed(offset)
+            return offset
+        acknowledged = self._broker.noting(lambda message: self._landed(int(message.offset() or 0)))
+        self._producer.produce(self._control, value, key.encode(), partition=0, on_delivery=acknowledged)
         return -1
+
+    def _landed(self, offset: int) -> None:
+        self._disturbed = self._disturbed or offset != self._control_next > 0
+        self._control_next = offset + 1
+
+    def check_alone(self) -> None:
+        """Raise Halt when another capture has opened an epoch since ours: all that we write is void from there on."""
+        self._disturbed = False
+        end = self._broker.watermarks(self._consumer, self._control, 0)[1]
+        for message in self._broker.read(self._consumer, self._control, 0, self._epoch + 1, end if end > self._epoch + 1 else 0):
+            if json.loads(message.value() or b"{}")["type"] == "start":
+                raise Halt("superseded", f"topic {self._control} offset {message.offset()}", "another capture of this pipeline has started",
+                           "run one capture per pipeline; if none runs now, start it again")  # fmt: skip
 
     def control(self, last: int = 0) -> Iterable[tuple[int, Document]]:
         """The last control records still held; 0: all of them."""

@@ -39,6 +39,9 @@ class Writer(Protocol):
     def append_control(self, key: str, document: Document, *, wait: bool = True) -> int:
         """Append to the control topic; its offset once acknowledged, or -1 at once without `wait`."""
 
+    def check_alone(self) -> None:
+        """Raise Halt when another writer's start record stands behind ours; `flush` looks too when it has reason to."""
+
     def control(self, last: int = 0) -> Iterable[tuple[int, Document]]:
         """The last so many control records still held, in order, as of the call; 0: all of them."""
 

@@ -102,6 +102,26 @@ def test_control_records_have_growing_offsets_and_can_be_read_back(transport: Tr
     assert [(first, "a"), (second, "b")] == [(offset, doc["id"]) for offset, doc in transport.writer.control()]
 
 
+def test_a_writer_whose_epoch_is_over_says_so(kafka: Broker) -> None:
+    """By itself when it is asked, and by the gap between its control records when it goes on."""
+    broker = KafkaBroker(kafka.bootstrap, kafka.prefix, {})
+    with closing(KafkaWriter(broker, topic_registry(broker))) as old, closing(KafkaWriter(broker, topic_registry(broker))) as new:
+        old.append_control("start a", {"type": "start", "id": "a"})
+        old.append_control("cut", {"type": "cut"}, wait=False)
+        old.flush()
+        old.check_alone()
+        new.append_control("start b", {"type": "start", "id": "b"})
+        old.append_control("cut", {"type": "cut"}, wait=False)
+        with pytest.raises(Halt) as stopped:
+            old.flush()
+        assert "superseded" == stopped.value.code
+        with pytest.raises(Halt):
+            old.check_alone()
+        new.append_control("cut", {"type": "cut"}, wait=False)
+        new.flush()  # what the old one left behind is no start
+        new.check_alone()
+
+
 def test_control_and_data_reach_the_same_reader(transport: Transport) -> None:
     """One assignment covers both."""
     transport.writer.prepare(transport.topic)

@@ -19,9 +19,10 @@ from tests.crash.plan import Fault
 from tests.crash.points import WAYS
 from tests.crash.proxy import DOWN, UP, Proxy
 from tests.crash.works import Violation, until
+from tests.pipelines import Running
 
-_WAKING_SECONDS = 45.0
-_LOSERS = ("fenced", "server_id_taken")
+_WAKING_SECONDS = 120.0
+_LOSERS = ("fenced", "server_id_taken", "superseded")
 """What one of two may say that were there at once."""
 
 
@@ -77,7 +78,7 @@ def _zombie(run: Run, fault: Fault) -> None:
     time.sleep(fault.seconds)
     sleeper.process.send_signal(signal.SIGCONT)
     other = run.works.processes[command]
-    until(lambda: not (sleeper.alive and other.alive), _WAKING_SECONDS, f"the end of one of two {command}")
+    until(lambda: _ended(run, command, sleeper, other), _WAKING_SECONDS, f"the end of one of two {command}")
     if sleeper.alive:
         run.works.note(command)
         run.works.processes[command] = sleeper
@@ -89,11 +90,17 @@ def _twice(run: Run, fault: Fault) -> None:
     command = run.works.of(fault.victim)
     first = run.works.processes[command]
     second = run.works.start(command)
-    until(lambda: not (first.alive and second.alive), _WAKING_SECONDS, f"the end of one of two {command}")
+    until(lambda: _ended(run, command, first, second), _WAKING_SECONDS, f"the end of one of two {command}")
     loser, winner = (first, second) if not first.alive else (second, first)
     run.works.processes[command] = loser
     run.works.note(command)
     run.works.processes[command] = winner
+
+
+def _ended(run: Run, command: str, one: Running, other: Running) -> bool:
+    """Whether one of two has ended; a sink hears that it was replaced when it has something to write, so capture must work."""
+    run.works.start_all(but=command)
+    return not (one.alive and other.alive)
 
 
 def _session(run: Run, fault: Fault) -> None:

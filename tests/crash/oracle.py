@@ -17,16 +17,19 @@ from tests.crash.works import Violation, Works
 from tests.e2e import oracle
 
 PROGRESS_SECONDS = 120.0
-"""So long the target may take to catch up once every server is back."""
+"""So long the target may stand still once every server is back."""
 _MEMORY_BYTES, _FILES = 1 << 30, 200
 
 
 def arrived(works: Works, op: int, seconds: float = PROGRESS_SECONDS) -> None:
     """I7: the last operation arrives, and every table is consistent. Ended processes are started again, as a supervisor would."""
-    until = time.monotonic() + seconds
+    until, cut_no = time.monotonic() + seconds, 0
     while not _there(works, op):
+        if (newer := works.cut_no()) != cut_no:
+            until, cut_no = time.monotonic() + seconds, newer
         if time.monotonic() > until:
-            raise Violation(f"I7: operation {op} did not arrive within {seconds:g} s; ended: {works.ended}\n{works.said()}")
+            works.dump()
+            raise Violation(f"I7: operation {op} did not arrive, no cut for {seconds:g} s; ended: {works.ended}\n{works.said()}")
         works.start_all()
         time.sleep(0.1)
 

@@ -46,11 +46,16 @@ class _Line:
     """It asked MySQL for the log: from there on the server sends events that bear checksums, and nothing else."""
     sent: dict[str, int] = field(default_factory=lambda: {UP: 0, DOWN: 0})
 
+    torn: bool = False
+    """It was reset: nobody is to say goodbye."""
+
     def reset(self) -> None:
+        self.torn = True
         for one in (self.client, self.server):
             with contextlib.suppress(OSError):
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
-            self._end(one)
+                one.shutdown(socket.SHUT_RD)  # wakes who reads there, and tells the peer nothing
+            one.close()
 
     def close(self) -> None:
         for one in (self.client, self.server):
@@ -156,7 +161,8 @@ class Proxy:
                 if self.weather.delay_seconds:
                     time.sleep(self.weather.delay_seconds)
                 target.sendall(self._weathered(line, way, data))
-            target.shutdown(socket.SHUT_WR)
+            if not line.torn:
+                target.shutdown(socket.SHUT_WR)
         except OSError:
             line.close()
 

@@ -35,7 +35,7 @@ class Works:
         sections.setdefault("transport", {}).update({"partitions": 2})
         sections["snapshot"] = {"through": through}
         self.pipeline = pipelines.write(folder, place.source, place.target, *([place.broker] if place.broker else []), **sections)
-        self.pipeline.environ.update(environ or {})
+        self.pipeline.environ.update({"PYTHONFAULTHANDLER": "1", **(environ or {})})
         self.name = place.source.name
         self.processes: dict[str, Running] = {}
         self.sleepers: list[Running] = []
@@ -135,10 +135,16 @@ class Works:
             self.start_all()
             time.sleep(0.1)
 
+    def dump(self) -> None:
+        """Let processes that stand still write down where, and end."""
+        for process in self.processes.values():
+            if process.alive:
+                process.stop(signal.SIGABRT)
+
     def said(self) -> str:
         """What the processes said last, for a failing run to show."""
         return "\n".join(
-            f"--- {one.log.name}, exit code {one.process.poll()}\n{one.output()[-2500:]}" for one in self.pipeline.running[-6:]
+            f"--- {one.log.name}, exit code {one.process.poll()}\n{one.output()[-4000:]}" for one in self.pipeline.running[-6:]
         )
 
 

@@ -55,7 +55,7 @@ def test_of_two_processes_of_one_pipeline_one_works(
             loser, works.processes["run"] = (second, first) if first.alive else (first, second)
             assert 1 == loser.process.returncode, said(loser)
             last = json.loads(loser.output().strip().splitlines()[-1]) if loser.output().strip().endswith("}") else loser.output()
-            assert any(reason in str(last) for reason in ("fenced", "server_id_taken")), said(loser)
+            assert any(reason in str(last) for reason in ("fenced", "server_id_taken", "superseded")), said(loser)
             works.await_cut(postgres, cut_no(postgres, name_of(works.pipeline)))
             bank.close()
             caught_up(works.pipeline)

@@ -56,7 +56,7 @@ def _one_ends(works: Streaming, victim: str, sleeper: Running) -> None:
     loser, works.processes[victim] = (sleeper, other) if other.alive else (other, sleeper)
     assert loser is sleeper or victim == "capture", said(sleeper, other)
     assert 1 == loser.process.returncode, said(loser)
-    assert any(reason in loser.output() for reason in ("fenced", "server_id_taken")), said(loser)
+    assert any(reason in loser.output() for reason in ("fenced", "server_id_taken", "superseded")), said(loser)
 
 
 def _metrics(process: Running) -> Metrics:

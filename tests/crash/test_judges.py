@@ -1,0 +1,190 @@
+"""The lane's own judges can say no: a target that is tampered with is found out, and a proxy does what it is told."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from cdc.stack.probe import HOST
+from tests.crash import lane, oracle
+from tests.crash.arena import Arena
+from tests.crash.lane import Case, Run
+from tests.crash.places import advanced
+from tests.crash.plan import plan
+from tests.crash.proxy import DOWN, UP, Proxy
+from tests.crash.workload import TABLES
+from tests.crash.works import Violation, until
+
+_MARIADB = {"flavour": "mariadb", "server": "1", "gtids": "0-1-9,2-1-3", "file": "b.000009", "offset": 90}
+_MYSQL = {"flavour": "mysql", "server": "u", "gtids": "u:1-5:7,u:tag:1-3", "file": "b.000009", "offset": 90}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (_MARIADB, {**_MARIADB, "gtids": "0-2-10,2-1-3"}, True),
+        (_MARIADB, {**_MARIADB, "gtids": "0-1-8,2-1-3"}, False),
+        (_MARIADB, {**_MARIADB, "gtids": "0-1-9"}, False),
+        (_MARIADB, {**_MARIADB, "file": "b.000010", "offset": 4}, True),
+        (_MARIADB, {**_MARIADB, "offset": 89}, False),
+        (_MYSQL, {**_MYSQL, "gtids": "u:1-7,u:tag:1-4"}, True),
+        (_MYSQL, {**_MYSQL, "gtids": "u:1-6,u:tag:1-3"}, False),
+        (_MYSQL, {**_MYSQL, "gtids": "u:1-9"}, False),
+    ],
+)
+def test_a_position_advances_only_when_it_keeps_every_transaction(before: dict, after: dict, expected: bool) -> None:
+    assert expected == advanced(before, after)
+
+
+def test_a_seed_is_one_plan_and_another_seed_another() -> None:
+    assert plan(7, "kafka") == plan(7, "kafka")
+    assert 20 == len({plan(seed, "kafka") for seed in range(20)})
+
+
+@pytest.fixture
+def echo() -> Iterator[Proxy]:
+    """A proxy before a server that answers with what it hears."""
+    door = socket.create_server((HOST, 0))
+
+    def answer(line: socket.socket) -> None:
+        with line, suppress(OSError):  # it may be reset
+            while data := line.recv(1 << 16):
+                line.sendall(data)
+
+    def serve() -> None:
+        while True:
+            try:
+                line, _ = door.accept()
+            except OSError:
+                return
+            threading.Thread(target=answer, args=(line,), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    proxy = Proxy(lambda: int(door.getsockname()[1]))
+    yield proxy
+    proxy.close()
+    door.close()
+
+
+def _line(proxy: Proxy) -> socket.socket:
+    return socket.create_connection((HOST, proxy.port), 5)
+
+
+def test_a_proxy_passes_stalls_cuts_and_heals(echo: Proxy) -> None:
+    with closing(_line(echo)) as line:
+        line.sendall(b"one")
+        assert b"one" == line.recv(10)
+        for way in (UP, DOWN):
+            echo.stall(way)
+            line.sendall(b"two")
+            line.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                line.recv(10)
+            echo.heal()
+            line.settimeout(5)
+            assert b"two" == line.recv(10)
+        echo.cut()
+        assert b"" == line.recv(10)
+    with closing(_line(echo)) as line:
+        assert b"" == line.recv(10)
+    echo.heal()
+    with closing(_line(echo)) as line:
+        line.sendall(b"three")
+        assert b"three" == line.recv(10)
+
+
+def test_a_proxy_resets(echo: Proxy) -> None:
+    with closing(_line(echo)) as line:
+        line.sendall(b"one")
+        assert b"one" == line.recv(10)
+        echo.reset()
+        with pytest.raises(ConnectionResetError):
+            line.recv(10)
+
+
+@pytest.mark.parametrize(
+    ("head", "everywhere", "expected"), [(b"\x0b\0\0\0\x12", False, 1), (b"\x0b\0\0\0\x03", False, 0), (b"x", True, 1)]
+)
+def test_a_proxy_turns_one_bit_over_only_where_a_checksum_covers_it(head: bytes, everywhere: bool, expected: int, echo: Proxy) -> None:
+    echo.everywhere = everywhere
+    echo.flip(1, 1)
+    sent = head + b"\0" * 100
+    with closing(_line(echo)) as line:
+        line.sendall(sent)
+        back = b""
+        while len(back) < len(sent):
+            back += line.recv(1000)
+    assert expected == echo.flipped
+    assert expected == sum((a ^ b).bit_count() for a, b in zip(sent, back, strict=True))
+
+
+_TAMPERED = {
+    "I1 account": "UPDATE account SET balance = balance + 1 WHERE id = 1",
+    "I1 heap": "DELETE FROM heap WHERE ctid = (SELECT min(ctid) FROM heap)",
+    "I2": "DELETE FROM ledger WHERE op = (SELECT min(op) FROM ledger)",
+    "are there twice": "INSERT INTO audit SELECT * FROM audit LIMIT 1",
+    "lack": "DELETE FROM audit WHERE ctid = (SELECT min(ctid) FROM audit)",
+    "I8": "INSERT INTO cdc.quarantine (pipeline, db, \"table\", key_hash, op, reason) SELECT name, '', '', '', 'c', '' FROM cdc.pipeline",
+}
+_SEEN = {
+    "the money": "UPDATE account SET balance = balance + 1 WHERE id = 1",
+    "in the audit": "INSERT INTO audit SELECT * FROM audit LIMIT 1",
+    "stepped back": "UPDATE counter SET n = n - 1 WHERE k = 1",
+    "large transactions": "UPDATE bulk SET op = -1 WHERE id = 1",
+    "of statements that write three": "DELETE FROM trail WHERE ctid = (SELECT min(ctid) FROM trail)",
+    "position went back": "UPDATE cdc.progress SET position = jsonb_set(position, '{offset}', '1')",
+}
+
+
+@pytest.mark.slow
+def test_a_target_that_is_tampered_with_is_found_out(tmp_path: Path) -> None:
+    """The oracle by what is there at rest, the reader by what was there for a moment."""
+    with Arena(private=False).place("mariadb", "direct") as place:
+        with lane.beginning(place, Case(11, "mariadb", "direct", (("capture.cut", 1),)), tmp_path / "pipeline") as run:
+            run.works.start_all()
+            run.work.grow()
+            until(lambda: run.work.done > 30 and place.source.execute("SELECT count(*) > 0 FROM bulk") == [(1,)], 60, "work")
+            run.work.close()
+            oracle.arrived(run.works, run.work.last())
+            oracle.judge(run.works, run.work)
+            run.works.kill("run")
+            for expected, sql in _SEEN.items():
+                _seen(run, expected, sql)
+            run.poller.close()
+            for expected, sql in _TAMPERED.items():
+                _undone(run, sql, lambda wanted=expected: _judged(run, wanted))  # type: ignore[misc]
+            assert run.poller.whole
+
+
+def _seen(run: Run, expected: str, sql: str) -> None:
+    looks = run.poller.whole
+    until(lambda: run.poller.whole > looks + 1, 30, "a look at the whole state")
+    _undone(run, sql, lambda: until(lambda: any(expected in fault for fault in run.poller.faults), 30, f"a fault that says {expected}"))
+
+
+def _judged(run: Run, expected: str) -> None:
+    with pytest.raises(Violation, match=expected):
+        oracle.judge(run.works, run.work)
+
+
+def _undone(run: Run, sql: str, while_so: Callable[[], object]) -> None:
+    """Change the target, look, and put it back: from a copy of what is changed."""
+    target = run.works.place.target
+    schema = run.works.name
+    table = (
+        "cdc.progress" if "progress" in sql else "cdc.quarantine" if "quarantine" in sql else next(w for w in sql.split() if w in TABLES)
+    )
+    with target.connect(options=f"-c search_path={schema}") as line:
+        line.execute(f"CREATE TEMP TABLE kept AS SELECT * FROM {table}".encode())
+        line.execute(sql.encode())
+        while_so()
+        with line.transaction():
+            line.execute(f"DELETE FROM {table}".encode())
+            columns = "*" if table != "cdc.quarantine" else None
+            if columns:
+                line.execute(f"INSERT INTO {table} SELECT * FROM pg_temp.kept".encode())
