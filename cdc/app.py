@@ -379,16 +379,12 @@ def _verified(config: Config, catalog: Catalog, state: State, table: Table) -> R
 
 def quarantine(config: Config, act: str, table: str, key: str, everything: bool = False) -> Document:
     """List, show, replay or discard what waits."""
+    book = config.policies.policies
 
     def releaser() -> Releaser:
-        book = config.policies.policies
         return Releaser(config.target, config.pipeline.name, lambda value, key: codec.ValuePlan(value, key, book))
 
-    if act == "replay":
-        return held.replayed(config, table, key, releaser)
-    if act == "discard":
-        return held.discarded(config, table, key, everything, releaser)
-    return held.shown(config, table, key) if act == "show" else held.listed(config, table, key)
+    return held.answer(config, act, table, key, everything, releaser)
 
 
 def demo(*, source: str, transport: str, seconds: float, size: float, stop: threading.Event, progress: Report) -> Document:

@@ -27,6 +27,15 @@ class Releaser(Protocol):
     def close(self) -> None: ...
 
 
+def answer(config: Config, act: str, table: str, key: str, everything: bool, releaser: Callable[[], Releaser]) -> Document:
+    """The document of one of the four commands."""
+    if act == "replay":
+        return replayed(config, table, key, releaser)
+    if act == "discard":
+        return discarded(config, table, key, everything, releaser)
+    return shown(config, table, key) if act == "show" else listed(config, table, key)
+
+
 def listed(config: Config, table: str, key: str) -> Document:
     """The document of `cdc quarantine list`."""
     keys = _waiting(config, table, key)
@@ -48,16 +57,20 @@ def shown(config: Config, table: str, key: str) -> Document:
 
 def replayed(config: Config, table: str, key: str, releaser: Callable[[], Releaser]) -> Document:
     """The document of `cdc quarantine replay`: what became of each chosen key."""
-    found = []
-    with closing(releaser()) as work:
-        for one in _waiting(config, table, key):
-            count, error = work.replay(_name(one), one["key"])
-            outcome = "refused" if error else "replayed" if count else "gone"
-            said = (error.code, error.sqlstate, error.rule) if error else ("", "", "")
-            reason = dict(zip(("reason", "sqlstate", "rule"), said, strict=True))
-            found.append({"table": one["table"], "key": one["key"], "outcome": outcome, "changes": count or one["changes"], **reason})
+    keys, found = _waiting(config, table, key), list[Document]()
+    if keys:  # else nothing is opened, and nothing made in a target that knows no pipeline
+        with closing(releaser()) as work:
+            found = [_replayed(work, one) for one in keys]
     refused = sum(one["outcome"] == "refused" for one in found)
     return {"pipeline": config.pipeline.name, "complete": not refused, "replayed": len(found) - refused, "refused": refused, "keys": found}
+
+
+def _replayed(work: Releaser, one: Document) -> Document:
+    count, error = work.replay(_name(one), one["key"])
+    outcome = "refused" if error else "replayed" if count else "gone"
+    said = (error.code, error.sqlstate, error.rule) if error else ("", "", "")
+    reason = dict(zip(("reason", "sqlstate", "rule"), said, strict=True))
+    return {"table": one["table"], "key": one["key"], "outcome": outcome, "changes": count or one["changes"], **reason}
 
 
 def discarded(config: Config, table: str, key: str, everything: bool, releaser: Callable[[], Releaser]) -> Document:

@@ -30,7 +30,7 @@ from sinks.contract import TableBatch, demand_same_policies, policies_kept
 from sinks.counters import Counters, Did
 from sinks.cuts import Batch, Begin, Changes, Cuts, Enter, Opened
 from sinks.postgres import PostgresTarget
-from sinks.postgres_quarantine import Schemas
+from sinks.postgres_quarantine import Quarantine, Schemas
 from sinks.quarantine import Limits, Name, Records, Ward, copied_again, freed, queued
 
 BATCH_ROWS = 50_000
@@ -76,7 +76,7 @@ class Apply:
         for state in stored.tables.values():
             if "value_schema" in state.schema:
                 self._know(state.schema["key_schema"], state.schema["value_schema"])
-        self.ward.replace(self.target.held())
+        self.ward.replace(self.target.quarantine(Quarantine.held))
         self.cuts = Cuts(stored.progress, self._floors(stored), self.reader.control_topic, self._open)
         self.reader.assign(self.cuts.next_offsets(), self.cuts.next_control())
         while not stopped():
@@ -171,7 +171,7 @@ class Apply:
     def _see_released(self, releases: int) -> None:
         """Another process replays or discards keys under the same lock: what it freed is no longer held."""
         if self.ward and releases != self._releases:
-            self.ward.replace(self.target.held())
+            self.ward.replace(self.target.quarantine(Quarantine.held))
         self._releases = releases
 
     def _write(self, topic: str, changes: Changes, care: int) -> None:
@@ -208,7 +208,7 @@ class Apply:
         if not self.ward.held(name):
             return records
         if again := copied_again(plan, records, self.ward.held(name)):
-            self.target.drop(name, again)
+            self.target.quarantine(lambda q: q.drop(name, again))
             self.ward.release(name, again)
         self._queue(frame, records, {})
         return freed(plan, records, self.ward.held(name))
@@ -221,7 +221,7 @@ class Apply:
         if waiting:
             key, value = self._ids[frame]
             schemas = Schemas(value, None if key is None else self.reader.schema(key), self.reader.schema(value))
-            self.target.queue(name, schemas, waiting, self.cuts.at.position)
+            self.target.quarantine(lambda q: q.add(name, schemas, waiting, self.cuts.at.position))
             self._did.queued[name] += len(waiting)
         self._did.news += [(name, identity, error) for identity, error in refused.items()]
 

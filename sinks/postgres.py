@@ -22,10 +22,10 @@ from sinks.postgres_bisect import at_row, row_refused, unfit, write_bisected
 from sinks.postgres_fence import ONLY, SHARED, check_held, connect_writer, keep_fence, raise_fence, releases
 from sinks.postgres_load import Load, Loader
 from sinks.postgres_merge import Merge
-from sinks.postgres_quarantine import Quarantine, Schemas
+from sinks.postgres_quarantine import Quarantine
 from sinks.postgres_schema import Place, check_table, check_tables, ensure_table, found_columns, place_of
 from sinks.postgres_wire import ANOMALY, BEGIN, COMMIT, RowName, Statement, Wire, undo
-from sinks.quarantine import Name, Queued, Unit
+from sinks.quarantine import Unit
 
 R = TypeVar("R")
 
@@ -77,7 +77,7 @@ class PostgresTarget:
         connection = connect_writer(self.target, self.pipeline, "apply", again=self.fence > 0)
         self._wire, self._begun = Wire(connection), False
         self._merge = Merge(connection, self._wire)
-        self._quarantine = Quarantine(self._wire, self.pipeline)
+        self._quarantine = Quarantine(connection, self._wire, self.pipeline)
         state = State(self.target, self.pipeline, connection)
         state.migrate()
         if self.fence:
@@ -156,17 +156,9 @@ class PostgresTarget:
 
         return self._do(str(place), work)
 
-    def held(self) -> dict[Name, set[bytes]]:
-        """The identities whose changes wait in quarantine, by table, as the target holds them."""
-        return self._do("cdc.quarantine", lambda: self._quarantine.held(self.connection))
-
-    def queue(self, name: Name, schemas: Schemas, changes: Sequence[Queued], at: Position | None) -> None:
-        """Queue changes behind those that wait, in the open transaction."""
-        self._do("cdc.quarantine", lambda: self._quarantine.add(name, schemas, changes, at))
-
-    def drop(self, name: Name, identities: Iterable[bytes]) -> None:
-        """Forget what waits for these, in the open transaction."""
-        self._do("cdc.quarantine", lambda: self._quarantine.drop(name, identities))
+    def quarantine(self, work: Callable[[Quarantine], R]) -> R:
+        """Read, add to or take from the quarantine, in the open transaction if there is one."""
+        return self._do("cdc.quarantine", lambda: work(self._quarantine))
 
     def empty(self, db: str, table: str) -> None:
         """Empty a table, and its quarantine, in the open transaction."""

@@ -146,8 +146,8 @@ class Loader:
 
     def _bisected(self, load: Load, records: Records, schemas: Schemas, limits: Limits) -> int:
         ward, fold, name = Ward(limits), Fold(load.plan), (load.state.db, load.state.table)
-        quarantine = Quarantine(self.wire, self.pipeline)
-        ward.replace(quarantine.held(self.connection))
+        quarantine = Quarantine(self.connection, self.wire, self.pipeline)
+        ward.replace(quarantine.held())
         fold.add(records.keys, records.values, records.opened)
         batch = fold.take()
         found = write_bisected(self._merge, self.wire, batch, load.place, ward.room(len(batch)))

@@ -45,8 +45,8 @@ class Schemas:
 class Quarantine:
     """Statements on one pipeline's wire; they happen at its next flush, in the transaction that is open."""
 
-    def __init__(self, wire: Wire, pipeline: str) -> None:
-        self.wire, self.pipeline = wire, pipeline
+    def __init__(self, connection: Connection, wire: Wire, pipeline: str) -> None:
+        self.connection, self.wire, self.pipeline = connection, wire, pipeline
 
     def add(self, name: Name, schemas: Schemas, changes: Sequence[Queued], at: Position | None) -> None:
         """Queue changes of a table, in this order behind those that wait already."""
@@ -69,11 +69,11 @@ class Quarantine:
         """Forget what waits for a table that is emptied."""
         self._send(_CLEAR, *name)
 
-    def held(self, connection: Connection) -> dict[Name, set[bytes]]:
+    def held(self) -> dict[Name, set[bytes]]:
         """The identities that are held, by table."""
         self.wire.flush()
         found: dict[Name, set[bytes]] = {}
-        for db, table, key in connection.execute(_HELD, [self.pipeline]):
+        for db, table, key in self.connection.execute(_HELD, [self.pipeline]):
             found.setdefault((db, table), set()).add(key)
         return found
 

@@ -10,7 +10,7 @@ import pytest
 from cdc.errors import Halt, RowRefused
 from sinks.batch import Fold
 from sinks.postgres import PostgresTarget
-from sinks.postgres_quarantine import Schemas
+from sinks.postgres_quarantine import Quarantine, Schemas
 from sinks.quarantine import LEAST, WINDOW_SECONDS, Limits, Records, Ward, copied_again, freed, key_hash, queued
 from tests.servers import TargetDatabase
 from tests.target.conftest import Opened
@@ -207,7 +207,8 @@ def queue(target: PostgresTarget, plan: HandPlan, *changes: Change) -> None:
     found = records(plan, *changes)
     identities = {key[5:]: REFUSED for key in found.keys if key}
     target.lock()
-    target.queue(("app", plan.table), SCHEMAS, queued(plan, found, identities, identities), at(1))
+    waiting = queued(plan, found, identities, identities)
+    target.quarantine(lambda q: q.add(("app", plan.table), SCHEMAS, waiting, at(1)))
 
 
 def test_queue_rows_are_part_of_the_transaction_and_outlive_the_connection(postgres: TargetDatabase, opened: Opened):
@@ -222,9 +223,9 @@ def test_queue_rows_are_part_of_the_transaction_and_outlive_the_connection(postg
         postgres
     )
     target.open()
-    assert {("app", "Keyed Table"): held(row(1))} == target.held()
-    target.drop(("app", "Keyed Table"), held(row(2)))
-    assert {("app", "Keyed Table"): held(row(1))} == target.held()
+    assert {("app", "Keyed Table"): held(row(1))} == target.quarantine(Quarantine.held)
+    target.quarantine(lambda q: q.drop(("app", "Keyed Table"), held(row(2))))
+    assert {("app", "Keyed Table"): held(row(1))} == target.quarantine(Quarantine.held)
     target.rollback()
 
 
