@@ -129,7 +129,7 @@ _TAMPERED = {
     "I2": "DELETE FROM ledger WHERE op = (SELECT min(op) FROM ledger)",
     "are there twice": "INSERT INTO audit SELECT * FROM audit LIMIT 1",
     "lack": "DELETE FROM audit WHERE ctid = (SELECT min(ctid) FROM audit)",
-    "I8": "INSERT INTO cdc.quarantine (pipeline, db, \"table\", key_hash, op, reason) SELECT name, '', '', '', 'c', '' FROM cdc.pipeline",
+    "I8": "INSERT INTO cdc.anomaly (pipeline, db, \"table\", \"column\", reason, count) SELECT name, '', '', '', '', 1 FROM cdc.pipeline",
 }
 _SEEN = {
     "the money": "UPDATE account SET balance = balance + 1 WHERE id = 1",
@@ -176,15 +176,11 @@ def _undone(run: Run, sql: str, while_so: Callable[[], object]) -> None:
     """Change the target, look, and put it back: from a copy of what is changed."""
     target = run.works.place.target
     schema = run.works.name
-    table = (
-        "cdc.progress" if "progress" in sql else "cdc.quarantine" if "quarantine" in sql else next(w for w in sql.split() if w in TABLES)
-    )
+    table = "cdc.progress" if "progress" in sql else "cdc.anomaly" if "anomaly" in sql else next(w for w in sql.split() if w in TABLES)
     with target.connect(options=f"-c search_path={schema}") as line:
         line.execute(f"CREATE TEMP TABLE kept AS SELECT * FROM {table}".encode())
         line.execute(sql.encode())
         while_so()
         with line.transaction():
             line.execute(f"DELETE FROM {table}".encode())
-            columns = "*" if table != "cdc.quarantine" else None
-            if columns:
-                line.execute(f"INSERT INTO {table} SELECT * FROM pg_temp.kept".encode())
+            line.execute(f"INSERT INTO {table} SELECT * FROM pg_temp.kept".encode())
