@@ -272,9 +272,7 @@ def _like(pattern: str, db: str) -> bool:
     return re.fullmatch("".join({"%": ".*", "_": "."}.get(part, re.escape(part[-1])) for part in parts), db, re.DOTALL) is not None
 
 
-def privileges(
-    flavour: Flavour, grants: Grants, tables: Iterable[Table], *, gtids: bool, to_lock: Iterable[Table] = ()
-) -> list[Finding]:
+def privileges(flavour: Flavour, grants: Grants, tables: Iterable[Table], *, gtids: bool, to_lock: Iterable[Table] = ()) -> list[Finding]:
     """What the account lacks: reading the log, asking for its end, holding it for a moment, reading each table, locking some."""
     needed = _NEEDED[flavour] if gtids else (*_NEEDED[flavour], ("BACKUP_ADMIN", "RELOAD"))
     found = [
@@ -282,24 +280,28 @@ def privileges(
         for names in needed
         if not grants.may(*names)
     ]
-    return found + [
-        Finding(
-            "error",
-            "privilege",
-            table.qualified,
-            "the account may not read the table",
-            f"GRANT SELECT ON {quoted((table.db, table.name))} TO {grants.account}",
-        )
-        for table in tables
-        if not grants.may_read(table)
-    ] + [
-        Finding(
-            "error",
-            "privilege",
-            table.qualified,
-            "the table has no key, is copied under LOCK TABLES .. READ, and the account may not lock it",
-            f"GRANT LOCK TABLES ON {quoted((table.db,))}.* TO {grants.account}",
-        )
-        for table in to_lock
-        if not grants.may_lock(table)
-    ]
+    return (
+        found
+        + [
+            Finding(
+                "error",
+                "privilege",
+                table.qualified,
+                "the account may not read the table",
+                f"GRANT SELECT ON {quoted((table.db, table.name))} TO {grants.account}",
+            )
+            for table in tables
+            if not grants.may_read(table)
+        ]
+        + [
+            Finding(
+                "error",
+                "privilege",
+                table.qualified,
+                "the table has no key, is copied under LOCK TABLES .. READ, and the account may not lock it",
+                f"GRANT LOCK TABLES ON {quoted((table.db,))}.* TO {grants.account}",
+            )
+            for table in to_lock
+            if not grants.may_lock(table)
+        ]
+    )

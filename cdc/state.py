@@ -219,9 +219,7 @@ class State:
         return Progress(row[0], row[1], row[2], Position.from_json(row[3]), row[4], self._partitions())
 
     def _partitions(self) -> Mapping[Partition, tuple[int, int]]:
-        rows = self.connection.execute(
-            "SELECT topic, partition, next_offset, seq FROM cdc.partition WHERE pipeline = %s", [self.pipeline]
-        )
+        rows = self.connection.execute("SELECT topic, partition, next_offset, seq FROM cdc.partition WHERE pipeline = %s", [self.pipeline])
         return {(topic, partition): (offset, seq) for topic, partition, offset, seq in rows}
 
     @guarded("cdc.tables")
@@ -261,9 +259,7 @@ class State:
     @guarded("cdc.anomaly")
     def anomalies(self) -> dict[tuple[str, str, str, str], int]:
         """How often each anomaly was met: (db, table, column, reason) -> count."""
-        rows = self.connection.execute(
-            'SELECT db, "table", "column", reason, count FROM cdc.anomaly WHERE pipeline = %s', [self.pipeline]
-        )
+        rows = self.connection.execute('SELECT db, "table", "column", reason, count FROM cdc.anomaly WHERE pipeline = %s', [self.pipeline])
         return {(db, table, column, reason): count for db, table, column, reason, count in rows}
 
     @guarded("cdc.reconciliation")

@@ -90,8 +90,6 @@ def test_a_pattern_that_matches_nothing_is_refused_though_another_one_does(table
     untouched(postgres)
 
 
-
-
 def test_a_column_of_an_unknown_type_or_character_set_is_refused_by_name(source, postgres, pipeline):
     compressed, eucjpms = ("v varchar(100) COMPRESSED", "column_type"), ("v varchar(9) CHARACTER SET eucjpms", "charset")
     column, code = compressed if source.flavour == "mariadb" else eucjpms

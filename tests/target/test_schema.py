@@ -22,7 +22,7 @@ def test_a_table_has_the_names_types_and_key_of_its_plan_and_nothing_else(postgr
     assert [("b", "integer", False, ""), ("Code", "character varying(10)", True, "C"), ('q"n', "bigint", True, "")] == postgres.execute(
         DESCRIBE.format("app.composite")
     )
-    assert [("PRIMARY KEY (\"Code\", \"q\"\"n\")",)] == postgres.execute(
+    assert [('PRIMARY KEY ("Code", "q""n")',)] == postgres.execute(
         "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'app.composite'::regclass"
     )
 
