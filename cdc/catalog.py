@@ -177,9 +177,11 @@ class Catalog:
     def _snapshot_position(self) -> Position:
         """MariaDB: GTIDs first, then snapshots until one stands at or past the end that the log had after that.
 
+        The order matters: GTIDs asked for after the log's end may name a transaction behind it, which no snapshot has to show yet.
         A snapshot's own place is exact, but `BINLOG_GTID_POS` turns it into GTIDs by reading the file, and not past a large event.
         """
-        written = self.written_position()
+        gtids = str(self._one("SELECT @@GLOBAL.gtid_binlog_pos"))
+        written = self._at(gtids, *self._log_end())
         for _ in range(_SNAPSHOT_TRIES):
             seen = self._snapshot(written)
             if seen.covers(written):

@@ -122,6 +122,28 @@ def test_a_copy_from_the_visible_position_misses_nothing_a_careless_one_does(pri
     assert 0 < careless_losses["mysql"][0], careless_losses
 
 
+def test_the_visible_position_names_nothing_that_came_after_the_place_its_snapshot_must_reach(
+    mariadb: SourceDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit right after the log's end is read: a snapshot that reaches that end need not show it."""
+    mariadb.execute("CREATE TABLE t (a INT)")
+    after: list[str] = []
+    with Catalog(config(mariadb)) as catalog, mariadb.connect() as line, line.cursor() as cursor:
+        read = catalog._log_end
+
+        def and_one_more() -> tuple[str, int]:
+            end = read()
+            cursor.execute("INSERT INTO t VALUES (1)")
+            cursor.execute("SELECT @@last_gtid")
+            after.append(str((cursor.fetchone() or [""])[0]))
+            return end
+
+        monkeypatch.setattr(catalog, "_log_end", and_one_more)
+        found = catalog.visible_position()
+    assert after
+    assert not found.contains(after[-1])
+
+
 def test_what_a_client_has_committed_is_covered_by_the_written_position(source: SourceDatabase, catalog: Catalog) -> None:
     """By place, and by GTIDs alone: on another server those are what is compared."""
     start = position(source)
