@@ -48,10 +48,10 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 test: install servers
-	CDC_REQUIRE_SERVERS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	CDC_REQUIRE_SERVERS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not soak' $(ARGS)
 
 quick: install
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow and not soak' $(ARGS)
 
 demo: install
 	$(BIN)/cdc demo $(DEMO)
@@ -59,8 +59,9 @@ demo: install
 bench: install
 	$(BIN)/python -m bench $(ARGS)
 
-# Crashes and faults until the time is over; it goes on where the ledger of runs ends. An hour or a night.
+# The long tests; then crashes and faults until the time is over, from where the ledger of runs ends. An hour or a night.
 soak: install servers
+	CDC_REQUIRE_SERVERS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m soak
 	CDC_REQUIRE_SERVERS=1 $(BIN)/python -m tests.crash --minutes $(MINUTES) --workers $(WORKERS) $(ARGS)
 
 # Random tables through the real pipeline; a run goes on where it was ended with the SEED of its last round.

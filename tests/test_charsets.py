@@ -114,14 +114,14 @@ def test_utf8_agrees_with_the_server_on_what_is_a_character(source: SourceDataba
     assert [] == disagreements(source, name)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_mariadb_11_4_agrees_on_every_pair_and_triple(mariadb114: SourceDatabase) -> None:
     store(mariadb114, ONE + PAIRS + EUC)
     several = [name for name, longest in names(mariadb114).items() if longest > 1 and not name.startswith(("utf", "ucs"))]
     assert {} == {name: wrong for name in several if (wrong := disagreements(mariadb114, name))}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_unicode_sets_agree_on_every_character_beyond_two_bytes(source: SourceDatabase) -> None:
     store(source, SURROGATES)
     assert [] == disagreements(source, "utf16")
@@ -129,7 +129,7 @@ def test_unicode_sets_agree_on_every_character_beyond_two_bytes(source: SourceDa
     assert [] == disagreements(source, "utf32")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_gb18030_agrees_on_every_sequence_of_four(mysql: SourceDatabase) -> None:
     for first in range(0x81, 0xFF):
         store(mysql, [bytes([first, a, b, c]) for a in range(0x30, 0x3A) for b in range(0x81, 0xFF) for c in range(0x30, 0x3A)])

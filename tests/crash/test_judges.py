@@ -141,7 +141,7 @@ _SEEN = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_target_that_is_tampered_with_is_found_out(tmp_path: Path) -> None:
     """The oracle by what is there at rest, the reader by what was there for a moment."""
     with Arena(private=False).place("mariadb", "direct") as place:

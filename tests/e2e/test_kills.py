@@ -99,7 +99,7 @@ def test_a_copy_that_was_killed_goes_on_at_its_ledger(
             copying.kill()
             floors |= set(postgres.execute(_FLOORS))
             assert before <= _ledger(postgres)
-            before = _ledger(postgres)
+            before = {row for row in _ledger(postgres) if row[0] != "odd_heap"}  # without a key: read anew as long as it is not finished
         works = Streaming(made, way)
         if command == "snapshot":
             assert made.json("snapshot")["complete"] is True

@@ -115,7 +115,7 @@ def test_a_row_that_is_refused_in_a_copy_waits(through: str, mariadb: SourceData
     works.stop()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("seed", range(3))
 def test_kills_while_keys_are_quarantined_and_replayed_lose_and_double_nothing(
     seed: int, mariadb: SourceDatabase, pipeline: Any, postgres: TargetDatabase

@@ -49,7 +49,7 @@ def test_what_was_found_once_stays_mended() -> None:
     assert [case["outcome"] for case in cases] == campaign.again("plain")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_no_mutant_reads_or_writes_beside_its_block() -> None:
     outcome = run(Campaign("asan", seed=22, count=SANITIZED, jobs=2))
@@ -58,7 +58,7 @@ def test_no_mutant_reads_or_writes_beside_its_block() -> None:
     assert [case["outcome"] for case in campaign.cases()] == campaign.again("asan")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("plant", "told"), [(READ, "heap-buffer-overflow"), (WRITE, "heap-buffer-overflow")], ids=["read", "write"])
 def test_an_off_by_one_that_was_planted_is_found_and_its_image_is_told(plant: Plant, told: str) -> None:
