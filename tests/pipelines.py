@@ -57,16 +57,19 @@ class Pipeline:
         return self.folder / "pipeline.toml"
 
     def run(self, *arguments: str, timeout_seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
-        """Runs `cdc ARGUMENTS` to its end."""
-        return subprocess.run(
-            self._command(arguments),
-            check=False,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            env=self._environ(),
-            timeout=timeout_seconds,
-        )
+        """Runs `cdc ARGUMENTS` to its end; one that takes longer is made to say where it stands, and fails."""
+        command = self._command(arguments)
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self._environ()
+        ) as process:
+            try:
+                out, said = process.communicate(timeout=timeout_seconds)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGABRT)
+                out, said = process.communicate()
+                logs = "\n".join(f"--- {one.log.name}, exit code {one.process.poll()}\n{one.output()[-4000:]}" for one in self.running)
+                raise AssertionError(f"cdc {' '.join(arguments)} did not end within {timeout_seconds:g} s\n{said}\n{logs}") from None
+        return subprocess.CompletedProcess(command, process.returncode, out, said)
 
     def json(self, *arguments: str, timeout_seconds: float = 120.0) -> Any:
         """Runs `cdc --json ARGUMENTS`, which must succeed, and returns its document."""
@@ -99,7 +102,7 @@ class Pipeline:
 
     def _environ(self) -> dict[str, str]:
         root = str(Path(__file__).resolve().parents[1])
-        return {**os.environ, "PYTHONPATH": root, "PYTHONWARNINGS": "default", **self.environ}
+        return {**os.environ, "PYTHONPATH": root, "PYTHONWARNINGS": "default", "PYTHONFAULTHANDLER": "1", **self.environ}
 
 
 def write(
