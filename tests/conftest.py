@@ -11,6 +11,9 @@
     private            private("mysql", options=("--gtid-mode=OFF",), durable=True, tls=None): a server of the test's own (a
                        `cdc.stack.Server`: .port .stop() .kill() .start()), for a test that needs other settings or breaks it
 
+A module whose statements would stop the pipelines of other tests (statement format, DDL nobody can classify) takes its servers from
+`tests.apart`.
+
 A server that cannot be had is a failure, never a skip. `CDC_REQUIRE_SERVERS=1` lets the run install what is missing; without it
 nothing is ever installed.
 """

@@ -18,6 +18,7 @@ from cdc.binlog_group import Group
 from cdc.catalog import Catalog
 from cdc.errors import Halt, Retry
 from cdc.position import Position
+from tests.apart import mariadb_server, mysql_server  # noqa: F401
 from tests.servers import PASSWORD, SourceDatabase, lent
 from tests.source_log import config, events_since, position, reading, said, until
 

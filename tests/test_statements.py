@@ -10,6 +10,7 @@ import pytest
 from cdc.binlog_events import Rows, Statement
 from cdc.columns import Selection
 from cdc.ddl import Unsupported, classify
+from tests.apart import mariadb_server, mysql_server  # noqa: F401
 from tests.servers import SourceDatabase, lent
 from tests.source_log import events_since, position
 

@@ -13,6 +13,7 @@ import pytest
 from cdc.binlog_events import Rows
 from cdc.errors import Halt
 from tests import run
+from tests.apart import mariadb_server, mysql_server  # noqa: F401
 from tests.refusals import ended, error, found, outcome, refused, rows, streaming, untouched
 from tests.servers import SourceDatabase, TargetDatabase, lent
 from tests.source_log import events_since, position

@@ -19,6 +19,7 @@ from cdc.catalog import Catalog
 from cdc.config import load
 from cdc.errors import Halt, Malformed, Retry
 from cdc.position import Position
+from tests.apart import mariadb_server, mysql_server  # noqa: F401
 from tests.servers import SourceDatabase, lent
 from tests.source_log import config, events_since, position, reading, said
 from tests.test_binlog_damage import Recorded, kinds, resigned

@@ -16,6 +16,7 @@ from cdc.catalog import Catalog
 from cdc.chunks import TableReader
 from cdc.errors import Refused
 from cdc.model import Column, Record, Table
+from tests.apart import mariadb_server, mysql_server  # noqa: F401
 from tests.servers import SourceDatabase, TargetDatabase, lent
 from tests.source_log import config, events_since, position
 from tests.test_codec import read
