@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from cdc.binlog_decode import lenenc
 from cdc.binlog_json import patched
 from cdc.binlog_tables import Field, fields_of
+from cdc.codec.layout import decimal_bytes
 from cdc.errors import Halt, Malformed
 
 _PARTIAL_JSON = 1
 _JSON = 245
 _PLAIN = {1: 1, 2: 2, 3: 4, 4: 4, 5: 8, 7: 4, 8: 8, 9: 3, 10: 3, 11: 3, 12: 8, 13: 1, 14: 3}
 _FRACTIONAL = {17: 4, 18: 5, 19: 3}
-_DIGITS = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)
 
 
 class _Images:
@@ -78,8 +78,7 @@ def size_of(field: Field) -> int | None:
     if kind in _FRACTIONAL:
         return _FRACTIONAL[kind] + (field.first + 1) // 2
     if kind == 246:
-        whole, scale = field.first - field.second, field.second
-        return sum(digits // 9 * 4 + _DIGITS[digits % 9] for digits in (whole, scale))
+        return decimal_bytes(field.first, field.second)
     if kind == 16:
         return field.second + (field.first > 0)
     return field.second if kind in (247, 248) else None

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from cdc.model import Column, Table
-from cdc.policies import Policies
+from cdc.policies import Policies, glob
 
 SYSTEM_SCHEMAS = frozenset({"mysql", "information_schema", "performance_schema", "sys"})
 
@@ -172,4 +172,4 @@ def _expressions(pattern: str, flags: re.RegexFlag) -> Expressions:
 
 
 def _expression(part: str, flags: re.RegexFlag) -> re.Pattern[str]:
-    return re.compile("".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in part), flags | re.DOTALL)
+    return re.compile(glob(part), flags | re.DOTALL)

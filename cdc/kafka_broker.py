@@ -142,7 +142,7 @@ class KafkaBroker:
         away_since = self.trouble.away_since
         if away_since is not None and time.monotonic() - away_since > _AWAY_SECONDS:
             self.check()  # raises unless one answers after all
-            self.trouble.away_since = None
+            self.trouble.forget_absence()
         if self._idle is not None:
             self._idle()
 

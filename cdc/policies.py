@@ -132,8 +132,12 @@ def _wildcards(pattern: str) -> int:
 
 @lru_cache(4096)
 def _expression(pattern: str) -> re.Pattern[str]:
-    parts = ("".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in part) for part in _parts(pattern))
-    return re.compile(r"\.".join(parts), re.DOTALL)
+    return re.compile(r"\.".join(map(glob, _parts(pattern))), re.DOTALL)
+
+
+def glob(part: str) -> str:
+    """One part of a pattern of names as a regular expression: * is any characters, ? is one."""
+    return "".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in part)
 
 
 # Naive times in a zone

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import psycopg
@@ -24,7 +23,7 @@ from sinks.postgres_load import Load, Loader
 from sinks.postgres_merge import Merge
 from sinks.postgres_quarantine import Quarantine
 from sinks.postgres_schema import Place, check_table, check_tables, ensure_table, found_columns, place_of
-from sinks.postgres_wire import ANOMALY, BEGIN, COMMIT, RowName, Statement, Wire, undo
+from sinks.postgres_wire import ANOMALY, BEGIN, COMMIT, RowName, Statement, Wire, moment, undo
 from sinks.quarantine import Unit
 
 R = TypeVar("R")
@@ -310,7 +309,7 @@ class PostgresTarget:
         return "", b""
 
     def _send(self, statement: Statement, *parameters: object) -> None:
-        self.wire.send(statement, [None if one is None else str(one).encode() for one in (self.pipeline, *parameters)])
+        self.wire.say(statement, self.pipeline, *parameters)
 
     def _save(self, progress: Progress | None, tables: Sequence[TableState]) -> None:
         for state in tables:
@@ -318,7 +317,7 @@ class PostgresTarget:
                        _json(state.ceiling), state.rows_loaded, state.reason, compact(dict(state.schema)))  # fmt: skip
         if progress is None:
             return
-        at = _json(progress.position), _time(progress.source_ts_us)
+        at = _json(progress.position), moment(progress.source_ts_us)
         self._send(_PROGRESS, progress.cut_no, progress.epoch, progress.control_next, *at)
         for (topic, partition), (offset, seq) in progress.partitions.items():
             if self._known.get((topic, partition)) != (offset, seq):
@@ -380,10 +379,6 @@ class PostgresTarget:
 
 def _json(position: Position | None) -> str | None:
     return None if position is None else compact(position.to_json())
-
-
-def _time(at_us: int) -> str:
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at_us)).isoformat()
 
 
 def _check_committed(result: PGresult) -> None:

@@ -178,8 +178,7 @@ class Loader:
             raise Halt("chunk_repeated", str(load.place), f"chunk {chunk.number} of load {load.number} is done, or the load is over",
                        "start again: the ledger says what is missing")  # fmt: skip
         for what, times in changed.items():
-            row = (self.pipeline, load.state.db, load.state.table, *what, times)
-            self.wire.send(ANOMALY, [str(one).encode() for one in row])
+            self.wire.say(ANOMALY, self.pipeline, load.state.db, load.state.table, *what, times)
         crash.point("load.ledger")
         self.wire.send(COMMIT)
         self.wire.flush()

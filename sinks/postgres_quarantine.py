@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 from cdc.position import Position
 from cdc.state import Connection, compact
-from sinks.postgres_wire import Statement, Wire
+from sinks.postgres_wire import Statement, Wire, moment
 from sinks.quarantine import Name, Queued, key_hash
 
 _QUEUE = Statement("""
@@ -57,7 +56,7 @@ class Quarantine:
             reason = ("", "", "") if one.error is None else (one.error.code, one.error.sqlstate, one.error.rule)
             self._send(
                 _QUEUE, *name, key_hash(one.identity), _bytea(one.identity), one.op, _bytea(one.value), reason[0] or BEHIND, *reason[1:],
-                one.epoch, one.seq, one.transaction, _time(one.ts_us), position, schemas.number, schemas.hash,
+                one.epoch, one.seq, one.transaction, moment(one.ts_us), position, schemas.number, schemas.hash,
             )  # fmt: skip
 
     def drop(self, name: Name, identities: Iterable[bytes]) -> None:
@@ -78,12 +77,8 @@ class Quarantine:
         return found
 
     def _send(self, statement: Statement, *parameters: object) -> None:
-        self.wire.send(statement, [None if one is None else str(one).encode() for one in (self.pipeline, *parameters)])
+        self.wire.say(statement, self.pipeline, *parameters)
 
 
 def _bytea(data: bytes) -> str:
     return "\\x" + data.hex()
-
-
-def _time(at_us: int) -> str:
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at_us)).isoformat()

@@ -93,7 +93,7 @@ class Releaser:
             merge = Merge(self.connection, self.wire)
             merge.write(batch, place)
             for what, times in merge.changed.items():
-                self.wire.send(ANOMALY, [str(one).encode() for one in (self.pipeline, *what, times)])
+                self.wire.say(ANOMALY, self.pipeline, *what, times)
         self.wire.flush()
         return self._release(name, key)
 

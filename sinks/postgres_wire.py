@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 from psycopg import generators, pq
@@ -65,6 +66,10 @@ class Wire:
     def send(self, statement: Statement, parameters: Parameters = (), check: Check | None = None, row: RowName = NO_ROW) -> None:
         """Queue a statement; its result goes to `check` at the next flush."""
         self.queue.append(Sent(statement, parameters, check, row))
+
+    def say(self, statement: Statement, *values: object) -> None:
+        """Queue a statement with its parameters as text; None is NULL."""
+        self.send(statement, [None if value is None else str(value).encode() for value in values])
 
     def clear(self) -> None:
         """Forget what is queued and was never sent."""
@@ -136,6 +141,11 @@ class Wire:
         if not results:
             raise psycopg.OperationalError("the server sent no result")
         return results[-1]
+
+
+def moment(at_us: int) -> str:
+    """Microseconds since 1970 as PostgreSQL reads a timestamptz."""
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at_us)).isoformat()
 
 
 def fields(tuples: bytes | bytearray, width: int) -> list[list[bytes | None]]:

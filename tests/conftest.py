@@ -10,6 +10,7 @@
                        .path .environ, .run("status", "--json"), .json("status"), .start("run") -> .output() .stop() .kill()
     private            private("mysql", options=("--gtid-mode=OFF",), durable=True, tls=None): a server of the test's own (a
                        `cdc.stack.Server`: .port .stop() .kill() .start()), for a test that needs other settings or breaks it
+    own                a SourceDatabase on such a server, of the kind that the test is parametrized with (indirect=True)
 
 A module whose statements would stop the pipelines of other tests (statement format, DDL nobody can classify) takes its servers from
 `tests.apart`.
@@ -143,3 +144,12 @@ def private() -> Iterator[Callable[..., Server]]:
     yield start
     for each in made:
         each.purge()
+
+
+@pytest.fixture
+def own(request: pytest.FixtureRequest) -> Iterator[SourceDatabase]:
+    """On a server of the test's own, of the kind that the test is parametrized with."""
+    server: Any = run.private(request.param)
+    with lent(SourceDatabase(server)) as database:
+        yield database
+    server.purge()

@@ -44,6 +44,11 @@ class Running:
         self.stop(signal.SIGKILL)
 
 
+def said(*processes: Running) -> str:
+    """What processes said last, for a failing test to show."""
+    return "\n".join(f"--- {one.log.name}, exit code {one.process.poll()}\n{one.output()[-4000:]}" for one in processes)
+
+
 @dataclass
 class Pipeline:
     """The files of one pipeline and the two ways to run a command on them."""
@@ -63,13 +68,13 @@ class Pipeline:
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self._environ()
         ) as process:
             try:
-                out, said = process.communicate(timeout=timeout_seconds)
+                out, errors = process.communicate(timeout=timeout_seconds)
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGABRT)
-                out, said = process.communicate()
-                logs = "\n".join(f"--- {one.log.name}, exit code {one.process.poll()}\n{one.output()[-4000:]}" for one in self.running)
-                raise AssertionError(f"cdc {' '.join(arguments)} did not end within {timeout_seconds:g} s\n{said}\n{logs}") from None
-        return subprocess.CompletedProcess(command, process.returncode, out, said)
+                out, errors = process.communicate()
+                rule = f"cdc {' '.join(arguments)} did not end within {timeout_seconds:g} s"
+                raise AssertionError(f"{rule}\n{errors}\n{said(*self.running)}") from None
+        return subprocess.CompletedProcess(command, process.returncode, out, errors)
 
     def json(self, *arguments: str, timeout_seconds: float = 120.0) -> Any:
         """Runs `cdc --json ARGUMENTS`, which must succeed, and returns its document."""

@@ -27,20 +27,21 @@ class Recorded:
         raise Retry("source_lost", "the recording", "has ended")
 
 
-@pytest.fixture
-def recorded(mariadb: SourceDatabase) -> tuple[Callable[[list[bytes]], list[Event]], list[bytes]]:
-    """A way to read packets, and those of one insert with all that comes before it."""
-    mariadb.execute("CREATE TABLE t (a INT)")
-    start = position(mariadb)
-    mariadb.execute("INSERT INTO t VALUES (1)")
-    with reading(mariadb, start) as reader:
+Replay = tuple[Callable[[list[bytes]], list[Event]], list[bytes]]
+
+
+def replaying(source: SourceDatabase, *statements: str) -> Replay:
+    """A way to have packets read, and those of these statements' one transaction, from the file's announcement to the commit."""
+    start = position(source)
+    source.execute(*statements)
+    with reading(source, start) as reader:
         packets = [reader._packets.next()]
         while kinds(packets)[-1] != 16:
             packets.append(reader._packets.next())
 
     def read(changed: list[bytes]) -> list[Event]:
         found: list[Event] = []
-        with reading(mariadb, start) as again, contextlib.suppress(Retry):
+        with reading(source, start) as again, contextlib.suppress(Retry):
             again._packets = Recorded(changed)  # type: ignore[assignment]
             found.extend(again)
         return found
@@ -48,11 +49,18 @@ def recorded(mariadb: SourceDatabase) -> tuple[Callable[[list[bytes]], list[Even
     return read, packets
 
 
+@pytest.fixture
+def recorded(mariadb: SourceDatabase) -> Replay:
+    """A way to read packets, and those of one insert with all that comes before it."""
+    mariadb.execute("CREATE TABLE t (a INT)")
+    return replaying(mariadb, "INSERT INTO t VALUES (1)")
+
+
 def kinds(packets: list[bytes]) -> list[int]:
     return [HEADER.unpack_from(packet, 1)[1] for packet in packets]
 
 
-def test_one_flipped_bit_in_any_packet_stops(recorded: tuple[Callable[[list[bytes]], list[Event]], list[bytes]]) -> None:
+def test_one_flipped_bit_in_any_packet_stops(recorded: Replay) -> None:
     read, packets = recorded
     first = kinds(packets).index(162)
     for number in range(first, len(packets)):
@@ -63,7 +71,7 @@ def test_one_flipped_bit_in_any_packet_stops(recorded: tuple[Callable[[list[byte
                 read([*packets[:number], bytes(damaged)])
 
 
-def test_an_unknown_event_stops(recorded: tuple[Callable[[list[bytes]], list[Event]], list[bytes]]) -> None:
+def test_an_unknown_event_stops(recorded: Replay) -> None:
     read, packets = recorded
     assert 1 == len([event for event in read(packets) if isinstance(event, Rows)])
     rows = bytearray(packets[kinds(packets).index(23)])
@@ -74,7 +82,7 @@ def test_an_unknown_event_stops(recorded: tuple[Callable[[list[bytes]], list[Eve
         assert code == stopped.value.code
 
 
-def test_rows_without_a_table_map_stop(recorded: tuple[Callable[[list[bytes]], list[Event]], list[bytes]]) -> None:
+def test_rows_without_a_table_map_stop(recorded: Replay) -> None:
     read, packets = recorded
     with pytest.raises(Halt) as stopped:
         read([packet for packet in packets if HEADER.unpack_from(packet, 1)[1] != 19])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,23 +12,13 @@ import pytest
 
 from cdc.binlog_events import Rows
 from cdc.errors import Halt
-from tests import run
 from tests.apart import mariadb_server, mysql_server  # noqa: F401
 from tests.refusals import ended, error, found, outcome, refused, rows, streaming, untouched
-from tests.servers import SourceDatabase, TargetDatabase, lent
+from tests.servers import SourceDatabase, TargetDatabase
 from tests.source_log import events_since, position
 from tests.test_statements import verdicts
 
 Private = Callable[..., Any]
-
-
-@pytest.fixture
-def own(request: pytest.FixtureRequest) -> Iterator[SourceDatabase]:
-    """On a server of the test's own, whose settings it changes."""
-    server: Any = run.private(request.param)
-    with lent(SourceDatabase(server)) as database:
-        yield database
-    server.purge()
 
 
 @pytest.mark.parametrize("own", ["mariadb", pytest.param("mysql", marks=pytest.mark.slow)], indirect=True)

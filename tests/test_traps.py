@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,17 +11,17 @@ import pytest
 
 from cdc import app
 from cdc.binlog import HANDLERS, BinlogReader
-from cdc.binlog_events import Begin, Commit, Event, Rows, Statement
+from cdc.binlog_events import Begin, Commit, Rows, Statement
 from cdc.binlog_place import FORMAT, HEADER
 from cdc.binlog_wire import dump
 from cdc.catalog import Catalog
 from cdc.config import load
-from cdc.errors import Halt, Malformed, Retry
+from cdc.errors import Halt, Malformed
 from cdc.position import Position
 from tests.apart import mariadb_server, mysql_server  # noqa: F401
 from tests.servers import SourceDatabase, lent
 from tests.source_log import config, events_since, position, reading, said
-from tests.test_binlog_damage import Recorded, kinds, resigned
+from tests.test_binlog_damage import Recorded, Replay, kinds, replaying, resigned
 from tests.told import Change, told
 
 Private = Callable[..., Any]
@@ -44,24 +43,10 @@ def rows(changes: list[Change]) -> list[tuple[str, str, list[tuple[Any, ...]]]]:
 
 
 @pytest.fixture
-def replay(mariadb: SourceDatabase) -> tuple[Callable[[list[bytes]], list[Event]], list[bytes]]:
+def replay(mariadb: SourceDatabase) -> Replay:
     """A way to have packets read, and those of one insert into `t`, from the file's announcement to the commit."""
     mariadb.execute("CREATE TABLE t (a INT PRIMARY KEY, b INT UNSIGNED)")
-    start = position(mariadb)
-    mariadb.execute("INSERT INTO t VALUES (1, 4294967295)")
-    with reading(mariadb, start) as reader:
-        packets = [reader._packets.next()]
-        while kinds(packets)[-1] != XID:
-            packets.append(reader._packets.next())
-
-    def read(changed: list[bytes]) -> list[Event]:
-        found: list[Event] = []
-        with reading(mariadb, start) as again, contextlib.suppress(Retry):
-            again._packets = Recorded(changed)  # type: ignore[assignment]
-            found.extend(again)
-        return found
-
-    return read, packets
+    return replaying(mariadb, "INSERT INTO t VALUES (1, 4294967295)")
 
 
 def test_an_event_of_any_type_is_understood_or_stops(mariadb: SourceDatabase) -> None:

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests import run
 from tests.documents import faults
 from tests.pipelines import Pipeline
 from tests.refusals import until as until_true
-from tests.servers import Broker, SourceDatabase, TargetDatabase, lent
+from tests.servers import Broker, SourceDatabase, TargetDatabase
 from tests.test_binlog_xa import prepared as prepare
-
-
-@pytest.fixture
-def own(request: pytest.FixtureRequest) -> Iterator[SourceDatabase]:
-    """On a server of its own: what is prepared holds back everybody who wants to begin."""
-    server: Any = run.private(request.param)
-    with lent(SourceDatabase(server)) as database:
-        yield database
-    server.purge()
 
 
 def prepared(source: SourceDatabase, xid: str, *statements: str) -> None:

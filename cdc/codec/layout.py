@@ -22,7 +22,7 @@ _OLD_BYTES = {
     "timestamp": (4, 5, 5, 6, 6, 7, 7),
     "time": (3, 4, 4, 5, 5, 5, 6),
 }
-DIGIT_BYTES = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)  # bytes of a decimal's group of so many digits
+_DIGIT_BYTES = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)  # bytes of a decimal's group of so many digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,11 @@ class Slot:
     c: int = 0
     charset: str = ""
     labels: tuple[bytes, ...] = ()
+
+
+def decimal_bytes(precision: int, scale: int) -> int:
+    """How many bytes a packed decimal takes in a row image: nine digits in four, before and after the point."""
+    return sum(digits // 9 * 4 + _DIGIT_BYTES[digits % 9] for digits in (precision - scale, scale))
 
 
 def slots(table: Table) -> list[Slot]:
@@ -84,8 +89,7 @@ def _decimal(column: Column, place: str) -> Slot:
     whole = column.length - column.scale
     if not (0 < column.length <= 65 and 0 <= column.scale <= 38 and whole >= 0):
         raise Halt("column_type", place, "a decimal of impossible precision or scale")
-    size = sum(digits // 9 * 4 + DIGIT_BYTES[digits % 9] for digits in (whole, column.scale))
-    return Slot(ops.DECIMAL, column.length, column.scale, size)
+    return Slot(ops.DECIMAL, column.length, column.scale, decimal_bytes(column.length, column.scale))
 
 
 def _bits(column: Column, place: str) -> Slot:

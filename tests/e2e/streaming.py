@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.e2e.watch import said, until
-from tests.pipelines import Pipeline, Running
+from tests.e2e.watch import until
+from tests.pipelines import Pipeline, Running, said
 from tests.servers import Broker, SourceDatabase, TargetDatabase
 
 WAYS = ("direct", "kafka", "split")

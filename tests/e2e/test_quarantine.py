@@ -9,8 +9,8 @@ import pytest
 from tests.e2e import oracle
 from tests.e2e.quarantine import KEY, NUMBER, TABLES, VALUE, asked, create, ids, insert, said_by, settle, silent, tables
 from tests.e2e.streaming import streaming
-from tests.e2e.watch import caught_up, equal, listening, metrics, said
-from tests.pipelines import Pipeline
+from tests.e2e.watch import caught_up, equal, listening, metrics
+from tests.pipelines import Pipeline, said
 from tests.servers import SourceDatabase, TargetDatabase
 
 REFUSE = (

@@ -9,7 +9,8 @@ import pytest
 from tests.e2e import oracle
 from tests.e2e.quarantine import KEY, TABLES, VALUE, asked, create, ids, insert, said_by, settle, silent, tables
 from tests.e2e.streaming import Streaming, streaming
-from tests.e2e.watch import caught_up, equal, listening, metrics, said, until
+from tests.e2e.watch import caught_up, equal, listening, metrics, until
+from tests.pipelines import said
 from tests.refusals import ended
 from tests.servers import SourceDatabase, TargetDatabase
 

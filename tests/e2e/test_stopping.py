@@ -14,8 +14,8 @@ import pytest
 from cdc.stack import probe
 from tests.e2e.bank import Bank, create, create_wide
 from tests.e2e.streaming import streaming
-from tests.e2e.watch import said, until
-from tests.pipelines import Running
+from tests.e2e.watch import until
+from tests.pipelines import Running, said
 from tests.servers import Broker, SourceDatabase, TargetDatabase, lent
 
 SECONDS = 10.0

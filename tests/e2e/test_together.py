@@ -11,7 +11,8 @@ import pytest
 from tests.e2e import oracle
 from tests.e2e.bank import TABLES, Auditor, Bank, create
 from tests.e2e.streaming import cut_no, name_of, streaming
-from tests.e2e.watch import caught_up, equal, said, until
+from tests.e2e.watch import caught_up, equal, until
+from tests.pipelines import said
 from tests.servers import Broker, SourceDatabase, TargetDatabase
 
 

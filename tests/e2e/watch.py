@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from cdc.stack import probe
 from tests.documents import faults
-from tests.pipelines import Pipeline, Running
+from tests.pipelines import Pipeline, Running, said
 
 T = TypeVar("T")
 HALVES = {"direct": ("run",), "kafka": ("run",), "split": ("capture", "apply")}
@@ -29,11 +29,6 @@ def until(condition: Callable[[], T], seconds: float = 60.0, what: str = "", *ne
         assert all(one.alive for one in needed), f"a process ended before {what}\n{said(*needed)}"
         time.sleep(0.05)
     return found
-
-
-def said(*processes: Running) -> str:
-    """What processes said last, for a failing test to show."""
-    return "\n".join(f"--- {one.log.name}, exit code {one.process.poll()}\n{one.output()[-4000:]}" for one in processes)
 
 
 def listening() -> dict[str, str]:

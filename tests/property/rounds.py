@@ -16,7 +16,8 @@ import pymysql
 
 from tests import pipelines
 from tests.e2e.streaming import Streaming, cut_no, name_of
-from tests.e2e.watch import said, until
+from tests.e2e.watch import until
+from tests.pipelines import said
 from tests.property.judge import Judge
 from tests.property.tables import Case, Group, Shape
 from tests.servers import Broker, SourceDatabase, TargetDatabase
