@@ -156,6 +156,9 @@ class DirectLog:
             self._read = len(self._held)
         return [message for run in runs for message in run.messages]
 
+    def hold(self, partitions: frozenset[Partition]) -> None:
+        """What lies between the ends is bounded as a whole, in the order of the log: there is nothing to hold."""
+
     def schema(self, schema_id: int) -> Document:
         """The schema registered under this id."""
         with self._changed:

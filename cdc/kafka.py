@@ -184,6 +184,7 @@ class KafkaReader:
         self.control_topic = control_topic(broker.prefix)
         self._broker, self._registry = broker, registry
         self._consumer = broker.consumer()
+        self._held: frozenset[Partition] = frozenset()
         self._heard = time.monotonic()
 
     def topic(self, db: str, table: str) -> str:
@@ -194,6 +195,7 @@ class KafkaReader:
         """Read on from these offsets; what was fetched and not polled is fetched again."""
         self._broker.prepare(self.control_topic, 1, CONTROL_TOPIC)
         wanted = {**offsets, (self.control_topic, 0): control}
+        self.hold(frozenset())  # librdkafka remembers a pause across assignments
         self._consumer.assign([TopicPartition(topic, number, offset) for (topic, number), offset in wanted.items()])
 
     def poll(self, seconds: float) -> list[Message]:
@@ -212,6 +214,14 @@ class KafkaReader:
         # Straight into the tuple: `Message(...)` costs as much as all the calls within it.
         new: Callable[..., Message] = tuple.__new__
         return [new(Message, (m.topic(), m.partition(), m.offset(), m.key(), m.value())) for m in messages]
+
+    def hold(self, partitions: frozenset[Partition]) -> None:
+        """Fetch no more of these for now: else a partition that is far ahead of the cuts would be held in memory whole."""
+        if new := partitions - self._held:
+            self._consumer.pause([TopicPartition(*partition) for partition in new])
+        if over := self._held - partitions:
+            self._consumer.resume([TopicPartition(*partition) for partition in over])
+        self._held = partitions
 
     def schema(self, schema_id: int) -> Document:
         """The schema that was registered under this id."""

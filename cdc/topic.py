@@ -72,6 +72,9 @@ class Reader(Protocol):
     def poll(self, seconds: float) -> list[Message]:
         """What has arrived, control records among them; empty after `seconds`."""
 
+    def hold(self, partitions: frozenset[Partition]) -> None:
+        """Deliver no more of exactly these for now; a transport that is bounded as a whole need not heed it."""
+
     def schema(self, schema_id: int) -> Document:
         """The schema that the writer registered under this id."""
 

@@ -28,7 +28,7 @@ from cdc.topic import Reader
 from sinks.batch import Fold
 from sinks.contract import TableBatch, demand_same_policies, policies_kept
 from sinks.counters import Counters, Did
-from sinks.cuts import Batch, Begin, Changes, Cuts, Enter, Opened
+from sinks.cuts import BATCH_BYTES, Batch, Begin, Changes, Cuts, Enter, Opened
 from sinks.postgres import PostgresTarget
 from sinks.postgres_quarantine import Quarantine, Schemas
 from sinks.quarantine import Limits, Name, Records, Ward, copied_again, freed, queued
@@ -80,10 +80,12 @@ class Apply:
         self.cuts = Cuts(stored.progress, self._floors(stored), self.reader.control_topic, self._open)
         self.reader.assign(self.cuts.next_offsets(), self.cuts.next_control())
         while not stopped():
-            self.cuts.feed(self.reader.poll(IDLE_SECONDS))
+            arrived = self.reader.poll(IDLE_SECONDS)
+            self.cuts.feed(arrived)
             self._gather(max_delay_seconds)
             while (step := self.cuts.take(BATCH_ROWS)) is not None:
                 self._do(step)
+            self.reader.hold(self.cuts.ahead(stuck=not arrived))
         if self._uncommitted:
             self.target.rollback()
 
@@ -95,7 +97,7 @@ class Apply:
     def _gather(self, max_delay_seconds: float) -> None:
         """When behind, let a batch grow: one large commit costs less than many small ones."""
         until = time.monotonic() + max_delay_seconds
-        while (messages := self.reader.poll(0)) and time.monotonic() < until:
+        while (messages := self.reader.poll(0)) and time.monotonic() < until and self.cuts.buffered < BATCH_BYTES:
             self.cuts.feed(messages)
         self.cuts.feed(messages)
 

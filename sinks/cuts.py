@@ -26,6 +26,12 @@ Opened = tuple[int, int, str, int, int, int, int, tuple[int, int], int]
 Open = Callable[[Sequence[bytes]], Sequence[Opened]]
 """Reads the envelopes of some values of one topic."""
 
+AHEAD_BYTES = 16 << 20
+"""Of records that wait for their cut, in one partition; above it the partition is read no further until a cut needs it."""
+AHEAD_CUTS = 2_000
+BATCH_BYTES = 24 << 20
+"""A batch this large is large enough, however few its rows are."""
+
 
 @dataclass(slots=True)
 class Changes:
@@ -45,6 +51,7 @@ class Batch:
     rows: int
     partial: bool
     anomalies: list[Anomaly] = field(default_factory=list)
+    bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -91,6 +98,10 @@ class Cuts:
         self.void: Counter[str] = Counter()
         self._control_topic, self._open = control_topic, open_
         self._buffers: dict[Partition, list[Message]] = {}
+        self._bytes: Counter[Partition] = Counter()
+        self.buffered = 0
+        """Bytes of the records that wait for their cut."""
+        self._held: frozenset[Partition] = frozenset()
         self._fetched: dict[Partition, int] = dict(self.at.offsets)
         self._pending: deque[tuple[int, Entry | None]] = deque()
         self._ledger = Ledger(self.at.epoch)
@@ -115,7 +126,13 @@ class Cuts:
             run = [message for message in run if message.offset >= known]
         if run:
             self._fetched[partition] = run[-1].offset + 1
-            self._buffers.setdefault(partition, []).extend([message for message in run if message.value is not None])
+            kept = [message for message in run if message.value is not None]
+            self._weigh(partition, _size(kept))
+            self._buffers.setdefault(partition, []).extend(kept)
+
+    def _weigh(self, partition: Partition, size: int) -> None:
+        self._bytes[partition] += size
+        self.buffered += size
 
     def _feed_control(self, message: Message) -> None:
         entry = from_document(json.loads(message.value or b"{}"), message.offset)
@@ -129,6 +146,24 @@ class Cuts:
     def next_control(self) -> int:
         """Where fetching of the control topic goes on."""
         return self._pending[-1][0] + 1 if self._pending else self.at.control_next
+
+    def ahead(self, *, stuck: bool = False) -> frozenset[Partition]:
+        """The partitions that are far enough ahead of the cuts to be read no further for now.
+
+        A partition that the next cut needs is never among them, nor, when nothing has come (`stuck`), the control topic: what the
+        cut names may be lost, and the base that makes the cut void stands further on.
+        """
+        if not self._held and self.buffered <= AHEAD_BYTES and len(self._pending) <= AHEAD_CUTS:
+            return self._held
+        cut = next((entry for _, entry in self._pending if isinstance(entry, Cut)), None)
+        needed = {p for p, named in cut.partitions.items() if self._fetched.get(p, 0) <= named.offset} if cut is not None else ()
+        limit = {p: AHEAD_BYTES // 2 if p in self._held else AHEAD_BYTES for p in self._bytes}
+        held = {p for p, size in self._bytes.items() if size > limit[p] and p not in needed}
+        control = (self._control_topic, 0)
+        if not stuck and len(self._pending) > (AHEAD_CUTS // 2 if control in self._held else AHEAD_CUTS):
+            held.add(control)
+        self._held = frozenset(held)
+        return self._held
 
     # -- out ---------------------------------------------------------------------------------------------------------
 
@@ -149,7 +184,7 @@ class Cuts:
                 batch = self._add(batch, entry)
             self._pending.popleft()
             self.at.control_next = offset + 1
-            if batch is not None and batch.rows >= (1 if batch.partial else limit_rows):
+            if batch is not None and (batch.rows >= (1 if batch.partial else limit_rows) or batch.bytes >= BATCH_BYTES):
                 break
         return batch
 
@@ -184,11 +219,12 @@ class Cuts:
         self.at.source_ts_us = max(self.at.source_ts_us, cut.source_ts_us)
 
     def _gather(self, partition: Partition, named: Named, cut: Cut, batch: Batch) -> None:
-        messages = _taken(self._buffers.get(partition, []), named.offset + 1)
+        messages = self._taken(partition, named.offset + 1)
         changes = batch.topics.get(partition[0])
         if changes is None:
             changes = batch.topics[partition[0]] = Changes()
         before = len(changes.values)
+        batch.bytes += _size(messages)
         self.at.numbers[partition] = self._accept(partition, messages, cut.epoch, changes)
         self.at.offsets[partition] = named.offset + 1
         batch.rows += len(changes.values) - before
@@ -259,17 +295,21 @@ class Cuts:
         self._skip_until = self.at.position
         for partition, end in base.ends.items():
             self.at.offsets[partition], self.at.numbers[partition] = end, base.number(partition)
-            buffer = self._buffers.get(partition, [])
-            _taken(buffer, end)
-            self._fetched[partition] = max(end, self._fetched.get(partition, 0)) if buffer else end
+            self._taken(partition, end)
+            self._fetched[partition] = max(end, self._fetched.get(partition, 0)) if self._buffers.get(partition) else end
+
+    def _taken(self, partition: Partition, end: int) -> list[Message]:
+        """The messages below an offset, taken out of the partition's buffer."""
+        buffer = self._buffers.get(partition, [])
+        at = bisect_left(buffer, end, key=itemgetter(2))
+        taken = buffer[:at]
+        del buffer[:at]
+        self._weigh(partition, -_size(taken))
+        return taken
 
 
-def _taken(buffer: list[Message], end: int) -> list[Message]:
-    """The messages below an offset, taken out."""
-    at = bisect_left(buffer, end, key=itemgetter(2))
-    taken = buffer[:at]
-    del buffer[:at]
-    return taken
+def _size(messages: Sequence[Message]) -> int:
+    return sum([len(message[4] or b"") for message in messages])
 
 
 def _in_order(opened: Sequence[Opened], epoch: int, seq: int) -> bool:

@@ -14,7 +14,7 @@ from cdc.model import Message
 from cdc.position import Position
 from cdc.progress import Progress
 from cdc.topic import Partition
-from sinks.cuts import Batch, Begin, Cuts, Enter, Opened
+from sinks.cuts import AHEAD_BYTES, AHEAD_CUTS, BATCH_BYTES, Batch, Begin, Cuts, Enter, Opened
 
 TOPIC, CONTROL = "p.db.t", "p.control"
 P: Partition = (TOPIC, 0)
@@ -383,3 +383,67 @@ def test_a_batch_is_what_take_says_it_is() -> None:
     batch = assembly.take(10)
     assert isinstance(batch, Batch)
     assert (1, False, 1) == (batch.rows, batch.partial, batch.cut.cut_no)
+
+
+def _far(size: int) -> Topics:
+    """Four records in partition 0, this many bytes together, and no cut yet."""
+    topics = Topics()
+    topics.start()
+    topics.base(0, 0, 0)
+    for seq in range(1, 5):
+        topics.put(P, value(0, seq, 1).rjust(size // 4 + 1))
+    return topics
+
+
+def _fed(assembly: Cuts, topics: Topics) -> list[str]:
+    """Feeds what is new; the first words of each step."""
+    assembly.feed(topics.messages)
+    topics.messages.clear()
+    return [said.partition(":")[0] for said in everything(assembly)]
+
+
+def test_a_partition_far_ahead_of_the_cuts_is_held_until_a_cut_needs_it() -> None:
+    """Else a table that was changed much later than the one being applied would lie in memory whole."""
+    topics, assembly = _far(AHEAD_BYTES), cuts()
+    assert _fed(assembly, topics) == ["base 0"]
+    assert assembly.buffered > AHEAD_BYTES
+    assert assembly.ahead() == {P}
+    topics.cut(0, 1, 1, p0=(4, 5))
+    assert _fed(assembly, topics) == []
+    assert assembly.ahead() == frozenset(), "the cut needs a record that has not come"
+    topics.put(P, value(0, 5, 1))
+    assert _fed(assembly, topics) == ["cut 1"]
+    assert (assembly.buffered, assembly.ahead()) == (0, frozenset())
+
+
+def test_a_held_partition_is_let_go_at_half_the_limit() -> None:
+    """A pause throws away what librdkafka has fetched: it must not come and go with every batch."""
+    topics, assembly = _far(AHEAD_BYTES), cuts()
+    assert _fed(assembly, topics) == ["base 0"]
+    assert assembly.ahead() == {P}
+    topics.cut(0, 1, 1, p0=(0, 1))
+    assert _fed(assembly, topics) == ["cut 1"]
+    assert assembly.ahead() == {P}, "three quarters are left"
+    topics.cut(0, 2, 1, p0=(2, 3))
+    assert _fed(assembly, topics) == ["cut 2"]
+    assert assembly.ahead() == frozenset()
+
+
+def test_cuts_far_ahead_hold_the_control_topic_but_never_when_nothing_comes() -> None:
+    """The first cut may name a record that is lost; the base that makes it void stands behind all of them."""
+    topics, assembly = Topics(), cuts()
+    topics.start()
+    topics.base(0, 0, 0)
+    for number in range(1, AHEAD_CUTS + 2):
+        topics.cut(0, number, number, p0=(0, 1))
+    assert _fed(assembly, topics) == ["base 0"]
+    assert assembly.ahead() == {(CONTROL, 0)}
+    assert assembly.ahead(stuck=True) == frozenset()
+
+
+def test_a_batch_of_large_rows_ends_although_its_rows_are_few() -> None:
+    """Memory goes by bytes."""
+    topics, assembly = _far(2 * BATCH_BYTES), cuts()
+    for number in (1, 2, 3):
+        topics.cut(0, number, number, p0=(number, number + 1))
+    assert _fed(assembly, topics) == ["base 0", "cut 1", "cut 3"]

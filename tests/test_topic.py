@@ -228,6 +228,32 @@ def test_a_tombstone_at_the_head_does_not_keep_what_is_behind_it() -> None:
     assert not sender.is_alive()
 
 
+def test_a_held_partition_delivers_nothing_until_it_is_let_go_and_then_all_in_order(kafka: Broker) -> None:
+    """Librdkafka throws away what it had fetched of it, and remembers the pause: neither may show."""
+    broker = KafkaBroker(kafka.bootstrap, kafka.prefix, {}, partitions=PARTITIONS)
+    registry = topic_registry(broker)
+    with closing(KafkaWriter(broker, registry)) as writer, closing(KafkaReader(broker, registry)) as reader:
+        both = Transport("kafka", writer, reader, kafka.prefix)
+        held, other = (both.topic, 0), (both.topic, 1)
+        writer.prepare(both.topic)
+        records = [Record(i % 2, b"k", b"%d" % i) for i in range(20_000)]
+        writer.send(both.topic, records)
+        writer.flush()
+        reader.assign({held: 0, other: 0}, 0)
+        first = both.read(1)
+        reader.hold(frozenset({held}))
+        writer.send(both.topic, records)
+        writer.flush()
+        rest = both.read(20_000 - sum(m.partition == 1 for m in first))
+        assert {m.partition for m in rest} == {1}
+        reader.hold(frozenset())
+        rest += both.read(40_000 - len(first) - len(rest))
+        assert [m.offset for m in first + rest if m.partition == 0] == list(range(20_000))
+        reader.hold(frozenset({held}))
+        reader.assign({held: 0}, 0)
+        assert both.read(1)[0].partition == 0
+
+
 def test_holds_tells_the_number_at_an_offset(kafka: Broker) -> None:
     """A broker that lost acknowledged records is found out by the number that stands where the cut's record was."""
     broker = KafkaBroker(kafka.bootstrap, kafka.prefix, {})
