@@ -14,7 +14,7 @@ from itertools import islice
 
 from cdc import names
 from cdc.errors import Halt
-from cdc.model import Message, Record
+from cdc.model import Message, Record, weight
 from cdc.topic import Document, Idle, Partition, by_partition, control_topic
 
 _WAIT_SECONDS = 0.2
@@ -27,7 +27,7 @@ class _Run:
 
     def __init__(self, partition: Partition, messages: list[Message]) -> None:
         self.partition, self.messages = partition, messages
-        self.bytes = sum([len(message[4] or b"") for message in messages])
+        self.bytes = weight(messages)
         self.numbered = next((message.offset for message in reversed(messages) if message.value is not None), -1)
         """The offset of the last record that bears a number; -1: there are tombstones only."""
 
@@ -44,7 +44,7 @@ class DirectLog:
     """
 
     def __init__(
-        self, prefix: str, *, first_control: int = 0, partitions: int = 1, limit_bytes: int = 64 << 20, idle: Idle | None = None
+        self, prefix: str, *, first_control: int = 0, partitions: int = 1, limit_bytes: int = 32 << 20, idle: Idle | None = None
     ) -> None:
         self.prefix, self.control_topic = prefix, control_topic(prefix)
         self._partitions, self._limit, self._idle = partitions, limit_bytes, idle

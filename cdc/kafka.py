@@ -25,6 +25,7 @@ from cdc.topic import Document, Partition, by_partition, control_topic
 
 _MAX_UNACKNOWLEDGED = 200_000  # records in librdkafka's queue; above it send waits, so that produce never meets a full queue
 _MAX_UNACKNOWLEDGED_BYTES = 64 << 20
+_MOST_MESSAGES = 4_000  # of one poll: for a moment each is held twice, by librdkafka and by us
 _CLOSE_SECONDS = 2.0
 
 _SILENCE_SECONDS = 5.0
@@ -202,7 +203,7 @@ class KafkaReader:
         """What has arrived; waits for the first record only."""
         messages = self._consumer.consume(1, seconds)
         if messages:
-            messages += self._consumer.consume(20_000, 0)
+            messages += self._consumer.consume(_MOST_MESSAGES, 0)
             self._heard = time.monotonic()
         else:
             self._broker.breathe()

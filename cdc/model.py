@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -71,3 +72,12 @@ class Message(NamedTuple):
     offset: int
     key: bytes | None
     value: bytes | None
+
+
+RECORD_BYTES = 600
+"""About what a record takes in memory beside its value: its key, its place, and what was read of its envelope."""
+
+
+def weight(messages: Sequence[Message]) -> int:
+    """About how many bytes of memory these take; memory is bounded by it."""
+    return sum([len(message[4] or b"") for message in messages]) + RECORD_BYTES * len(messages)

@@ -17,7 +17,7 @@ from operator import itemgetter
 
 from cdc.control import Anomaly, Base, Copy, Cut, Entry, Ledger, Named, Start, from_document
 from cdc.errors import Halt
-from cdc.model import Message
+from cdc.model import Message, weight
 from cdc.position import Position
 from cdc.progress import Partition, Progress
 
@@ -27,7 +27,7 @@ Open = Callable[[Sequence[bytes]], Sequence[Opened]]
 """Reads the envelopes of some values of one topic."""
 
 AHEAD_BYTES = 16 << 20
-"""Of records that wait for their cut, in one partition; above it the partition is read no further until a cut needs it."""
+"""Memory of records that wait for their cut, in one partition; above it the partition is read no further until a cut needs it."""
 AHEAD_CUTS = 2_000
 BATCH_BYTES = 24 << 20
 """A batch this large is large enough, however few its rows are."""
@@ -100,7 +100,7 @@ class Cuts:
         self._buffers: dict[Partition, list[Message]] = {}
         self._bytes: Counter[Partition] = Counter()
         self.buffered = 0
-        """Bytes of the records that wait for their cut."""
+        """Memory of the records that wait for their cut."""
         self._held: frozenset[Partition] = frozenset()
         self._fetched: dict[Partition, int] = dict(self.at.offsets)
         self._pending: deque[tuple[int, Entry | None]] = deque()
@@ -127,7 +127,7 @@ class Cuts:
         if run:
             self._fetched[partition] = run[-1].offset + 1
             kept = [message for message in run if message.value is not None]
-            self._weigh(partition, _size(kept))
+            self._weigh(partition, weight(kept))
             self._buffers.setdefault(partition, []).extend(kept)
 
     def _weigh(self, partition: Partition, size: int) -> None:
@@ -224,7 +224,7 @@ class Cuts:
         if changes is None:
             changes = batch.topics[partition[0]] = Changes()
         before = len(changes.values)
-        batch.bytes += _size(messages)
+        batch.bytes += weight(messages)
         self.at.numbers[partition] = self._accept(partition, messages, cut.epoch, changes)
         self.at.offsets[partition] = named.offset + 1
         batch.rows += len(changes.values) - before
@@ -304,12 +304,8 @@ class Cuts:
         at = bisect_left(buffer, end, key=itemgetter(2))
         taken = buffer[:at]
         del buffer[:at]
-        self._weigh(partition, -_size(taken))
+        self._weigh(partition, -weight(taken))
         return taken
-
-
-def _size(messages: Sequence[Message]) -> int:
-    return sum([len(message[4] or b"") for message in messages])
 
 
 def _in_order(opened: Sequence[Opened], epoch: int, seq: int) -> bool:

@@ -183,9 +183,9 @@ def test_a_writer_that_is_far_ahead_waits_and_can_be_stopped_meanwhile() -> None
         if stop.is_set():
             raise Stopped
 
-    log = DirectLog("p", limit_bytes=1000, idle=idle)
+    log = DirectLog("p", limit_bytes=10_000, idle=idle)
     log.prepare("t")
-    log.send("t", [Record(0, None, b"x" * 2000)])
+    log.send("t", [Record(0, None, b"x" * 20_000)])
     ended: list[str] = []
 
     def send() -> None:
@@ -204,7 +204,7 @@ def test_a_writer_that_is_far_ahead_waits_and_can_be_stopped_meanwhile() -> None
     log.release({("t", 0): 1}, 0)
     blocked.join(5)
     assert ["sent"] == ended
-    log.send("t", [Record(0, None, b"x" * 2000)])
+    log.send("t", [Record(0, None, b"x" * 20_000)])
     blocked = threading.Thread(target=send)
     blocked.start()
     stop.set()
@@ -214,11 +214,11 @@ def test_a_writer_that_is_far_ahead_waits_and_can_be_stopped_meanwhile() -> None
 
 def test_a_tombstone_at_the_head_does_not_keep_what_is_behind_it() -> None:
     """Released records leave memory although an older partition ends in a tombstone."""
-    log = DirectLog("p", limit_bytes=1000)
+    log = DirectLog("p", limit_bytes=10_000)
     log.prepare("a")
     log.prepare("b")
     log.send("a", [Record(0, b"k", b"gone"), Record(0, b"k", None)])
-    log.send("b", [Record(0, b"k", b"x" * 2000)])
+    log.send("b", [Record(0, b"k", b"x" * 20_000)])
     log.assign({("a", 0): 0, ("b", 0): 0}, 0)
     assert 3 == len(log.poll(1))
     log.release({("a", 0): 1, ("b", 0): 1}, 0)
