@@ -20,7 +20,7 @@ from cdc import status as questions
 from cdc.binlog import BinlogReader
 from cdc.capture import Capture, Counters
 from cdc.catalog import Catalog
-from cdc.chunks import TableReader
+from cdc.chunks import readers
 from cdc.config import Config
 from cdc.direct import DirectLog
 from cdc.epoch import Restart
@@ -33,6 +33,7 @@ from cdc.mysql import connect
 from cdc.names import target_of
 from cdc.progress import Stored
 from cdc.schemas import HttpRegistry, Registry
+from cdc.signs import LoadSigns
 from cdc.state import State
 from cdc.state import connect as state_connect
 from cdc.supervise import Parts, supervise, tell
@@ -47,8 +48,9 @@ from sinks.postgres_side import PostgresSide
 from sinks.quarantine import Limits
 from snapshot import report
 from snapshot.by_codec import judge_for
-from snapshot.copy import Copier, Report
+from snapshot.load import Source, load, metered
 from snapshot.source import SourceSide
+from snapshot.tally import Report, Tally
 from snapshot.verify import Result, verify
 
 Document = dict[str, Any]
@@ -114,6 +116,7 @@ def snapshot(config: Config, stop: threading.Event, progress: Report) -> Documen
         )
     started, complete = time.monotonic(), [False]
     with _metrics(config) as metrics, closing(PostgresTarget(config.target, config.pipeline.name)) as target:
+        tally = metered(progress, metrics)
 
         def work(ready: Ready) -> None:
             _fit(config, topics=False)
@@ -121,11 +124,11 @@ def snapshot(config: Config, stop: threading.Event, progress: Report) -> Documen
             with State(config.target, config.pipeline.name) as state:
                 loaded = state.read().progress is not None
             if not loaded:  # to open a loaded target would end the process that streams into it
-                _load(config, target, target.open(), Parts(stop).breathe, progress, metrics)
+                _load(config, target, target.open(), Parts(stop).breathe, tally, metrics)
             complete[0] = True
 
         supervise(work, stop, "snapshot", metrics, config.pipeline.start_timeout_seconds)
-        return questions.copied(config, complete[0], time.monotonic() - started)
+        return questions.copied(config, complete[0], time.monotonic() - started, tally.reads())
 
 
 @contextmanager
@@ -184,7 +187,7 @@ def _tables(config: Config, catalog: Catalog, patterns: Sequence[str] = ()) -> l
     return columns.chosen(catalog.tables(patterns or config.source.tables, config.source.exclude), config.policies.policies)
 
 
-def _load(config: Config, target: PostgresTarget, stored: Stored, breathe: Idle, report: Report, metrics: Metrics) -> Stored:
+def _load(config: Config, target: PostgresTarget, stored: Stored, breathe: Idle, tally: Tally, metrics: Metrics) -> Stored:
     """What the target holds, copied first if it holds nothing yet."""
     if stored.progress is not None or config.snapshot.through == "topics":
         return stored
@@ -192,15 +195,8 @@ def _load(config: Config, target: PostgresTarget, stored: Stored, breathe: Idle,
     logs.logger("snapshot").info("copy_started")
     with Catalog(config.source) as catalog:
         tables = _tables(config, catalog)
-        reading = threading.Lock()  # the catalog has one connection
-
-        def read(table: Table) -> TableReader:
-            with reading:
-                return TableReader(config.source, catalog, table)
-
-        copier = Copier(catalog, read, target, breathe, report, careful(_limits(config)), config.policies.policies)
-        metrics.changed_by_copies.append(copier.changed)
-        copier.load(tables, config.transport.prefix, stored, config.snapshot.parallel)
+        source = Source(catalog, tables, readers(config.source, catalog, config.snapshot), LoadSigns(config.source))
+        load(config, source, target, stored, breathe, tally, metrics, careful(_limits(config)))
     metrics.state("snapshot", "stopped")
     logs.logger("snapshot").info("copy_done", tables=len(tables))
     return target.open()
@@ -213,7 +209,7 @@ def _quiet(table: str, rows: int, estimate: int) -> None:
 def _run_direct(config: Config, target: PostgresTarget, parts: Parts, metrics: Metrics, ready: Ready) -> None:
     _fit(config)
     ready()
-    stored = _load(config, target, target.open(), parts.breathe, _quiet, metrics)
+    stored = _load(config, target, target.open(), parts.breathe, metered(_quiet, metrics), metrics)
     progress = stored.progress
     log = DirectLog(config.transport.prefix, first_control=progress.control_next if progress else 0,
                     partitions=config.transport.partitions, idle=parts.breathe)  # fmt: skip
@@ -227,7 +223,7 @@ def _run_direct(config: Config, target: PostgresTarget, parts: Parts, metrics: M
 def _run_kafka(config: Config, target: PostgresTarget, parts: Parts, metrics: Metrics, ready: Ready) -> None:
     _fit(config)
     ready()
-    _load(config, target, target.open(), parts.breathe, _quiet, metrics)
+    _load(config, target, target.open(), parts.breathe, metered(_quiet, metrics), metrics)
     parts.start("capture", lambda: _capture_kafka(config, parts, metrics))
     parts.run(lambda: _apply_kafka(config, target, parts, metrics))
 

@@ -7,10 +7,11 @@ A table without a key is read whole at an exact position of the log (docs/decisi
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pymysql import err
@@ -20,7 +21,7 @@ from pymysql.protocol import FieldDescriptorPacket
 
 from cdc import codec
 from cdc.catalog import Catalog
-from cdc.config import SourceConfig
+from cdc.config import SnapshotConfig, SourceConfig
 from cdc.errors import Halt, Refused
 from cdc.keyrange import Bound, KeyRange, bound, bound_list, check_walkable, key_list, qualified
 from cdc.model import Table
@@ -28,10 +29,14 @@ from cdc.mysql import connect, deciding, decision
 from cdc.position import Position, canonical_gtids
 
 _RECEIVE_BYTES = 256 << 10
-_SECONDS = {"myisam": 0.015, "aria": 0.015}
+_SECONDS = dict.fromkeys(("myisam", "aria", "memory", "csv", "archive", "mrg_myisam"), 0.015)
+"""Engines whose readers hold up writers: how long one statement may read, our own part included."""
 _SECONDS_MVCC = 0.5
 _SILENCE_SECONDS = 600.0
-_FIRST_ROWS, _LEAST_ROWS, _MOST_ROWS = 500, 50, 100_000
+_FIRST_ROWS, _LEAST_ROWS, _MOST_ROWS = 500, 5, 100_000
+_FIRST_SPAN, _LEAST_SPAN, _MOST_SPAN = 5_000, 500, 50_000
+_SCOUT_SECONDS = 0.008
+"""A span's bound is looked up by stepping through the key's index alone, which locks as a read does: half as long as one."""
 _EOF, _ERR = 0xFE, 0xFF
 KEYLESS_BYTES = 256 << 20  # a table without a key that must be read under its lock: refused above this size
 
@@ -45,58 +50,91 @@ class Stoppable(Protocol):
     def __call__(self) -> None: ...
 
 
+@dataclass(slots=True)
+class Shape:
+    """The columns of a table's result sets as the server described them first; one for all readers of a copy."""
+
+    _seen: list[bytes] | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def holds(self, fields: list[bytes]) -> bool:
+        """Whether these are the same; the first that are shown are."""
+        with self._lock:
+            self._seen = self._seen or fields
+            return self._seen == fields
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A key range that was read: the ledger's unit."""
 
     range: KeyRange
     seconds: float
+    """From the question to the last byte taken: so long the server may have held its lock."""
 
 
 class TableReader:
     """Reads one table's rows over a connection of its own, piece by piece in key order."""
 
-    def __init__(self, source: SourceConfig, catalog: Catalog, table: Table) -> None:
-        """`catalog` is asked here and no more: it may serve another thread afterwards."""
+    def __init__(
+        self, source: SourceConfig, catalog: Catalog, table: Table, shape: Shape | None = None, most_rows: int = _MOST_ROWS
+    ) -> None:
+        """`catalog` is asked here and no more: it may serve another thread afterwards. `shape` is shared by all readers of a copy.
+
+        A piece has at most `most_rows` rows, however fast the server is: what a pace lets through at once.
+        """
         engine = catalog.engine(table)
         self.table = table
+        self.locking = engine.lower() in _SECONDS
+        """Whether writers wait while a piece is read."""
         self._source, self._flavour, self._server = source, catalog.flavour, catalog.server
         self._by_snapshot = catalog.has_snapshots(table)
         self._place = table.qualified
         self._columns = ", ".join(codec.select_list(table, catalog.flavour))
         self._target_seconds = _SECONDS.get(engine.lower(), _SECONDS_MVCC)
-        self._rows = _FIRST_ROWS
-        self._shape: list[bytes] | None = None
+        self._most = max(1, most_rows)
+        self._rows, self._span = min(_FIRST_ROWS, self._most), _FIRST_SPAN
+        self._shape = shape or Shape()
         self._connection: Connection[Any] = connect(source, read_timeout=_SILENCE_SECONDS, raw=True)
 
     def close(self) -> None:
-        """End the connection."""
-        self._connection.close()
+        """End the connection, also one that was lost or ended before."""
+        if self._connection.open:
+            self._connection.close()
 
-    def pieces(self, after: Bound | None, consume: Consume) -> Iterator[Piece]:
-        """Read from `after` to the end of the table; each piece is complete in `consume` when it is yielded."""
+    def pieces(self, after: Bound | None, consume: Consume, upto: Bound | None = None) -> Iterator[Piece]:
+        """Read from `after` to `upto` (None: to the end of the table); each piece is complete in `consume` when it is yielded."""
         check_walkable(self.table)
         while True:
-            upto = self._next_bound(after)
-            piece = KeyRange(after, upto)
+            piece = KeyRange(after, self._bound(KeyRange(after, upto), self._rows) or upto)
             started = time.monotonic()
             self.read(piece, consume)
             seconds = time.monotonic() - started
             yield Piece(piece, seconds)
-            if upto is None:
+            if piece.upto == upto:
                 return
             self._resize(seconds)
-            after = upto
+            after = piece.upto
 
     def _resize(self, seconds: float) -> None:
         factor = min(2.0, max(0.25, self._target_seconds / max(seconds, 1e-4)))
-        self._rows = int(min(_MOST_ROWS, max(_LEAST_ROWS, self._rows * factor)))
+        self._rows = min(self._most, _MOST_ROWS, max(_LEAST_ROWS, int(self._rows * factor)))
 
-    def _next_bound(self, after: Bound | None) -> Bound | None:
-        # Reads self._rows entries of the key's index and nothing else; the LIMIT starts at `after`, never at the table's start.
+    def scout(self, after: Bound | None) -> Bound | None:
+        """Where a span of many pieces that begins at `after` may end, found in the key's index; None: it is the table's last."""
+        check_walkable(self.table)
+        started = time.monotonic()
+        found = self._bound(KeyRange(after), self._span)
+        factor = min(2.0, max(0.25, _SCOUT_SECONDS / max(time.monotonic() - started, 1e-4)))
+        self._span = int(min(_MOST_SPAN, max(_LEAST_SPAN, self._span * factor)))
+        return found
+
+    def _bound(self, within: KeyRange, rows: int) -> Bound | None:
+        """The key of the range's row number `rows`; None when it has fewer."""
+        # Reads so many entries of the key's index and nothing else; the LIMIT starts where the range does, never at the table's start.
         sql = (
-            f"SELECT {bound_list(self.table)} FROM {qualified(self.table)} WHERE {KeyRange(after).condition(self.table)} "
-            f"ORDER BY {key_list(self.table)} LIMIT {self._rows - 1}, 1"
+            f"SELECT {bound_list(self.table)} FROM {qualified(self.table)} WHERE {within.condition(self.table)} "
+            f"ORDER BY {key_list(self.table)} LIMIT {rows - 1}, 1"
         )
         with deciding(self._place), self._connection.cursor() as cursor:
             cursor.execute(sql)
@@ -181,9 +219,8 @@ class TableReader:
         fields = [connection._read_packet(FieldDescriptorPacket) for _ in range(count)]
         connection._read_packet()  # EOF
         shape = [bytes(f.get_all_data()) for f in fields]
-        if len(fields) != len(self.table.columns) or self._shape not in (None, shape):
-            raise Halt("shape_changed", self._place, "the table's columns changed while it was read", "start again")
-        self._shape = shape
+        if len(fields) != len(self.table.columns) or not self._shape.holds(shape):
+            raise Halt("shape_changed", self._place, "the table's columns changed while it was copied", "copy into a fresh pipeline")
 
     def _rows_to(self, consume: Consume) -> None:
         receive = self._connection._rfile.read1  # type: ignore[attr-defined]
@@ -197,6 +234,18 @@ class TableReader:
             if _ended(buffer, used, self._place):
                 return
             del buffer[:used]
+
+
+def readers(source: SourceConfig, catalog: Catalog, snapshot: SnapshotConfig) -> Callable[[Table], TableReader]:
+    """Opens readers for the workers of one copy: all see the same columns, and no piece is more than the pace lets through in a second."""
+    asking, shapes = threading.Lock(), dict[str, Shape]()  # the catalog has one connection
+    most = snapshot.max_rows_per_second // snapshot.parallel or 1 if snapshot.max_rows_per_second else _MOST_ROWS
+
+    def read(table: Table) -> TableReader:
+        with asking:
+            return TableReader(source, catalog, table, shapes.setdefault(table.qualified, Shape()), most)
+
+    return read
 
 
 def _ended(buffer: bytearray, at: int, place: str) -> bool:

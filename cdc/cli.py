@@ -199,9 +199,18 @@ def run(ctx: typer.Context) -> Outcome:
 
 
 @cli.command()
-def snapshot(ctx: typer.Context) -> Outcome:
+def snapshot(
+    ctx: typer.Context,
+    pause: Annotated[bool, typer.Option("--pause", help="Have the copy rest, wherever it runs, until --resume.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Have it go on.")] = False,
+) -> Outcome:
     """Copy the tables once; started again, it goes on where it was."""
     call = _call(ctx)
+    if pause or resume:
+        if pause and resume:
+            raise Refused("usage", "command line", "--pause and --resume are opposites", "give one of them")
+        call.stop.breaks_off()
+        return Outcome("snapshot_rest", _late("cdc.state_copy").rest(call.config(), pause))
     config = call.config()
     call.stop.forces_an_end()
     with copy_progress(call.as_json) as progress:

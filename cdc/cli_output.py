@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Protocol, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -84,23 +84,54 @@ def _private_stdout() -> TextIO:
 
 @contextmanager
 def copy_progress(as_json: bool) -> Iterator[CopyProgress]:
-    """Bars, one per table, where a person watches; silence elsewhere."""
+    """Bars, where a person watches; silence elsewhere. Totals of tables under way are the source's guess: the ~ says so."""
     if as_json or not sys.stderr.isatty():
         yield lambda table, rows, estimate: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), _RowsColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars:
         yield _Bars(bars)
 
 
 class _Bars:
+    """One bar for all tables and one for each that is under way; what was copied before this process began is no speed of its own."""
+
     def __init__(self, bars: Progress) -> None:
         self._bars, self._tasks = bars, dict[str, TaskID]()
+        self._tables: dict[str, tuple[int, int]] = {}
+        self._all: TaskID | None = None
 
     def __call__(self, table: str, rows: int, estimate: int) -> None:
+        begun = table in self._tables
+        self._tables[table] = rows, max(rows, estimate)
+        if begun:
+            self._show(table, rows, max(rows, estimate))
+        done, total = (sum(column) for column in zip(*self._tables.values(), strict=True))
+        if self._all is None:
+            self._all = self._bars.add_task("", completed=done, total=total)
+        copied = sum(count >= guess for count, guess in self._tables.values())
+        self._bars.update(self._all, description=f"{copied} of {len(self._tables)} tables", total=total)
+        if begun:
+            self._bars.update(self._all, completed=done)
+        else:
+            self._bars.tasks[self._all].completed = done
+
+    def _show(self, table: str, rows: int, estimate: int) -> None:
+        if rows >= estimate:
+            if table in self._tasks:
+                self._bars.remove_task(self._tasks.pop(table))
+            return
         if table not in self._tasks:
-            self._tasks[table] = self._bars.add_task(table)
-        self._bars.update(self._tasks[table], completed=rows, total=max(rows, estimate))
+            self._tasks[table] = self._bars.add_task(table, completed=rows, total=estimate)
+        self._bars.update(self._tasks[table], completed=rows, total=estimate)
+
+
+class _RowsColumn(ProgressColumn):
+    """Rows so far, of about how many, and how many a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = f"  {task.speed:,.0f} rows/s" if task.speed else ""
+        return Text(f"{task.completed:,.0f} of ~{task.total or 0:,.0f} rows{speed}")
 
 
 def _error_text(said: Document) -> Text:

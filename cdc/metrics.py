@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -23,6 +23,7 @@ from cdc.settings import address
 K = TypeVar("K")
 STATES = ("starting", "copying", "streaming", "degraded", "stopped")
 STAGES = ("read", "publish", "apply", "total")
+READ_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series per counter that nobody reads
 
@@ -128,6 +129,7 @@ class Metrics:
         """What policies changed in rows that copies loaded, one mapping a copy."""
         self._info(transport, codec, version)
         self.rows_copied = self._counter("rows_copied", "Rows loaded by copies", "table")
+        self.copy_reads = self._histogram("copy_read_seconds", "How long copies read a table at a time; locking: writers waited", "locking")
         self.retries = self._counter("retries", "Work undone and tried again", "component", "code")
         self._state = self._gauge("state", "1 for the state that a component is in", "component", "state")
         self.registry.register(_Totals(self, prefix or pipeline))
@@ -184,6 +186,10 @@ class Metrics:
 
     def _counter(self, name: str, text: str, *labels: str) -> Any:
         return _curried(Counter(f"cdc_{name}", text, ["pipeline", *labels], registry=self.registry), self.pipeline, labels)
+
+    def _histogram(self, name: str, text: str, *labels: str) -> Any:
+        found = Histogram(f"cdc_{name}", text, ["pipeline", *labels], registry=self.registry, buckets=READ_BUCKETS)
+        return _curried(found, self.pipeline, labels)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Any:
         return _curried(Gauge(f"cdc_{name}", text, ["pipeline", *labels], registry=self.registry), self.pipeline, labels)

@@ -308,6 +308,10 @@ class TransportConfig(Section):
 
 class SnapshotConfig(Section):
     parallel: int = Field(2, ge=1, le=64)
+    max_rows_per_second: int = Field(0, ge=0, le=1_000_000_000)
+    max_threads_running: int = Field(25, ge=0, le=1_000_000)
+    max_lock_waits_per_second: int = Field(500, ge=0, le=1_000_000)
+    max_replica_lag_seconds: float = Field(30.0, ge=0, le=86_400)
     through: Literal["target", "topics"] = "target"
 
 

@@ -212,6 +212,11 @@ ALTER TABLE cdc.quarantine
     ADD FOREIGN KEY (pipeline, schema_hash) REFERENCES cdc.quarantine_schema;
 COMMENT ON TABLE cdc.quarantine IS 'Changes of keys whose row the target refused, in the order of their ids: cdc quarantine list.';
 """,
+    # 4: a load may be asked to rest
+    """
+ALTER TABLE cdc.pipeline ADD COLUMN load_paused_at timestamptz;
+COMMENT ON COLUMN cdc.pipeline.load_paused_at IS 'Since when the initial load is to rest: cdc snapshot --pause, --resume.';
+""",
 )
 
 VERSION = len(MIGRATIONS)

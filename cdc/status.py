@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from cdc import codec
+from cdc import codec, state_copy
 from cdc.catalog import Catalog
 from cdc.config import Config
 from cdc.errors import Retry
@@ -16,6 +16,7 @@ from cdc.names import target_of
 from cdc.position import Position
 from cdc.progress import Progress, Stored, TableState
 from cdc.state import State as Target
+from cdc.state_copy import Copied
 
 _POLL_SECONDS = 0.05
 
@@ -24,9 +25,14 @@ def document(config: Config) -> dict[str, Any]:
     """The document of `cdc status`."""
     with Catalog(config.source) as catalog, Target(config.target, config.pipeline.name) as target:
         stored, quarantined = target.read(), target.quarantined() if target.version() else {}
-        selected = [(t.db, t.name) for t in catalog.tables(config.source.tables, config.source.exclude)]
+        copied = state_copy.copied(target)
+        selected = {(t.db, t.name): catalog.row_estimate(t) for t in catalog.tables(config.source.tables, config.source.exclude)}
         source = {"flavour": catalog.flavour, "version": catalog.version, "position": catalog.written_position().to_json()}
     progress = stored.progress
+    tables = [
+        _table(config, name, stored, quarantined.get(name, 0), copied.rows.get(name), selected.get(name))
+        for name in sorted({*selected, *stored.tables})
+    ]
     return {
         "pipeline": config.pipeline.name,
         "transport": config.transport.kind,
@@ -35,7 +41,24 @@ def document(config: Config) -> dict[str, Any]:
         "captured": {"position": _json(progress.position if progress else None)},
         "applied": _applied(progress),
         "lag_seconds": _lag(progress),
-        "tables": [_table(config, name, stored, quarantined.get(name, 0)) for name in sorted({*selected, *stored.tables})],
+        "copying": _copying(copied, tables) if progress is None and stored.tables else None,
+        "tables": tables,
+    }
+
+
+def _copying(copied: Copied, tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The initial load in all; what is copied is counted, the rest is the source's guess."""
+    wanted = [table for table in tables if table["state"] != State.REFUSED]
+    rows = sum(table["rows_loaded"] for table in wanted)
+    estimate = sum(
+        table["rows_loaded"] if table["ceiling"] else max(table["rows_loaded"], table["rows_estimated"] or 0) for table in wanted
+    )
+    return {
+        "rows": rows,
+        "rows_estimated": estimate,
+        "rows_per_second": copied.rows_per_second,
+        "remaining_seconds": (estimate - rows) / copied.rows_per_second if copied.rows_per_second else None,
+        "paused": copied.paused,
     }
 
 
@@ -59,7 +82,9 @@ def _lag(progress: Progress | None) -> dict[str, float | None]:
     return {"read": None, "publish": None, "apply": total, "total": total}
 
 
-def _table(config: Config, name: tuple[str, str], stored: Stored, quarantined: int) -> dict[str, Any]:
+def _table(
+    config: Config, name: tuple[str, str], stored: Stored, quarantined: int, copied: int | None, estimate: int | None
+) -> dict[str, Any]:
     db, table = name
     state = stored.tables.get(name) or TableState(db, table, *target_of(config.target.schema_, db, table))
     through = stored.progress.source_ts_us if stored.progress and state.state in SHOWN_AS_CONSISTENT else None
@@ -67,7 +92,8 @@ def _table(config: Config, name: tuple[str, str], stored: Stored, quarantined: i
         "source": f"{db}.{table}",
         "target": f"{state.target_schema}.{state.target_table}",
         "state": str(state.state),
-        "rows_loaded": state.rows_loaded,
+        "rows_loaded": state.rows_loaded if copied is None else copied,
+        "rows_estimated": estimate,
         "floor": _json(state.floor),
         "ceiling": _json(state.ceiling),
         "consistent_through": None if through is None else _time(through),
@@ -81,38 +107,39 @@ def _waiting(keys: int) -> str:
     return f"{keys} keys wait in quarantine: cdc quarantine list" if keys else ""
 
 
-def _stored(config: Config, complete: bool) -> Stored:
-    """What the target holds; nothing is known of it when a copy was stopped because the target is away."""
+def _stored(config: Config, complete: bool) -> tuple[Stored, dict[tuple[str, str], int]]:
+    """What the target holds, and of tables under way how much; nothing is known when a copy was stopped because the target is away."""
     try:
         with Target(config.target, config.pipeline.name) as state:
-            return state.read()
+            return state.read(), state_copy.copied(state).rows
     except Retry:
         if complete:
             raise
-        return Stored(None, {})
+        return Stored(None, {}), {}
 
 
-def copied(config: Config, complete: bool, seconds: float) -> dict[str, Any]:
+def copied(config: Config, complete: bool, seconds: float, reads: Mapping[str, Any]) -> dict[str, Any]:
     """The document of `cdc snapshot`."""
-    stored = _stored(config, complete)
+    stored, found = _stored(config, complete)
     tables = [
         {
             "source": f"{s.db}.{s.table}",
             "target": f"{s.target_schema}.{s.target_table}",
             "state": str(s.state),
-            "rows": s.rows_loaded,
+            "rows": found.get(s.name, s.rows_loaded),
             "reason": s.reason,
         }
         for s in stored.tables.values()
     ]
     position = stored.progress.position.to_json() if stored.progress else None
-    rows = sum(s.rows_loaded for s in stored.tables.values())
+    rows = sum(found.get(s.name, s.rows_loaded) for s in stored.tables.values())
     return {
         "pipeline": config.pipeline.name,
         "complete": complete,
         "position": position,
         "rows": rows,
         "seconds": seconds,
+        "reads": dict(reads),
         "tables": tables,
     }
 

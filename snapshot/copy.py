@@ -1,36 +1,39 @@
-"""The initial load: from SELECT to COPY, many tables at once, resumable, beside a source where people work.
+"""The initial load: from SELECT to COPY, many key ranges at once, resumable, beside a source where people work.
 
 One visible position P is taken before the first read and one written position Q after the last; the log is applied from P on,
 so at Q every keyed table equals the source whatever changed meanwhile. A table without a key is read whole at an exact
-position. Every chunk commits with its ledger row; a restart goes on after the last one with the same P.
+position. Every chunk commits with its ledger row; a restart copies what the ledger lacks, with the same P.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-import cdc
-from cdc import codec, crash, envelope, types
+from cdc import crash, envelope
 from cdc.catalog import Catalog
 from cdc.errors import CdcError, Halt, Refused, RowRefused
 from cdc.keyrange import Bound, KeyRange
 from cdc.lifecycle import State
-from cdc.model import Record, Table
+from cdc.model import Table
 from cdc.policies import Policies
 from cdc.position import Position, least
 from cdc.progress import Chunk, Progress, Stored, TableState
 from cdc.topic import Idle
+from snapshot.pace import Pace, Signs
+from snapshot.rows import Recorded, Rows, Schemas
+from snapshot.tally import Tally
+from snapshot.walk import Span, Walk, as_stored
 
 CHUNK_SECONDS = 1.0
 CHUNK_BYTES = 32 << 20
-_WRITE_BYTES = 256 << 10
+_LOOK_SECONDS = 1.0
+_NAP_SECONDS = 0.1
 
 Consume = Callable[[bytearray, int, int], int]
 """Takes a buffer with row packets in [start, end); returns how many bytes it used up."""
@@ -41,107 +44,66 @@ class Piece(Protocol):
 
     @property
     def range(self) -> KeyRange: ...
+    @property
+    def seconds(self) -> float: ...
 
 
 class Reader(Protocol):
     """Reads one table of the source; `cdc.chunks.TableReader` is one."""
 
-    def pieces(self, after: Bound | None, consume: Consume) -> Iterator[Piece]: ...
+    @property
+    def locking(self) -> bool: ...
+    def scout(self, after: Bound | None) -> Bound | None: ...
+    def pieces(self, after: Bound | None, consume: Consume, upto: Bound | None = None) -> Iterator[Piece]: ...
     def read(self, piece: KeyRange, consume: Consume) -> None: ...
     def exact(self) -> AbstractContextManager[Position]: ...
     def close(self) -> None: ...
 
 
-Report = Callable[[str, int, int], None]
-"""A table, the rows of it that are in the target, and how many there are by estimate."""
+Look = Callable[[], Signs]
+"""What the source and the operator say now."""
 
 
 @dataclass(slots=True)
 class _Work:
-    """One table to load."""
+    """One table to load, by any number of workers."""
 
     table: Table
     estimate: int
-    rows: codec.RowPlan
-    values: codec.ValuePlan
     state: TableState
-    schemas: tuple[types.Schema | None, types.Schema]
-    """Of the records of its rows: key and value."""
+    schemas: Schemas
     load: Any = None
     """The target's handle on the load under way."""
-    out: bytearray = field(default_factory=bytearray)
-    read: int = 0
-    """Rows transcoded so far."""
-
-    def transcode(self, block: bytearray, start: int, end: int) -> int:
-        """Take row packets; how many bytes of them were used up."""
-        used, rows = codec.select_to_copy(self.rows, self.values, block, start, end, self.out)
-        self.read += rows
-        return int(used)
-
-    def records(self, catalog: Catalog) -> Recorded:
-        """An empty list of the table's rows as records, as a copy through the topics would publish them."""
-        now_us = time.time_ns() // 1000
-        stamp = envelope.stamp(
-            0, 0, flavour=catalog.flavour, version=cdc.__version__, name="", ts_us=now_us, snapshot="true", db=self.table.db,
-            table=self.table.name, server_id=catalog.server_id, gtid=None, file="", pos=0, transaction=None, now_us=now_us,
-        )  # fmt: skip
-        return Recorded(self, stamp, codec.Numbers(0, 1))
-
-    def changed(self) -> dict[tuple[str, str], int]:
-        """What policies changed in the rows that were read since this was asked last, by (column, reason)."""
-        found = Counter(self.rows.anomalies)
-        self.rows.anomalies.clear()
-        return dict(found + Counter(self.values.taken()))
-
-    def abandon(self) -> None:
-        """Forget what was read and will not be written."""
-        self.out.clear()
-        self.changed()
-
-    def hand_over(self, writer: Any) -> int:
-        """Write what was read: the source's table is not locked any more, so the target may take its time."""
-        size = len(self.out)
-        if size:
-            writer.write(bytes(self.out))
-            self.out.clear()
-        return size
+    walk: Walk = field(default_factory=Walk)
 
 
 @dataclass(slots=True)
-class Recorded:
-    """Rows of a chunk that is written with care: whole records, so that those that are refused can wait."""
+class _Hand:
+    """One worker at one table."""
 
     work: _Work
-    stamp: codec.Stamp
-    numbers: codec.Numbers
-    found: list[Record] = field(default_factory=list)
-    changed: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    """What policies changed, by (column, reason): capture's when the rows are asked for it, all of it once they are written."""
+    load: Any
+    """The work's load with this worker's own plan, which counts what policies change in its rows."""
+    loader: Any
+    rows: Rows
+    reader: Reader
 
-    def seen(self) -> dict[tuple[str, str], int]:
-        """What policies of capture changed in these rows."""
-        return self.work.changed()
 
-    def take(self, block: bytearray, start: int, end: int) -> int:
-        """Take row packets; how many bytes of them were used up."""
-        return codec.encode_select(self.work.rows, block, start, end, self.stamp, self.numbers, self.found)
+class _Pool:
+    """Which table a worker turns to: the largest that nobody has begun, else the largest where something is left."""
 
-    @property
-    def schemas(self) -> tuple[types.Schema | None, types.Schema]:
-        return self.work.schemas
+    def __init__(self, works: Sequence[_Work]) -> None:
+        self._lock = threading.Lock()
+        self._fresh = deque(sorted(works, key=lambda work: -work.estimate))
+        self._begun: list[_Work] = []
 
-    @property
-    def keys(self) -> list[bytes | None]:
-        return [record.key for record in self.found]
-
-    @property
-    def values(self) -> list[bytes]:
-        return [record.value or b"" for record in self.found]
-
-    @property
-    def opened(self) -> list[codec.Opened]:
-        return self.work.values.open(self.values)
+    def next(self) -> _Work | None:
+        """None: every range of every table is handed out."""
+        with self._lock:
+            if self._fresh:
+                self._begun.append(self._fresh.popleft())
+                return self._begun[-1]
+            return next((work for work in self._begun if work.table.key and work.load is not None and work.walk.left), None)
 
 
 class Copier:
@@ -153,27 +115,33 @@ class Copier:
         read: Callable[[Table], Reader],
         target: Any,
         breathe: Idle,
-        report: Report,
+        tally: Tally,
+        pace: Pace,
         careful: Any = None,
         policies: Policies | None = None,
     ) -> None:
         """`careful` writes a chunk of which rows are refused, and says how many: (loader, load, chunk, records); None: they stop."""
         self._catalog, self._read, self._target = catalog, read, target
         self._careful, self._policies = careful, policies
-        self._breathe, self._report = breathe, report
+        self._breathe, self._tally, self._pace = breathe, tally, pace
         self._lock = threading.Lock()  # guards the target's main connection and the catalog
         self._errors: list[BaseException] = []
         self.changed: Counter[tuple[str, str, str, str]] = Counter()
         """Values that policies changed in the rows that are in the target, by (db, table, column, reason)."""
 
-    def load(self, tables: Sequence[Table], prefix: str, stored: Stored, parallel: int) -> Position:
-        """Copy every table that is not yet in the target and store the first position, from which the log is to be applied."""
+    def load(self, tables: Sequence[Table], prefix: str, stored: Stored, parallel: int, look: Look) -> Position:
+        """Copy every table that is not yet in the target and store the first position, from which the log is to be applied.
+
+        `parallel` workers share all ranges of all tables; `look` is asked once a second how fast they may read.
+        """
         works = [self._prepare(table, prefix) for table in tables]
         floor, again = self._floor(stored)
         self._catalog.check_unchanged(tables)
         crash.point("load.floor")
         started_us = time.time_ns() // 1000
-        self._run([work for work in works if again or work.state.state in (State.NEW, State.COPYING)], floor, again, parallel)
+        for work in works:
+            self._begin(work, floor, again)
+        self._run([work for work in works if work.load is not None and work.walk.left], floor, parallel, look)
         ceiling = self._catalog.written_position()
         crash.point("load.ceiling")
         for work in works:
@@ -186,11 +154,10 @@ class Copier:
         return floor
 
     def _prepare(self, table: Table, prefix: str) -> _Work:
-        catalog = self._catalog
-        key, value = envelope.key_schema(prefix, table), envelope.value_schema(prefix, table, catalog.flavour)
-        values = codec.ValuePlan(value, key, self._policies)
+        schemas = envelope.key_schema(prefix, table), envelope.value_schema(prefix, table, self._catalog.flavour)
+        values = Rows(table, schemas, self._policies).values
         state: TableState = self._target.create_table(values, {"renamed": values.renamed} if values.renamed else None)
-        return _Work(table, catalog.row_estimate(table), codec.RowPlan(table), values, state, (key, value))
+        return _Work(table, self._catalog.row_estimate(table), state, schemas)
 
     def _floor(self, stored: Stored) -> tuple[Position, bool]:
         """P, and whether loads under way must start again because the log no longer reaches back to theirs."""
@@ -203,128 +170,165 @@ class Copier:
                 return floor, False
         return self._catalog.visible_position(), bool(floors)
 
+    def _begin(self, work: _Work, floor: Position, again: bool) -> None:
+        """Start the table's load, or find it under way; one that is over stays so."""
+        name = work.table.qualified
+        if not again and work.state.state not in (State.NEW, State.COPYING):
+            self._tally.begin(name, work.state.rows_loaded, work.state.rows_loaded)
+            return
+        # Without a key there is one chunk, whose position nobody stored if the load was not finished: it is read anew.
+        plan = Rows(work.table, work.schemas, self._policies).values
+        work.load = self._target.begin_load(plan, floor, again=again or not work.table.key)
+        work.walk = Walk(work.load.done)
+        rows = sum(chunk.rows for chunk in work.load.done)
+        self._tally.begin(name, rows, work.estimate if work.walk.left else rows)
+        crash.point("load.begun")
+
     # -- threads -----------------------------------------------------------------------------------------------------
 
-    def _run(self, works: Sequence[_Work], floor: Position, again: bool, parallel: int) -> None:
-        todo: queue.SimpleQueue[_Work] = queue.SimpleQueue()
-        for work in sorted(works, key=lambda w: -w.estimate):
-            todo.put(work)
-        threads = [threading.Thread(target=self._drain, args=(todo, floor, again), name=f"copy-{i}") for i in range(parallel)]
-        for thread in threads:
+    def _run(self, works: Sequence[_Work], floor: Position, parallel: int, look: Look) -> None:
+        pool, over = _Pool(works), threading.Event()
+        self._pace.heed(look())
+        watch = threading.Thread(target=self._watch, args=(look, over), name="copy-watch")
+        threads = [threading.Thread(target=self._drain, args=(pool, floor), name=f"copy-{i}") for i in range(parallel)]
+        for thread in (watch, *threads):
             thread.start()
         for thread in threads:
             thread.join()
+        over.set()
+        watch.join()
         if self._errors:
             raise self._errors[0]
 
-    def _drain(self, todo: queue.SimpleQueue[_Work], floor: Position, again: bool) -> None:
+    def _watch(self, look: Look, over: threading.Event) -> None:
+        try:
+            while not over.wait(_LOOK_SECONDS):
+                self._pace.heed(look())
+        except BaseException as error:  # noqa: BLE001 - handed to the owner, who raises it
+            self._errors.append(error)
+
+    def _drain(self, pool: _Pool, floor: Position) -> None:
         try:
             loader = self._target.loader()
             try:
-                while not self._errors:
-                    self._table(todo.get_nowait(), loader, floor, again)
+                while not self._errors and (work := pool.next()) is not None:
+                    self._table(work, loader, floor)
             finally:
                 loader.close()
-        except queue.Empty:
-            return
         except BaseException as error:  # noqa: BLE001 - handed to the owner, who raises it
             self._errors.append(error)
 
     # -- one table ---------------------------------------------------------------------------------------------------
 
-    def _table(self, work: _Work, loader: Any, floor: Position, again: bool) -> None:
-        with self._lock:  # without a key there is one chunk, whose position nobody stored if the load was not finished: it is read anew
-            work.load = self._target.begin_load(work.values, floor, again=again or not work.table.key)
-        crash.point("load.begun")
+    def _table(self, work: _Work, loader: Any, floor: Position) -> None:
+        rows, load = Rows(work.table, work.schemas, self._policies), work.load
+        if load is None:
+            return  # refused a moment ago
         try:
-            if work.table.key:
-                self._keyed(work, loader)
-            else:
-                self._keyless(work, loader, floor)
+            hand = _Hand(work, replace(load, plan=rows.values), loader, rows, self._open(work.table))
+            try:
+                if work.table.key:
+                    self._keyed(hand)
+                else:
+                    self._keyless(hand, floor)
+            finally:
+                hand.reader.close()
         except Refused as refusal:
             self._refuse(work, refusal)
+        except Halt:
+            if work.load is not None:
+                raise  # else another worker found meanwhile that the table is refused
 
-    def _keyed(self, work: _Work, loader: Any) -> None:
-        done: list[Chunk] = list(work.load.done)
-        work.read = sum(chunk.rows for chunk in done)
-        if done and done[-1].high is None:
-            return
-        after: Bound | None = tuple(str(v) for v in done[-1].high) if done and isinstance(done[-1].high, list) else None
-        number, last = len(done), False
-        while not last:
-            try:
-                for reached in self._chunks(work, loader, number, after):
-                    number, after, last = reached
-                    self._report(work.table.qualified, work.read, work.estimate)
-            except RowRefused:
-                if self._careful is None:
-                    raise
-                work.abandon()
-                after, last = self._with_care(work, loader, number, after)
-                number += 1
+    def _keyed(self, hand: _Hand) -> None:
+        name, walk = hand.work.table.qualified, hand.work.walk
+        while (span := walk.claim(hand.reader.scout)) is not None:
+            left: Span | None = span
+            while left is not None:
+                self._await_leave()
+                left = self._part(hand, left)
+                self._tally.copied(name, hand.rows.read)
+            if walk.settled():
+                self._tally.finished(name)
 
-    def _chunks(self, work: _Work, loader: Any, number: int, after: Bound | None) -> Iterator[tuple[int, Bound | None, bool]]:
-        """Copy chunk after chunk; of each the number that comes next, the bound that it reached, and whether it was the last."""
-        with closing(self._open(work.table)) as reader:
-            pieces, last = reader.pieces(after, work.transcode), False
-            while not last:
-                started = time.monotonic()
-                with loader.chunk(work.load, Chunk(number, _bound(after))) as writer:
-                    written = 0
-                    for piece in pieces:
-                        crash.point("load.read")
-                        written += work.hand_over(writer)
-                        crash.point("load.written")
-                        after = piece.range.upto
-                        last = after is None
-                        self._breathe_all()
-                        if last or written > CHUNK_BYTES or time.monotonic() - started > CHUNK_SECONDS:
-                            break
-                    writer.high = _bound(after)
-                    writer.changed = changed = work.changed()
-                self._count(work, changed)
-                number += 1
-                yield number, after, last
-
-    def _with_care(self, work: _Work, loader: Any, number: int, after: Bound | None) -> tuple[Bound | None, bool]:
-        """Copy one piece again, of which a row may be refused: any reading between P and Q serves, so a later one does too."""
-        rows = work.records(self._catalog)
-        with closing(self._open(work.table)) as reader:
-            piece = next(iter(reader.pieces(after, rows.take)))
-        upto = piece.range.upto
-        self._careful(loader, work.load, Chunk(number, _bound(after), _bound(upto)), rows)
-        self._count(work, rows.changed)
-        work.read += len(rows.found)
-        self._breathe_all()
-        return upto, upto is None
-
-    def _keyless(self, work: _Work, loader: Any, floor: Position) -> None:
+    def _part(self, hand: _Hand, span: Span) -> Span | None:
+        """Copy a part of the span, with care if a row of it is refused; what is left of it."""
         try:
-            with loader.chunk(work.load, Chunk(0)) as writer:
-                position = self._exactly(work, work.transcode)
-                crash.point("load.keyless_read")
-                work.hand_over(writer)
-                changed: Mapping[tuple[str, str], int] = work.changed()
-                writer.changed = changed
+            return self._chunk(hand, span)
         except RowRefused:
             if self._careful is None:
                 raise
-            work.abandon()
-            rows = work.records(self._catalog)
-            position = self._exactly(work, rows.take)
-            self._careful(loader, work.load, Chunk(0), rows)
-            changed = rows.changed
+        return self._with_care(hand, span)
+
+    def _chunk(self, hand: _Hand, span: Span) -> Span | None:
+        """Copy and commit a part of the span; what is left of it."""
+        rows, reached, written, started = hand.rows, span.after, 0, time.monotonic()
+        rows.begin()
+        with hand.loader.chunk(hand.load, Chunk(span.number, as_stored(span.after))) as writer:
+            for piece in hand.reader.pieces(span.after, rows.transcode, span.upto):
+                crash.point("load.read")
+                written += rows.hand_over(writer)
+                crash.point("load.written")
+                reached = piece.range.upto
+                self._rest(hand, piece, rows.fresh())
+                if span.divisible and (written > CHUNK_BYTES or time.monotonic() - started > CHUNK_SECONDS or self._pace.paused):
+                    break
+            writer.high = as_stored(reached)
+            writer.changed = changed = rows.changed()
+        self._count(hand.work, changed)
+        return span.rest(reached)
+
+    def _with_care(self, hand: _Hand, span: Span) -> Span | None:
+        """Copy one piece again, of which a row may be refused: any reading between P and Q serves, so a later one does too."""
+        hand.rows.abandon()
+        hand.reader.close()  # it may have been left in the middle of an answer
+        hand.reader = self._open(hand.work.table)
+        found = hand.rows.records(self._catalog)
+        upto = span.upto
+        for piece in hand.reader.pieces(span.after, found.take, span.upto):
+            self._rest(hand, piece, len(found.found))
+            if span.divisible:
+                upto = piece.range.upto
+                break
+        self._write_with_care(hand, Chunk(span.number, as_stored(span.after), as_stored(upto)), found)
+        return span.rest(upto)
+
+    def _write_with_care(self, hand: _Hand, chunk: Chunk, found: Recorded) -> None:
+        self._careful(hand.loader, hand.load, chunk, found)
+        self._count(hand.work, found.changed)
+        hand.rows.read = len(found.found)
+
+    def _keyless(self, hand: _Hand, floor: Position) -> None:
+        work, rows = hand.work, hand.rows
+        self._await_leave()
+        try:
+            with hand.loader.chunk(hand.load, Chunk(0)) as writer:
+                position = self._exactly(hand, rows.transcode)
+                crash.point("load.keyless_read")
+                rows.hand_over(writer)
+                writer.changed = changed = rows.changed()
+            self._count(work, changed)
+        except RowRefused:
+            if self._careful is None:
+                raise
+            rows.abandon()
+            hand.reader.close()
+            hand.reader = self._open(work.table)
+            found = rows.records(self._catalog)
+            position = self._exactly(hand, found.take)
+            self._write_with_care(hand, Chunk(0), found)
         crash.point("load.keyless_copied")
         exact = replace(position, floor=floor.begin)  # what is prepared at it (XA) was prepared above P's own floor
-        self._count(work, changed)
         with self._lock:
             self._target.finish_load(work.load, exact, floor=exact)
-        self._report(work.table.qualified, work.read, work.estimate)
+        self._tally.copied(work.table.qualified, rows.read)
+        self._tally.finished(work.table.qualified)
 
-    def _exactly(self, work: _Work, consume: Consume) -> Position:
+    def _exactly(self, hand: _Hand, consume: Consume) -> Position:
         """Read the whole table at an exact position."""
-        with closing(self._open(work.table)) as reader, reader.exact() as position:
-            reader.read(KeyRange(), consume)
+        started = time.monotonic()
+        with hand.reader.exact() as position:
+            hand.reader.read(KeyRange(), consume)
+        self._tally.took(time.monotonic() - started, locking=hand.reader.locking)
         return position
 
     def _open(self, table: Table) -> Reader:
@@ -340,19 +344,35 @@ class Copier:
                 self.changed[work.table.db, work.table.name, column, reason] += times
 
     def _refuse(self, work: _Work, refusal: CdcError) -> None:
-        refused = replace(work.load.state, state=State.REFUSED, reason=f"{refusal.rule}: {refusal.hint}")
-        work.load = None
         with self._lock:
+            if work.load is None:
+                return
+            refused = replace(work.load.state, state=State.REFUSED, reason=f"{refusal.rule}: {refusal.hint}")
+            work.load = None
             self._target.save([refused])
+
+    # -- pace --------------------------------------------------------------------------------------------------------
+
+    def _rest(self, hand: _Hand, piece: Piece, rows: int) -> None:
+        """After a piece of so many rows: rest as long as the pace demands."""
+        self._tally.took(piece.seconds, locking=hand.reader.locking)
+        until = time.monotonic() + self._pace.rest(rows, piece.seconds)
+        self._breathe_all()
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _NAP_SECONDS))
+            self._breathe_all()
+
+    def _await_leave(self) -> None:
+        """Between two chunks: wait while the copy is paused, with no transaction open."""
+        self._breathe_all()
+        while self._pace.paused:
+            time.sleep(_NAP_SECONDS)
+            self._breathe_all()
 
     def _breathe_all(self) -> None:
         self._breathe()
         if self._errors:
             raise _Abandoned
-
-
-def _bound(after: Bound | None) -> list[str] | None:
-    return None if after is None else list(after)
 
 
 class _Abandoned(Exception):

@@ -24,8 +24,8 @@ ENTRIES = [
     Copy(7, 4, "a", "b", AT, "x"),
 ]
 TABLE = {
-    "source": "a.b", "target": "a.b", "state": "consistent", "rows_loaded": 3, "floor": AT.to_json(), "ceiling": AT.to_json(),
-    "consistent_through": "2026-01-02T03:04:05.678901+00:00", "quarantined": 0, "reason": "",
+    "source": "a.b", "target": "a.b", "state": "consistent", "rows_loaded": 3, "rows_estimated": 3, "floor": AT.to_json(),
+    "ceiling": AT.to_json(), "consistent_through": "2026-01-02T03:04:05.678901+00:00", "quarantined": 0, "reason": "",
 }  # fmt: skip
 STATUS: dict[str, Any] = {
     "pipeline": "od", "transport": "direct", "codec": "compiled",
@@ -33,7 +33,7 @@ STATUS: dict[str, Any] = {
     "captured": {"position": None},
     "applied": {"cut_no": 4, "position": AT.to_json(), "source_ts": "2026-01-02T03:04:05Z"},
     "lag_seconds": {"read": 0.1, "publish": None, "apply": 0, "total": 0.1},
-    "tables": [TABLE],
+    "copying": None, "tables": [TABLE],
 }  # fmt: skip
 
 

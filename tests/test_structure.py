@@ -24,7 +24,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "codec": ("codec", "codec.*"),
     "wire": ("envelope", "schemas", "topic", "control", "direct", "kafka", "kafka_broker", "state", "state_*", "mysql", "catalog",
              "preflight", "keyrange"),
-    "source": ("epoch", "binlog", "binlog_*", "ddl", "ddl_words", "chunks", "capture", "capture_*"),
+    "source": ("epoch", "binlog", "binlog_*", "ddl", "ddl_words", "chunks", "signs", "capture", "capture_*"),
     "face": ("app", "cli", "cli_output", "demo", "doctor", "fitness", "initial", "quarantine", "status", "supervise", "web", "web.*",
              "stack", "stack.*"),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""`python -m examples.opendental create|load|work`: the practice from a shell. Prints one JSON document."""
+"""`python -m examples.opendental create|load|work|grow`: the practice from a shell. Prints one JSON document."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import pymysql
 
 from .build import create, load
+from .large import grow
 from .workload import Workload
 
 
@@ -26,13 +27,15 @@ def connection_args(url: str) -> dict[str, object]:
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="examples.opendental", description="An OpenDental-like practice to replicate.")
-    parser.add_argument("command", choices=("create", "load", "work"))
+    parser.add_argument("command", choices=("create", "load", "work", "grow"))
     parser.add_argument("--url", default=os.environ.get("OPENDENTAL_URL"), help="mysql://user:password@host:port/ (or OPENDENTAL_URL)")
     parser.add_argument("--database", default="opendental")
     parser.add_argument("--engine", choices=("MyISAM", "InnoDB"), default="MyISAM")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--replace", action="store_true", help="create: drop the database first")
+    parser.add_argument("--replace", action="store_true", help="create, grow: drop the database first")
     parser.add_argument("--size", type=float, default=1.0, help="load: 1 is about 50,000 rows")
+    parser.add_argument("--rows", type=int, default=20_000_000, help="grow: about so many in all")
+    parser.add_argument("--tables", type=int, default=446, help="grow: so many, the 58 and siblings of them")
     parser.add_argument("--rate", type=float, default=100.0, help="work: row changes per second, 0 for as fast as it goes")
     parser.add_argument("--seconds", type=float, default=60.0, help="work: how long, 0 for until SIGTERM or SIGINT")
     known = parser.parse_args(argv)
@@ -60,6 +63,10 @@ def perform(args: argparse.Namespace) -> dict[str, object]:
         return {"created": args.database, "engine": args.engine}
     if args.command == "load":
         rows = load(connection_args(args.url), args.database, size=args.size, seed=args.seed)
+        return {"total": sum(rows.values()), "rows": rows}
+    if args.command == "grow":
+        rows = grow(connection_args(args.url), args.database, args.engine, rows=args.rows, tables=args.tables, seed=args.seed,
+                    replace_it=args.replace)  # fmt: skip
         return {"total": sum(rows.values()), "rows": rows}
     return work(args)
 

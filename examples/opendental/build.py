@@ -13,6 +13,7 @@ from .rows import Filler
 from .tables import TABLES, rows_at
 
 ConnectionArgs = Mapping[str, Any]
+UNLOGGED = "SET SESSION sql_log_bin = 0"
 STATEMENT_VALUES = 12_000
 """Values per INSERT: some 150 wide rows or 2,000 narrow ones, 100 to 400 kB, far below max_allowed_packet."""
 
@@ -23,9 +24,13 @@ def connect(connection_args: ConnectionArgs, database: str | None = None) -> pym
     return pymysql.connect(**{"charset": "utf8mb4", **connection_args}, database=database, autocommit=True, init_command=init)
 
 
-def create(connection_args: ConnectionArgs, database: str = "opendental", engine: str = "MyISAM", *, replace: bool = False) -> None:
+def create(
+    connection_args: ConnectionArgs, database: str = "opendental", engine: str = "MyISAM", *, replace: bool = False, log: bool = True
+) -> None:
     """Makes the database and its empty tables; a table that exists is an error, unless `replace` drops the database first."""
     with closing(connect(connection_args)) as connection, connection.cursor() as cursor:
+        if not log:
+            cursor.execute(UNLOGGED)
         if replace:
             cursor.execute(f"DROP DATABASE IF EXISTS `{database}`")
         cursor.execute(f"CREATE DATABASE IF NOT EXISTS `{database}` CHARACTER SET utf8mb3 COLLATE utf8mb3_general_ci")
@@ -34,9 +39,13 @@ def create(connection_args: ConnectionArgs, database: str = "opendental", engine
             cursor.execute(spec.ddl(engine))
 
 
-def load(connection_args: ConnectionArgs, database: str = "opendental", *, size: float = 1.0, seed: int = 1) -> dict[str, int]:
+def load(
+    connection_args: ConnectionArgs, database: str = "opendental", *, size: float = 1.0, seed: int = 1, log: bool = True
+) -> dict[str, int]:
     """Fills the empty tables, the same rows for the same seed and size; returns the rows per table. Memory does not grow with the size."""
     with closing(connect(connection_args, database)) as connection, connection.cursor() as cursor:
+        if not log:
+            cursor.execute(UNLOGGED)
         for spec in TABLES:
             for statement in inserts(spec, size, seed):
                 cursor.execute(statement)

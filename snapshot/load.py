@@ -1,0 +1,103 @@
+"""The initial load as a process does it: readers of the source, the pace that the configuration asks for, what is told meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cdc import logs, state_copy
+from cdc.catalog import Catalog
+from cdc.config import Config
+from cdc.metrics import Metrics
+from cdc.model import Table
+from cdc.progress import Stored
+from cdc.state import State
+from cdc.topic import Idle
+from snapshot.copy import Copier, Look, Reader
+from snapshot.pace import Limits, Pace, Signs
+from snapshot.tally import Report, Tally
+
+TELL_SECONDS = 10.0
+
+
+class Busy(Protocol):
+    """How busy the source is."""
+
+    @property
+    def threads_running(self) -> int: ...
+    @property
+    def lock_waits_per_second(self) -> float: ...
+    @property
+    def replica_lag_seconds(self) -> float | None: ...
+
+
+class LoadSigns(Protocol):
+    """Asks the source; `cdc.signs.LoadSigns` is one."""
+
+    def read(self) -> Busy: ...
+    def close(self) -> None: ...
+
+
+_OWN_THREADS = 1
+"""That of the question itself; the workers' come on top."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is copied, and how it is read."""
+
+    catalog: Catalog
+    tables: Sequence[Table]
+    read: Callable[[Table], Reader]
+    """Opens a reader of a table, for one worker."""
+    signs: LoadSigns
+    """Closed when the load ends."""
+
+
+def load(
+    config: Config, source: Source, target: Any, stored: Stored, breathe: Idle, tally: Tally, metrics: Metrics, careful: Any = None
+) -> None:
+    """Copy what is missing of the tables into the target; the log is to be applied from the position that it stores there."""
+    limits = config.snapshot
+    pace = Pace(Limits(limits.max_rows_per_second, limits.max_threads_running, limits.max_lock_waits_per_second,
+                       limits.max_replica_lag_seconds))  # fmt: skip
+    copier = Copier(source.catalog, source.read, target, breathe, tally, pace, careful, config.policies.policies)
+    metrics.changed_by_copies.append(copier.changed)
+    with closing(source.signs), _looking(config, source.signs, pace, tally) as look:
+        copier.load(source.tables, config.transport.prefix, stored, limits.parallel, look)
+
+
+def metered(report: Report, metrics: Metrics) -> Tally:
+    """A tally that tells the metrics too."""
+    seen: dict[str, int] = {}
+
+    def told(table: str, rows: int, estimate: int) -> None:
+        metrics.rows_copied.labels(table).inc(max(0, rows - seen.setdefault(table, rows)))  # what was there before us is not counted
+        seen[table] = rows
+        report(table, rows, estimate)
+
+    return Tally(told, lambda seconds, locking: metrics.copy_reads.labels(str(locking).lower()).observe(seconds))
+
+
+@contextmanager
+def _looking(config: Config, signs: LoadSigns, pace: Pace, tally: Tally) -> Iterator[Look]:
+    """What the source and the operator say, at each call; now and then a line says how far the copy is, and at once why it rests."""
+    with State(config.target, config.pipeline.name) as state:
+        log, told, was = logs.logger("snapshot"), [time.monotonic()], [""]
+
+        def look() -> Signs:
+            standing = "paused" if pace.paused else pace.reason
+            if standing != was[0]:
+                log.info("copy_pace", reason=standing or "none", rest_factor=pace.rest_factor)
+                was[0] = standing
+            if time.monotonic() - told[0] > TELL_SECONDS:
+                told[0] = time.monotonic()
+                log.info("copy_progress", **tally.standing()._asdict())
+            found = signs.read()
+            others = max(0, found.threads_running - _OWN_THREADS - config.snapshot.parallel)
+            return Signs(state_copy.paused(state), others, found.lock_waits_per_second, found.replica_lag_seconds)
+
+        yield look
