@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 
 from cdc import binlog_decode as decode
@@ -48,7 +47,7 @@ class BinlogReader:
             written = catalog.written_position()
             self._horizon = (log_number(written.file), written.offset) if written.file else (("", 0), 0)
             if start.server != catalog.server:  # another server of the same history: its files are its own
-                start = _moved(start, catalog.server)
+                start = start.moved_to(catalog.server)
         self._again = None if start.floor is None else xa.Again(start, start.floor)
         self._start, self._tracker, self._mariadb = start, Tracker(start), start.flavour == "mariadb"
         timeout = max(5.0, 3 * heartbeat_seconds)
@@ -325,12 +324,6 @@ class BinlogReader:
             found = dict(cursor.fetchall())
         if (found.get(variable) or found.get("server_id")) != start.server:
             raise Halt("other_server", self.place, "two connections reached two servers", "give source.url the address of one server")
-
-
-def _moved(start: Position, server: str) -> Position:
-    """A position on another server of the same history: the places in files were the old one's."""
-    elsewhere = replace(start, server=server, file="", offset=0, file_created=0)
-    return elsewhere if start.floor is None else replace(elsewhere, floor=_moved(start.floor, server))
 
 
 Handler = Callable[[BinlogReader, bytes, int], Iterable[Event]]

@@ -16,6 +16,7 @@ from typing import Any
 from pymysql.connections import Connection
 
 from cdc.errors import CdcError, Halt, Malformed, Refused, Retry
+from cdc.identity import BEHIND, KEEP_LONGER
 from cdc.mysql import deciding, socket_of
 from cdc.position import Position, mysql_gtids
 
@@ -162,8 +163,12 @@ def refusal(packet: bytes, place: str) -> CdcError:
             "log_purged",
             place,
             "the server deleted log files that are still needed",
-            "copy the tables again, and let the server keep its log longer (binlog_expire_logs_seconds)",
+            KEEP_LONGER,
         )
+    if number == 1236 and (b"diverged" in text or b"requested to start from gtid" in text):
+        return Halt("source_diverged", place, "the position holds a transaction that this server's log does not", BEHIND)
+    if number == 29 or (number == 1236 and (b"could not open log file" in text or b"could not find next log" in text)):
+        return Halt("log_purged", place, "the server lists a log file that it cannot read", KEEP_LONGER)
     if number in (1227, 1045, 1142):
         return Refused(
             "source_privilege", place, f"the account may not read the log (error {number})", "GRANT REPLICATION SLAVE ON *.* TO it"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from cdc.binlog_decode import HEADER
@@ -83,7 +83,7 @@ class Prepared:
             raise Halt("xa_repeated", place, "an XA transaction is prepared twice", "report this: the log is not understood")
         if group.size + sum(held.group.size for held in self._held.values()) > self._limit:
             group.spill()
-        self._held[xid] = _Held(group, replace(before, floor=None))
+        self._held[xid] = _Held(group, before.bare)
 
     def floor(self) -> Position | None:
         """The position before the oldest of them; None when there is none."""

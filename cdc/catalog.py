@@ -9,18 +9,16 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from pymysql import err
-
 from cdc import preflight
 from cdc.columns import COLUMNS_SQL, KEYS_SQL, OLD, Selection, canonical_charset, tables_of
 from cdc.config import SourceConfig
 from cdc.errors import Halt, Refused, Retry
+from cdc.identity import Identity
 from cdc.model import Table
-from cdc.mysql import connect, deciding, decision, errno
+from cdc.mysql import Session
 from cdc.position import Flavour, Position, canonical_gtids
 from cdc.preflight import Finding, Settings
 
-_NO_PRIVILEGE = (1044, 1142, 1143, 1227, 1401)
 _TABLES_SQL = """
 SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE, TABLE_ROWS, TABLE_TYPE FROM information_schema.TABLES
 WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND
@@ -33,7 +31,6 @@ WHERE (DATA_TYPE IN ('uuid', 'inet4', 'inet6', 'vector') OR (DATA_TYPE IN ('date
 _SNAPSHOT_TRIES = 10_000
 """One try takes half a millisecond; a transaction is invisible for a few milliseconds after it is in the log."""
 _DECISION_SECONDS, _DECISION_POLL_SECONDS = 5.0, 0.02
-_ANOTHER_SOURCE = "the source was restored, reset or replaced: copy the tables again"
 
 
 class Catalog:
@@ -41,8 +38,9 @@ class Catalog:
 
     def __init__(self, source: SourceConfig) -> None:
         self._source = source
-        self.place = f"{source.url.host}:{source.url.port}"
-        self._connection = connect(source, read_timeout=600)
+        self._session = Session(source)
+        self.place = self._session.place
+        self._execute, self._all, self._one = self._session.execute, self._session.all, self._session.one
         self.version = str(self._one("SELECT VERSION()"))
         self.flavour: Flavour = "mariadb" if "mariadb" in self.version.lower() else "mysql"
         self._settings = self._variables()
@@ -61,8 +59,7 @@ class Catalog:
 
     def close(self) -> None:
         """End the connection; a second time does nothing."""
-        if self._connection.open:
-            self._connection.close()
+        self._session.close()
 
     # Tables
 
@@ -238,94 +235,19 @@ class Catalog:
         renamed = self.flavour == "mysql" and preflight.version_of(self.version) >= (8, 2, 0)
         return self._all("SHOW BINARY LOG STATUS" if renamed else "SHOW MASTER STATUS")
 
-    def _gtids_at(self, file: str, offset: int) -> str | None:
-        """The server's GTIDs at a place of its log; None when it cannot tell (also: an event beyond max_allowed_packet before it)."""
-        found = self._one("SELECT BINLOG_GTID_POS(%s, %s)", file, offset)
-        return None if found is None else canonical_gtids("mariadb", str(found))
-
     # A stored position, against this server
+
+    @property
+    def _identity(self) -> Identity:
+        return Identity(self._session, self._source, self.flavour, self.server, self.server_id, self.gtid_mode)
 
     def check(self, position: Position) -> None:
         """Stops unless the log of this server continues the stored position exactly."""
-        if position.flavour != self.flavour:
-            raise Halt("other_server", self.place, "the position was read on another kind of server", _ANOTHER_SOURCE)
-        if position.server != self.server and position.by_file:
-            raise Halt("other_server", self.place, "a position without GTIDs is followed on its own server only", _ANOTHER_SOURCE)
-        if self.purged(position):
-            raise Halt(
-                "log_purged",
-                self.place,
-                "the server deleted log files that are still needed",
-                "copy the tables again, and let the server keep its log longer (binlog_expire_logs_seconds)",
-            )
-        if position.server == self.server and position.file:
-            self._check_file(position)
-        if self.flavour == "mysql":
-            self._check_executed(position)
-        elif position.server != self.server or not position.file:
-            self._check_domains(position)
-        if position.floor is not None:
-            self._check_floor(position.floor)
-
-    def _check_floor(self, floor: Position) -> None:
-        if self.purged(floor):
-            raise Halt(
-                "log_purged",
-                self.place,
-                "the server deleted log files that hold changes of an XA transaction which was prepared and not decided",
-                "copy the tables again, and decide XA transactions while the server keeps its log (binlog_expire_logs_seconds)",
-            )
-        if floor.server == self.server and floor.file:
-            self._check_file(floor)
+        self._identity.check(position)
 
     def purged(self, position: Position) -> bool:
         """Whether the server no longer has everything after the position."""
-        if position.by_file or (self.flavour == "mariadb" and position.server == self.server and position.file):
-            return position.file not in self._log_files()
-        if self.flavour == "mysql":
-            return not position.covers(self._at(str(self._one("SELECT @@GLOBAL.gtid_purged"))))
-        oldest = next(iter(self._log_files()), "")
-        return not oldest or not position.covers(self._at(self._gtids_at(oldest, 4) or ""))
-
-    def _log_files(self) -> dict[str, int]:
-        return {str(row[0]): int(row[1]) for row in self._all("SHOW BINARY LOGS")}
-
-    def _check_file(self, position: Position) -> None:
-        """A crash without sync_binlog=1 shortens the log and hands out the same numbers again: the place must still be there."""
-        size = self._log_files().get(position.file)
-        if size is not None and position.offset > size:
-            raise Halt("log_shortened", f"{position.file}:{position.offset}", f"the file ends at {size}", _ANOTHER_SOURCE)
-        if self.flavour != "mariadb" or position.offset >= 1 << 32:  # BINLOG_GTID_POS takes 32 bits
-            return
-        there = self._gtids_at(position.file, position.offset)
-        if there is None:
-            self._check_domains(position)
-        elif there != position.gtids:
-            raise Halt("log_rewritten", f"{position.file}:{position.offset}", "the server has other GTIDs at this place", _ANOTHER_SOURCE)
-
-    def _check_executed(self, position: Position) -> None:
-        if position.gtids and not self.gtid_mode:
-            raise Halt("gtid_off", self.place, "the position goes by GTIDs and gtid_mode is not ON", "SET GLOBAL gtid_mode = ON")
-        if not self._at(str(self._one("SELECT @@GLOBAL.gtid_executed"))).covers(self._at(position.gtids)):
-            raise Halt("source_diverged", self.place, "the position holds transactions that this server never had", _ANOTHER_SOURCE)
-
-    def _check_domains(self, position: Position) -> None:
-        writers = {gtid.split("-")[1] for gtid in position.gtids.split(",") if gtid}
-        if position.server != self.server and str(self.server_id) in writers:
-            # Sequence numbers alone tell nothing: any two servers have a 0-1-5. A server that wrote it has the position's identity.
-            rule = f"another server than the position's that has the server_id {self.server_id} of a transaction in it"
-            raise Halt("other_server", self.place, rule, _ANOTHER_SOURCE)
-        theirs = self._at(str(self._one("SELECT @@GLOBAL.gtid_binlog_pos")))
-        if not theirs.covers(self._at(position.gtids)):
-            raise Halt("source_diverged", self.place, "the position holds transactions that this server never had", _ANOTHER_SOURCE)
-        unknown = {gtid.split("-")[0] for gtid in theirs.gtids.split(",")} - {gtid.split("-")[0] for gtid in position.gtids.split(",")}
-        if position.gtids and unknown - {""}:
-            raise Halt(
-                "unknown_domain",
-                self.place,
-                f"another server with replication domains that the position lacks: {sorted(unknown)}",
-                _ANOTHER_SOURCE,
-            )
+        return self._identity.purged(position)
 
     # Fitness
 
@@ -362,25 +284,6 @@ class Catalog:
 
     def _variables(self) -> dict[str, str]:
         return {str(name).lower(): str(value) for name, value in self._all("SHOW GLOBAL VARIABLES")}
-
-    # Statements
-
-    def _execute(self, sql: str) -> None:
-        with deciding(self.place), self._connection.cursor() as cursor:
-            cursor.execute(sql)
-
-    def _all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        try:
-            with self._connection.cursor() as cursor:
-                cursor.execute(sql, values or None)
-                return list(cursor.fetchall())
-        except (err.MySQLError, OSError) as error:
-            if errno(error) in _NO_PRIVILEGE:
-                raise Refused("source_privilege", self.place, f"the account may not run {sql.split()[0]} {sql.split()[1]}") from None
-            raise decision(error, self.place) from None
-
-    def _one(self, sql: str, *values: object) -> Any:
-        return self._all(sql, *values)[0][0]
 
 
 def _owned(text: str) -> str:

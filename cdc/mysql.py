@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ _REFUSING_LOGIN = frozenset({1044, 1045, 1130, 1251, 1275, 1396, 1524, 1698, 182
 """Wrong user, password, host, plug-in; locked or expired account; TLS demanded by the server (3159)."""
 _REFUSING_STATEMENT = frozenset({1044, 1142, 1143, 1227, 1370, 3530})
 """A privilege is missing."""
+_NO_PRIVILEGE = (1044, 1142, 1143, 1227, 1401)
+"""The same for a question: its first words may be told."""
 _LOST = frozenset(
     {
         0,
@@ -52,6 +55,8 @@ _LOST = frozenset(
     }
 )
 """The connection broke, the server is stopping or busy, or somebody killed the query: the same statement may succeed later."""
+
+_COM_BINLOG_DUMP, _NOT_BLOCKING, _FORMAT, _HEADER = 0x12, 1, b"\x0f", 19
 
 SESSION = "SET autocommit = 1, time_zone = '+00:00', sql_mode = ''"
 
@@ -171,6 +176,60 @@ def deciding(place: str) -> Iterator[None]:
         yield
     except (err.MySQLError, OSError) as error:
         raise decision(error, place) from None
+
+
+class Session:
+    """A connection that asks the source: rows out, and an error as a decision. Not for use by several threads."""
+
+    def __init__(self, source: SourceConfig, read_timeout: float = 600) -> None:
+        self.place = f"{source.url.host}:{source.url.port}"
+        self._connection = connect(source, read_timeout=read_timeout)
+
+    def close(self) -> None:
+        """End the connection; a second time does nothing."""
+        if self._connection.open:
+            self._connection.close()
+
+    def execute(self, sql: str) -> None:
+        """Run a statement that returns nothing."""
+        with deciding(self.place), self._connection.cursor() as cursor:
+            cursor.execute(sql)
+
+    def all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Every row of an answer; Refused where a privilege is missing."""
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute(sql, values or None)
+                return list(cursor.fetchall())
+        except (err.MySQLError, OSError) as error:
+            if errno(error) in _NO_PRIVILEGE:
+                raise Refused("source_privilege", self.place, f"the account may not run {sql.split()[0]} {sql.split()[1]}") from None
+            raise decision(error, self.place) from None
+
+    def one(self, sql: str, *values: object) -> Any:
+        """The first column of the first row."""
+        return self.all(sql, *values)[0][0]
+
+
+def log_created(source: SourceConfig, file: str) -> int | None:
+    """The time in a log file's header, seconds since the epoch; None when the server cannot read the file.
+
+    The server is asked for the file as mysqlbinlog asks: as server 0, which ends nobody else's stream, and no further than its head.
+    """
+    place = f"{source.url.host}:{source.url.port}"
+    connection: Any = connect(source, read_timeout=source.connect_timeout_seconds)
+    try:
+        with deciding(place), connection.cursor() as cursor:
+            cursor.execute("SET @master_binlog_checksum = 'CRC32', @source_binlog_checksum = 'CRC32'")
+            connection._execute_command(_COM_BINLOG_DUMP, struct.pack("<IHI", 4, _NOT_BLOCKING, 0) + file.encode())
+            while (event := connection._read_packet().get_all_data()[1:])[4:5] != _FORMAT:
+                if len(event) < _HEADER:
+                    return None
+            return int.from_bytes(event[0:4], "little")
+    except Halt:
+        return None
+    finally:
+        connection._force_close()
 
 
 def clock_offset_us(connection: Connection[Any], place: str) -> int:

@@ -12,13 +12,14 @@ A position of MySQL without GTIDs but with a file is followed by file and offset
 the beginning of a log that holds GTIDs. (On MariaDB every transaction has a GTID: none is the beginning.)
 
 A position may stand behind changes that are not decided yet (XA transactions that are prepared). Then it carries its *floor*: an
-earlier position, from which a reader has to begin to know them. It is no part of what is compared.
+earlier position, from which a reader has to begin to know them. And it carries its *peers*: where the log of other servers was read
+last, so that one that is come back to is known again. Neither is a part of what is compared.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -28,6 +29,8 @@ Flavour = Literal["mysql", "mariadb"]
 Intervals = tuple[tuple[int, int], ...]
 """Closed ranges of transaction numbers, ascending, never touching one another."""
 
+PEERS = 4
+"""So many other servers are remembered."""
 _FIELDS: Mapping[str, type] = {"flavour": str, "server": str, "gtids": str, "file": str, "offset": int, "file_created": int}
 
 
@@ -47,18 +50,24 @@ class Position:
     """Time in the header of `file`, seconds since the epoch; 0 when unknown."""
     floor: Position | None = field(default=None, compare=False)
     """Where reading has to begin to go on from here; None: here. It has no floor of its own."""
+    peers: tuple[Position, ...] = field(default=(), compare=False)
+    """The last place that was read on each other server of this history, the newest first. They have no floors and no peers."""
 
     def to_json(self) -> dict[str, object]:
         """The document that `from_json` turns back into an equal position with the same floor."""
         document: dict[str, object] = {name: getattr(self, name) for name in _FIELDS}
-        return document if self.floor is None else {**document, "floor": self.floor.to_json()}
+        if self.floor is not None:
+            document["floor"] = self.floor.to_json()
+        if self.peers:
+            document["peers"] = [peer.to_json() for peer in self.peers]
+        return document
 
     @classmethod
     def from_json(cls, document: object) -> Position:
         """The position that `to_json` wrote; anything else is malformed."""
-        if not isinstance(document, dict) or set(document) - set(_FIELDS) - {"floor"}:
+        if not isinstance(document, dict) or set(document) - set(_FIELDS) - {"floor", "peers"}:
             raise Malformed("position", "stored position", "is not a position document")
-        fields = {name: value for name, value in document.items() if name != "floor"}
+        fields = {name: value for name, value in document.items() if name in _FIELDS}
         for name, kind in _FIELDS.items():
             if name in document and type(document[name]) is not kind:
                 raise Malformed("position", f"stored position, {name}", f"is not {kind.__name__}")
@@ -67,12 +76,27 @@ class Position:
         floor = cls.from_json(document["floor"]) if "floor" in document else None
         if floor is not None and (floor.floor is not None or floor.flavour != document["flavour"]):
             raise Malformed("position", "stored position, floor", "is not a floor")
-        return cls(**fields, floor=floor)
+        peers = document.get("peers", [])
+        if not isinstance(peers, list):
+            raise Malformed("position", "stored position, peers", "is not a list")
+        return cls(**fields, floor=floor, peers=tuple(map(cls.from_json, peers)))
 
     @property
     def begin(self) -> Position:
         """Where reading has to begin to go on from here."""
         return self if self.floor is None else self.floor
+
+    @property
+    def bare(self) -> Position:
+        """This position without floor and peers: a part of another one."""
+        return replace(self, floor=None, peers=())
+
+    def moved_to(self, server: str) -> Position:
+        """The same transactions on another server of the same history, whose files are its own; this place becomes a peer."""
+        here = [self.bare] if self.file else []
+        left = here + [peer for peer in self.peers if peer.server not in (self.server, server)]
+        floor = None if self.floor is None else replace(self.floor, server=server, file="", offset=0, file_created=0)
+        return Position(self.flavour, server, self.gtids, floor=floor, peers=tuple(left[:PEERS]))
 
     @property
     def by_file(self) -> bool:
@@ -97,6 +121,17 @@ class Position:
         if number == other_number and 0 not in (self.file_created, other.file_created) and self.file_created != other.file_created:
             return None
         return (number, self.offset) >= (other_number, other.offset)
+
+    def joined(self, other: Position) -> Position:
+        """What either includes, for two of which neither covers the other: read on two servers, which log domains in another order.
+
+        It has no place in a file: no server's log need have been at it. Reading begins below whatever is prepared behind either.
+        """
+        gtids = _either(self.flavour, self.gtids, other.gtids)
+        floor = None
+        if self.floor is not None or other.floor is not None:
+            floor = Position(other.flavour, other.server, _both(self.flavour, self.begin.gtids, other.begin.gtids))
+        return Position(other.flavour, other.server, gtids, floor=floor, peers=other.peers)
 
     def contains(self, transaction: str) -> bool:
         """Whether one transaction, by its id in a record, is included here."""
@@ -244,6 +279,32 @@ def _subset(flavour: Flavour, inner: str, outer: str) -> bool:
     return all(_inside(sets.get(source, ()), *pair) for source, ranges in mysql_gtids(inner).items() for pair in ranges)
 
 
+def _either(flavour: Flavour, a: str, b: str) -> str:
+    """The transactions of both texts together."""
+    if flavour == "mysql":
+        return canonical_gtids(flavour, ",".join(filter(None, (a, b))))
+    one, two = mariadb_gtids(a), mariadb_gtids(b)
+    return mariadb_text({domain: max(one.get(domain, (0, -1)), two.get(domain, (0, -1)), key=_number) for domain in {**one, **two}})
+
+
+def _both(flavour: Flavour, a: str, b: str) -> str:
+    """The transactions that stand in either text."""
+    if flavour == "mysql":
+        one, two = mysql_gtids(a), mysql_gtids(b)
+        return mysql_text({source: _common(one[source], two[source]) for source in sorted(one.keys() & two.keys())})
+    left, right = mariadb_gtids(a), mariadb_gtids(b)
+    return mariadb_text({domain: min(left[domain], right[domain], key=_number) for domain in left.keys() & right.keys()})
+
+
+def _number(last: tuple[int, int]) -> int:
+    return last[1]
+
+
+def _common(a: Intervals, b: Intervals) -> Intervals:
+    found = [(max(low, other_low), min(high, other_high)) for low, high in a for other_low, other_high in b]
+    return tuple((low, high) for low, high in sorted(found) if low <= high)
+
+
 class Tracker:
     """The position of a reader as it moves from one transaction's end to the next."""
 
@@ -276,7 +337,7 @@ class Tracker:
         if self._moved:
             self._moved = False
             if self._gtids or self._by_file or self._start.flavour == "mariadb":
-                at = self.file, self.offset, self.file_created, self.floor
+                at = self.file, self.offset, self.file_created, self.floor, self._start.peers
                 self._at = Position(self._start.flavour, self._start.server, self._gtids, *at)
         return self._at
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,45 @@ def my(gtids: str = "", file: str = "", offset: int = 0, server: str = "s", crea
 
 def ma(gtids: str = "", file: str = "", offset: int = 0, server: str = "s", created: int = 0) -> Position:
     return Position("mariadb", server, canonical_gtids("mariadb", gtids), file, offset, created)
+
+
+def test_a_position_that_moves_to_another_server_remembers_where_it_was_and_comes_back_to_it() -> None:
+    here = my(f"{A}:1-5", "b.000002", 100, "s", 7)
+    there = here.moved_to("t")
+    assert ("t", "", (here,)) == (there.server, there.file, there.peers)
+    assert there.peers == Position.from_json(there.to_json()).peers
+    tracker = Tracker(there)
+    tracker.add(f"{A}:6", "x.000001", 50)
+    back = tracker.position().moved_to("s")
+    assert [("t", "x.000001")] == [(peer.server, peer.file) for peer in back.peers]
+    assert 4 == len(functools.reduce(lambda at, name: replace(at.moved_to(name), file="f.000001"), "abcdefgh", here).peers)
+    with pytest.raises(Malformed):
+        Position.from_json({**here.to_json(), "peers": 5})
+
+
+JOINED = [
+    (my(f"{A}:1-3"), my(f"{A}:1:3-5,{B}:7"), my(f"{A}:1-5,{B}:7")),
+    (ma("0-1-5,1-1-2"), ma("0-2-3,1-2-9"), ma("0-1-5,1-2-9")),
+    (ma("0-1-5"), ma("7-1-1"), ma("0-1-5,7-1-1")),
+]
+
+
+@pytest.mark.parametrize(("a", "b", "both"), JOINED)
+def test_two_positions_of_which_neither_covers_the_other_are_joined(a: Position, b: Position, both: Position) -> None:
+    assert both == a.joined(b) == b.joined(a)
+    assert a.joined(b).covers(a)
+    assert a.joined(b).covers(b)
+    assert a.joined(b).floor is None
+
+
+def test_what_is_prepared_behind_either_of_two_is_read_again_behind_both() -> None:
+    a, b = replace(ma("0-1-5,1-1-2"), floor=ma("0-1-4,1-1-2")), ma("0-1-3,1-1-9")
+    joined = a.joined(b)
+    assert joined.floor is not None
+    assert "0-1-3,1-1-2" == joined.floor.gtids
+    mysql = replace(my(f"{A}:1-5"), floor=my(f"{A}:1-3")).joined(my(f"{A}:2-9"))
+    assert mysql.floor is not None
+    assert f"{A}:2-3" == mysql.floor.gtids
 
 
 COVERS = [

@@ -23,7 +23,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
               "stopping", "digest", "progress", "names", "crash", "policies", "policy_sql", "types_doc"),
     "codec": ("codec", "codec.*"),
     "wire": ("envelope", "schemas", "topic", "control", "direct", "kafka", "kafka_broker", "state", "state_*", "mysql", "catalog",
-             "preflight", "keyrange"),
+             "identity", "preflight", "keyrange"),
     "source": ("epoch", "binlog", "binlog_*", "ddl", "ddl_words", "chunks", "signs", "capture", "capture_*"),
     "face": ("app", "cli", "cli_output", "demo", "doctor", "fitness", "initial", "quarantine", "status", "supervise", "web", "web.*",
              "stack", "stack.*"),

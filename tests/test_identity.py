@@ -1,0 +1,391 @@
+"""Every way in which a source stops being the one whose log was read: what is provably the same goes on, all else stops by name.
+
+docs/identity.md is the table; `tests/test_guarantees.py` holds it to these tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cdc.binlog_events import Commit, Heartbeat, Rows
+from cdc.catalog import Catalog
+from cdc.errors import Halt
+from cdc.position import Position
+from tests import run
+from tests.refusals import error, rows, streaming
+from tests.servers import PASSWORD, SourceDatabase, TargetDatabase, fresh_name, lent
+from tests.source_log import config, position, reading, until
+
+Private = Callable[..., Any]
+BOTH = pytest.mark.parametrize("flavour", ["mariadb", "mysql"])
+RESET = {"mariadb": "RESET MASTER", "mysql": "RESET BINARY LOGS AND GTIDS"}
+
+
+def follow(source: SourceDatabase, start: Position) -> tuple[list[int], Position]:
+    """The numbers that were inserted into `t` since, and where the log stands now, read to its end."""
+    with Catalog(config(source)) as catalog:
+        end = catalog.written_position()
+    with reading(source, start) as reader:
+        events = until(reader, end)
+        numbers = [int.from_bytes(each.body[each.start + 1 : each.start + 5], "little") for each in events if isinstance(each, Rows)]
+        return numbers, reader.position
+
+
+def insert(source: SourceDatabase, *numbers: int) -> None:
+    source.execute(*(f"INSERT INTO t VALUES ({number})" for number in numbers))
+
+
+def begun(source: SourceDatabase, *numbers: int) -> Position:
+    """A table, some rows, and the position behind them, read from the log."""
+    source.execute("CREATE TABLE t (a INT PRIMARY KEY) ENGINE=InnoDB")
+    start = position(source)
+    insert(source, *numbers)
+    found, at = follow(source, start)
+    assert list(numbers) == found
+    assert at.file_created
+    return at
+
+
+def refused(source: SourceDatabase, at: Position) -> str:
+    """The code with which a reader that begins here stops before it says anything."""
+    with pytest.raises(Halt) as stopped, reading(source, at) as reader:
+        for event in reader:
+            assert not isinstance(event, Commit | Heartbeat), "the log is followed"
+    assert stopped.value.hint
+    return stopped.value.code
+
+
+@contextlib.contextmanager
+def copied(server: Any, *, identity: bool = True) -> Iterator[Any]:
+    """A server on a copy of another one's files, on a port of its own; the other one is stopped for the copy and starts again."""
+    server.stop()
+    place = run.folder() / fresh_name()
+    shutil.copytree(server.data, place / "data")
+    if not identity:
+        (place / "data" / "auto.cnf").unlink(missing_ok=True)
+    for done in ("prepared", "settled"):
+        (place / done).touch()
+    other = run.KINDS[server.name](place, server.settings)
+    server.start()
+    time.sleep(1.1)  # the time in a file's header is in seconds
+    other.start()
+    yield other
+    other.purge()
+
+
+def backup(server: Any) -> Path:
+    """A copy of a server's files, made while it is stopped."""
+    server.stop()
+    kept: Path = run.folder() / fresh_name()
+    shutil.copytree(server.data, kept)
+    server.start()
+    return kept
+
+
+def restore(server: Any, kept: Path) -> None:
+    """The server goes on from an older copy of its own files, identity and all."""
+    server.stop()
+    shutil.rmtree(server.data)
+    shutil.copytree(kept, server.data)
+    time.sleep(1.1)  # the time in a file's header is in seconds
+    server.start()
+
+
+# -- failover
+
+
+def told(source: SourceDatabase, *statements: str) -> list[tuple[Any, ...]]:
+    """Statements about replication: a replica that has not begun has no database yet."""
+    with contextlib.closing(source.connect(database=None)) as line, line.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+        return list(cursor.fetchall())
+
+
+class Pair:
+    """A server and a replica of it, which may change their parts."""
+
+    def __init__(self, private: Private, flavour: str) -> None:
+        logs = "--log-slave-updates" if flavour == "mariadb" else "--log-replica-updates"
+        self.first = SourceDatabase(private(flavour, options=(logs,)))
+        self.second = SourceDatabase(private(flavour, options=(logs, "--server-id=2")), self.first.name)
+        self.flavour = flavour
+
+    def follow(self, replica: SourceDatabase, source: SourceDatabase) -> None:
+        if self.flavour == "mariadb":
+            who = f"MASTER_HOST='127.0.0.1', MASTER_PORT={source.port}, MASTER_USER='root', MASTER_PASSWORD='{PASSWORD}'"
+            told(replica, "SET GLOBAL gtid_slave_pos = @@GLOBAL.gtid_binlog_pos", f"CHANGE MASTER TO {who}, MASTER_USE_GTID=slave_pos")
+            told(replica, "START SLAVE")
+        else:
+            who = f"SOURCE_HOST='127.0.0.1', SOURCE_PORT={source.port}, SOURCE_USER='root', SOURCE_PASSWORD='{PASSWORD}'"
+            told(replica, f"CHANGE REPLICATION SOURCE TO {who}, SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1", "START REPLICA")
+        self.catch_up(replica, source)
+
+    def catch_up(self, replica: SourceDatabase, source: SourceDatabase) -> None:
+        if self.flavour == "mariadb":
+            [[there]] = told(source, "SELECT @@GLOBAL.gtid_binlog_pos")
+            assert [(0,)] == told(replica, f"SELECT MASTER_GTID_WAIT('{there}', 60)")
+        else:
+            [[there]] = told(source, "SELECT @@GLOBAL.gtid_executed")
+            assert [(0,)] == told(replica, f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{there}', 60)")
+
+    def promote(self, replica: SourceDatabase) -> None:
+        if self.flavour == "mariadb":
+            told(replica, "STOP SLAVE", "RESET SLAVE ALL")
+        else:
+            told(replica, "STOP REPLICA", "RESET REPLICA ALL")
+
+
+@contextlib.contextmanager
+def pair(private: Private, flavour: str) -> Iterator[Pair]:
+    both = Pair(private, flavour)
+    with contextlib.closing(both.second), lent(both.first):
+        yield both
+
+
+@BOTH
+def test_failover_to_a_replica_and_back_loses_and_repeats_nothing(private: Private, flavour: str) -> None:
+    """Back also when nothing was written meanwhile: then the position holds the old server's own transactions only."""
+    with pair(private, flavour) as servers:
+        one, two = servers.first, servers.second
+        at = begun(one, 1, 2)
+        servers.follow(two, one)
+        if flavour == "mysql":
+            one.execute("SET gtid_next = 'AUTOMATIC:health_1'")  # a tag of its own
+        insert(one, 3)
+        servers.catch_up(two, one)
+        servers.promote(two)
+        numbers, at = follow(one, at)
+        assert [3] == numbers
+        numbers, there = follow(two, at)
+        assert [] == numbers
+        insert(one, 4)
+        numbers, back = follow(one, there)
+        assert [4] == numbers
+        assert ([], back.server) == (follow(one, back)[0], at.server)
+
+
+@BOTH
+def test_a_server_that_cannot_be_told_from_a_clone_of_itself_stops_until_the_other_has_written(private: Private, flavour: str) -> None:
+    """Its last transaction was read on the replica, by MariaDB's number alone: a clone with its server_id could have written that."""
+    with pair(private, flavour) as servers:
+        one, two = servers.first, servers.second
+        at = begun(one, 1)
+        servers.follow(two, one)
+        insert(one, 2)
+        servers.catch_up(two, one)
+        servers.promote(two)
+        told(two, "FLUSH BINARY LOGS")  # two files with one name, begun in one second, alike in every byte, are the same history
+        numbers, at = follow(two, at)
+        assert [2] == numbers
+        if flavour == "mariadb":
+            assert "other_server" == refused(one, at)
+            two.execute("FLUSH TABLES")
+            numbers, at = follow(two, at)
+        servers.follow(one, two)
+        assert [] == follow(one, at)[0]
+
+
+@BOTH
+def test_failover_with_writes_on_both_sides_of_it_and_back(private: Private, flavour: str) -> None:
+    with pair(private, flavour) as servers:
+        one, two = servers.first, servers.second
+        at = begun(one, 1)
+        servers.follow(two, one)
+        insert(one, 2)
+        servers.catch_up(two, one)
+        servers.promote(two)
+        insert(two, 3)
+        numbers, at = follow(two, at)
+        assert [2, 3] == numbers
+        servers.follow(one, two)
+        insert(two, 4)
+        servers.catch_up(one, two)
+        servers.promote(one)
+        insert(one, 5)
+        numbers, at = follow(one, at)
+        assert [4, 5] == numbers
+        insert(two, 6)  # two servers that are written: neither holds the other's
+        assert "source_diverged" == refused(two, at)
+
+
+@BOTH
+def test_a_replica_that_is_behind_stops_until_it_has_caught_up(private: Private, flavour: str) -> None:
+    with pair(private, flavour) as servers:
+        one, two = servers.first, servers.second
+        begun(one, 1)
+        servers.follow(two, one)
+        servers.promote(two)
+        insert(one, 2)
+        _, at = follow(one, position(one))
+        insert(one, 3)
+        _, at = follow(one, at)
+        assert "source_diverged" == refused(two, at)
+        servers.follow(two, one)
+        assert ([], at.gtids) == (follow(two, at)[0], follow(two, at)[1].gtids)
+
+
+def test_a_place_without_gtids_is_followed_on_its_own_server_only(private: Private) -> None:
+    options = ("--gtid-mode=OFF", "--enforce-gtid-consistency=OFF")
+    with lent(SourceDatabase(private("mysql", options=options))) as source:
+        source.execute("GRANT BACKUP_ADMIN ON *.* TO cdc")
+        at = begun(source, 1)
+        assert at.by_file
+        insert(source, 2)
+        assert [2] == follow(source, at)[0]
+        assert "other_server" == refused(source, replace(at, server="another"))
+
+
+# -- copies of a server
+
+
+@BOTH
+def test_a_clone_goes_on_where_its_history_is_the_same(private: Private, flavour: str) -> None:
+    """MySQL gives a copy without auto.cnf another uuid; MariaDB's server_uid depends on the port."""
+    with lent(SourceDatabase(private(flavour))) as source:
+        at = begun(source, 1, 2)
+        source.close()
+        with copied(source.server, identity=False) as server, contextlib.closing(SourceDatabase(server, source.name)) as clone:
+            insert(clone, 3)
+            insert(source, 30)
+            numbers, there = follow(clone, at)
+            assert [3] == numbers
+            assert there.server != at.server
+            _, here = follow(source, at)
+            assert refused(clone, here) in ("source_diverged", "log_rewritten", "log_shortened", "other_server")
+            assert refused(source, there) in ("source_diverged", "log_rewritten", "log_shortened", "other_server")
+
+
+@BOTH
+def test_a_restored_backup_stops_also_when_it_has_given_the_same_numbers_to_other_transactions(private: Private, flavour: str) -> None:
+    with lent(SourceDatabase(private(flavour))) as source:
+        begun(source, 1)
+        source.close()
+        kept = backup(source.server)
+        start = position(source)
+        insert(source, 2, 3)
+        _, at = follow(source, start)
+        source.close()
+        restore(source.server, kept)
+        assert refused(source, at) in ("source_diverged", "log_rewritten", "log_shortened")
+        insert(source, 20, 30, 40)  # the numbers of 2 and 3, and one more
+        source.execute("FLUSH BINARY LOGS")
+        insert(source, 50)
+        source.execute("FLUSH BINARY LOGS")
+        assert "log_rewritten" == refused(source, at), "its numbers are all there; only the file tells"
+
+
+@BOTH
+def test_a_log_that_was_reset_to_fewer_files_stops(private: Private, flavour: str) -> None:
+    with lent(SourceDatabase(private(flavour))) as source:
+        source.execute("FLUSH BINARY LOGS", "FLUSH BINARY LOGS")
+        at = begun(source, 1)
+        time.sleep(1.1)  # the time in a file's header is in seconds
+        source.execute(RESET[flavour])
+        insert(source, *range(2, 40))
+        assert refused(source, at) in ("log_rewritten", "source_diverged")
+        assert "log_rewritten" == refused(source, at)
+
+
+# -- files
+
+
+@BOTH
+def test_a_log_file_that_is_deleted_from_the_disk_stops(private: Private, flavour: str) -> None:
+    """Ours, and one behind it; the server's index still lists them."""
+    with lent(SourceDatabase(private(flavour))) as source:
+        at = begun(source, 1)
+        source.execute("FLUSH BINARY LOGS")
+        insert(source, 2)
+        [*_, middle] = [row[0] for row in source.execute("SHOW BINARY LOGS")]
+        source.execute("FLUSH BINARY LOGS")
+        insert(source, 3)
+        (source.server.data / middle).unlink()
+        assert "log_purged" == refused(source, at)
+        (source.server.data / at.file).unlink()
+        assert "log_purged" == refused(source, at)
+
+
+@BOTH
+def test_a_file_that_was_purged_behind_the_position_is_not_missed(private: Private, flavour: str) -> None:
+    """The position stood at its end: everything after it is still there."""
+    with lent(SourceDatabase(private(flavour))) as source:
+        at = begun(source, 1)
+        source.execute("FLUSH BINARY LOGS", "FLUSH BINARY LOGS")
+        last = [row[0] for row in source.execute("SHOW BINARY LOGS")][-1]
+        purge(source, last)
+        insert(source, 2)
+        assert [2] == follow(source, at)[0]
+        source.execute("FLUSH BINARY LOGS")
+        purge(source, [row[0] for row in source.execute("SHOW BINARY LOGS")][-1])
+        assert "log_purged" == refused(source, at)
+
+
+def purge(source: SourceDatabase, until_file: str) -> None:
+    """MariaDB keeps a file until a checkpoint no longer needs it."""
+    while source.execute(f"PURGE BINARY LOGS TO '{until_file}'", "SHOW BINARY LOGS")[0][0] != until_file:
+        source.execute("DO 1")
+
+
+# -- MariaDB's domains
+
+
+def test_a_domain_whose_numbers_go_back_stops(private: Private) -> None:
+    with lent(SourceDatabase(private("mariadb", options=("--gtid-strict-mode=OFF",)))) as source:
+        at = begun(source, 1)
+        source.execute("SET SESSION gtid_domain_id = 7", "SET SESSION gtid_seq_no = 100")
+        insert(source, 2)
+        numbers, there = follow(source, at)
+        assert [2] == numbers
+        source.execute("SET SESSION gtid_seq_no = 50")
+        insert(source, 3)
+        assert "sequence_not_growing" == stopped_at_once(source, at)
+        assert "source_diverged" == refused(source, there), "the server cannot find what its newer numbers hide"
+
+
+def stopped_at_once(source: SourceDatabase, at: Position) -> str:
+    with pytest.raises(Halt) as stopped:
+        follow(source, at)
+    return stopped.value.code
+
+
+# -- what else
+
+
+def test_gtids_that_were_switched_off_stop(private: Private) -> None:
+    with lent(SourceDatabase(private("mysql"))) as source:
+        at = begun(source, 1)
+        steps = ("ON_PERMISSIVE", "OFF_PERMISSIVE", "OFF")
+        source.execute(*(f"SET GLOBAL gtid_mode = {step}" for step in steps))
+        assert "gtid_off" == refused(source, at)
+
+
+def test_the_way_out_that_the_page_names_heals(private: Private, postgres: TargetDatabase, pipeline: Any) -> None:
+    """docs/identity.md: the statements are those of the page."""
+    with lent(SourceDatabase(private("mariadb"))) as source:
+        source.execute("CREATE TABLE patient (a INT PRIMARY KEY)", "INSERT INTO patient VALUES (1)")
+        made = pipeline(source, postgres)
+        (running,) = streaming(made)
+        assert 0 == running.stop()
+        time.sleep(1.1)  # the time in a file's header is in seconds
+        source.execute("RESET MASTER", "DELETE FROM patient", "INSERT INTO patient VALUES (2)")
+        said = error(made, "run", exit_code=1)
+        assert said["code"] in ("log_rewritten", "log_shortened")
+        assert "copy the tables again" in said["hint"]
+        page = (Path(__file__).resolve().parents[1] / "docs" / "identity.md").read_text()
+        [block] = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+        for statement in block.replace("'od'", f"'{source.name}'").replace("opendental.", f'"{source.name}".').split(";"):
+            if statement.strip() not in ("", "BEGIN", "COMMIT"):
+                postgres.execute(statement)
+        (running,) = streaming(made)
+        assert [(2,)] == rows(postgres, source.name, "patient")
+        assert 0 == running.stop()
