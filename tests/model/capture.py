@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.model import copying
-from tests.model.scenario import TRUNCATE, Operation, Scenario, Start
+from tests.model.scenario import Operation, Scenario, Start, Transaction, kind_of
 from tests.model.servers import accepts, holds, is_running
 from tests.model.voidness import is_superseded, is_undone
 from tests.model.world import NOTHING, PARTITIONS, Capture, Control, Named, Place, Record, State, Step, World, put
@@ -42,12 +42,16 @@ Decision = tuple[tuple[object, ...], Capture, tuple[int, ...]]
 def decisions(scenario: Scenario, world: World, capture: Capture) -> Iterator[Decision]:
     """What a running capture may do next."""
     free = len(capture.control) < scenario.in_flight
-    if capture.position < world.written and copying.may_read_log(scenario, capture):
-        if scenario.transactions[capture.position] == TRUNCATE:
-            yield from barrier(scenario, world, capture) if free else ()
+    if capture.again < capture.position:
+        yield from read_again(scenario, world, capture)
+    elif capture.position < world.written and copying.may_read_log(scenario, capture):
+        kind = kind_of(scenario.transactions[capture.position])
+        if kind in ("truncate", "alter") or (kind == "make" and not capture.piece):
+            yield from barrier(scenario, world, capture, kind) if free else ()
         elif capture.cut_at is not None and in_flight(capture) < scenario.unacknowledged:
             yield from read(scenario, world, capture)
-    if capture.windows < len(scenario.windows) and free and capture.cut_at is not None and in_flight(capture) < scenario.unacknowledged:
+    may_publish = capture.cut_at is not None and in_flight(capture) < scenario.unacknowledged and capture.again == capture.position
+    if capture.windows < len(scenario.windows) and free and may_publish:
         yield from copying.chunk(scenario, world, capture)
     yield from cut(scenario, world, capture) if free else ()
 
@@ -57,7 +61,7 @@ def in_flight(capture: Capture) -> int:
 
 
 def place(capture: Capture) -> Place:
-    return Place(capture.position, capture.piece, capture.windows, capture.chunk)
+    return Place(capture.position, capture.piece, capture.windows, capture.chunk, capture.again if capture.floor < capture.position else 0)
 
 
 # -- start ---------------------------------------------------------------------------------------------------------------------
@@ -77,11 +81,15 @@ def base(scenario: Scenario, world: World, capture: Capture) -> Step:
     """Choose the restart point and write the base; what follows is numbered on from it."""
     point = moved(scenario, world, restart_point(scenario, world, capture.epoch))
     ends = (len(world.partitions[0]), len(world.partitions[1]))
-    record = Control("base", capture.epoch, point.number, point.position, False, point.numbers, point.named, point.windows, ends)
+    if scenario.wrong in (Wrong.XA_NO_FLOOR, Wrong.XA_UNKNOWN_PASSED):
+        point = point._replace(floor=point.position)
+    record = Control("base", capture.epoch, point.number, point.position, False, point.numbers, point.named, point.windows, ends,
+                     floor=point.floor)  # fmt: skip
     changed = capture._replace(
         state=State.LIVE, position=point.position, numbers=point.numbers, number=point.number, named=point.named, ends=ends,
-        windows=point.windows, control=(record,), cut_at=Place(point.position, 0, point.windows, 0),
+        windows=point.windows, control=(record,), again=point.floor, floor=point.floor,
     )  # fmt: skip
+    changed = changed._replace(cut_at=place(changed))
     return Step(("capture", capture.epoch, "writes", record), True, replace(scenario, world, changed))
 
 
@@ -90,8 +98,9 @@ def restart_point(scenario: Scenario, world: World, epoch: int) -> Control:
     known = world.control[:epoch]
     for i in reversed(range(len(known))):
         if is_restart_point(scenario, world, known, i):
-            return known[i]
-    return Control("base", epoch, position=beginning(scenario, world))
+            return known[i]._replace(windows=copying.goes_on(scenario, known, i))
+    position = beginning(scenario, world)
+    return Control("base", epoch, position=position, floor=position)
 
 
 def is_restart_point(scenario: Scenario, world: World, known: tuple[Control, ...], index: int) -> bool:
@@ -139,16 +148,59 @@ def moved(scenario: Scenario, world: World, point: Control) -> Control:
 def read(scenario: Scenario, world: World, capture: Capture) -> Iterator[Decision]:
     """Read a transaction, or one operation of it where cuts may fall inside."""
     transaction = scenario.transactions[capture.position]
-    count = 1 if scenario.pieces else len(transaction)
-    changed = capture
-    for operation in transaction[capture.piece : capture.piece + count]:
+    changed = with_prepared(scenario, capture, capture.position + 1)
+    said = rows_of(scenario, capture, transaction)
+    if said is None:
+        return  # stops: an XA COMMIT whose PREPARE was not read
+    count = 1 if scenario.pieces else len(said)
+    for operation in said[capture.piece : capture.piece + count]:
         changed = publish(scenario, changed, operation, capture.position + 1)
     piece = capture.piece + count
-    changed = changed._replace(piece=piece) if piece < len(transaction) else changed._replace(piece=0, position=capture.position + 1)
+    changed = changed._replace(piece=piece) if piece < len(said) else moved_on(scenario, changed)
     checkpoint = world.checkpoint
     if scenario.wrong is Wrong.POSITION_BEFORE_ACK:
         checkpoint = (changed.position, *changed.numbers, changed.windows)
     yield ("reads", capture.position + 1, "piece", capture.piece), changed, checkpoint
+
+
+def rows_of(scenario: Scenario, capture: Capture, transaction: Transaction) -> Transaction | None:
+    """The rows that become true by a transaction of the log; None when they were prepared out of sight."""
+    kind = kind_of(transaction)
+    if kind == "xa prepare":
+        return transaction[1:] if scenario.wrong is Wrong.XA_AT_PREPARE else ()
+    if kind == "xa commit" and not capture.held:
+        return () if scenario.wrong in (Wrong.XA_UNKNOWN_PASSED, Wrong.XA_P_WHILE_PREPARED) else None
+    if kind == "xa commit" and scenario.wrong is not Wrong.XA_AT_PREPARE:
+        return scenario.transactions[capture.held[-1] - 1][1:]
+    return () if kind in ("xa commit", "xa rollback") else transaction
+
+
+def with_prepared(scenario: Scenario, capture: Capture, position: int) -> Capture:
+    """What is prepared after one more transaction of the log."""
+    kind = kind_of(scenario.transactions[position - 1])
+    if kind == "xa prepare":
+        return capture._replace(held=(*capture.held, position))
+    return capture._replace(held=capture.held[:-1]) if kind in ("xa commit", "xa rollback") else capture
+
+
+def moved_on(scenario: Scenario, capture: Capture) -> Capture:
+    """Behind a transaction; the floor moves with the position unless something is prepared."""
+    position = capture.position + 1
+    return with_floor(scenario, capture._replace(piece=0, position=position, again=position))
+
+
+def with_floor(scenario: Scenario, capture: Capture) -> Capture:
+    """Before the oldest PREPARE that is not decided."""
+    oldest = capture.held[-1 if scenario.wrong is Wrong.XA_FLOOR_OF_NEWEST else 0] if capture.held else capture.position + 1
+    return capture._replace(floor=oldest - 1)
+
+
+def read_again(scenario: Scenario, world: World, capture: Capture) -> Iterator[Decision]:
+    """What lies between the floor and the position: it fills the memory of what is prepared, and is not said again."""
+    changed = with_prepared(scenario, capture, capture.again + 1)._replace(again=capture.again + 1)
+    if scenario.wrong is Wrong.XA_FLOOR_MOVES_EARLY or changed.again == changed.position:
+        changed = with_floor(scenario, changed)
+    yield ("reads again", changed.again), changed, world.checkpoint
 
 
 def publish(scenario: Scenario, capture: Capture, operation: Operation, position: int) -> Capture:
@@ -165,13 +217,18 @@ def enqueue(capture: Capture, p: int, op: str, position: int, operation: Operati
     return capture._replace(numbers=numbers, queues=put(capture.queues, p, (*capture.queues[p], record)))
 
 
-def barrier(scenario: Scenario, world: World, capture: Capture) -> Iterator[Decision]:
-    """TRUNCATE: cut, barrier, and a cut before anything else is read; inside a copy window the barrier is as partial as the cuts."""
+def barrier(scenario: Scenario, world: World, capture: Capture, kind: str) -> Iterator[Decision]:
+    """A schema change: cut, barrier, and a cut before anything else is read; inside a copy window the barrier is as partial as the cuts.
+
+    Rows in the same transaction follow a partial barrier, and the position moves once, at their end.
+    """
     ready = not in_flight(capture) and capture.cut_at == place(capture)
     if ready or scenario.wrong is Wrong.BARRIER_WITHOUT_CUT:
         number = capture.number + 1
-        record = Control("ddl", capture.epoch, number, capture.position + 1, copying.is_open(scenario, capture))
-        changed = capture._replace(position=capture.position + 1, number=number, control=(*capture.control, record), cut_at=None)
+        partial = copying.is_open(scenario, capture) or (kind == "make" and scenario.wrong is not Wrong.MAKE_WHOLE_BARRIER)
+        record = Control("ddl", capture.epoch, number, capture.position + 1, partial, table=kind)
+        changed = capture._replace(number=number, control=(*capture.control, record), cut_at=None)
+        changed = changed._replace(piece=1) if kind == "make" else moved_on(scenario, changed)
         yield ("barrier", number, "at", changed.position), changed, world.checkpoint
 
 
@@ -183,7 +240,8 @@ def cut(scenario: Scenario, world: World, capture: Capture) -> Iterator[Decision
     if not partial:
         capture = copying.close(scenario, capture)
     number = capture.number + 1
-    record = Control("cut", capture.epoch, number, capture.position, partial, capture.numbers, capture.named, capture.windows)
+    record = Control("cut", capture.epoch, number, capture.position, partial, capture.numbers, capture.named, capture.windows,
+                     floor=capture.floor)  # fmt: skip
     changed = capture._replace(number=number, control=(*capture.control, record), cut_at=place(capture))
     yield ("partial cut" if partial else "cut", number, "at", capture.position), changed, world.checkpoint
 

@@ -43,6 +43,18 @@ def close(scenario: Scenario, capture: Capture) -> Capture:
     return capture._replace(windows=capture.windows + 1, chunk=0, q=NOWHERE)
 
 
+def goes_on(scenario: Scenario, known: tuple[Control, ...], at: int) -> int:
+    """How many windows count at a restart: a copy that is under way begins anew when whole cuts lie above the point.
+
+    A sink may have applied what they cover, and a base cannot tell how much.
+    """
+    windows = known[at].windows
+    above = any(record.kind == "cut" and not record.partial for record in known[at + 1 :])
+    if scenario.start is not Start.COPY or windows == len(scenario.windows) or scenario.wrong is Wrong.COPY_GOES_ON:
+        return windows
+    return 0 if above else windows
+
+
 def chunk(scenario: Scenario, world: World, capture: Capture) -> Iterator[tuple[tuple[object, ...], Capture, tuple[int, ...]]]:
     """Read the next chunk of the window: rows newer than s, published as op r."""
     window = scenario.windows[capture.windows]
@@ -67,6 +79,8 @@ def may_select(scenario: Scenario, world: World, capture: Capture) -> bool:
     wait = max([capture.position, *(record.position for record in world.control if record.kind == "cut")])
     if scenario.wrong is Wrong.NO_WAIT_FOR_CUTS:
         wait = capture.position
+    if scenario.shapes[world.visible] != scenario.shapes[capture.position] and scenario.wrong is not Wrong.CHUNK_SHAPE_UNCHECKED:
+        return False
     return world.executed >= wait or scenario.wrong is Wrong.NO_WAIT_FOR_S
 
 
@@ -120,13 +134,19 @@ def steps(scenario: Scenario, world: World) -> Iterator[Step]:
 
 def load(scenario: Scenario, world: World, loader: Loader) -> Iterator[Step]:
     if loader.phase == 0:
-        yield read_p(scenario, world)
+        if is_decided(scenario, world):
+            yield read_p(scenario, world)
     elif loader.phase > len(CHUNKS):
         yield finish(scenario, world)
     elif loader.holds:
         yield write_chunk(scenario, world, loader, CHUNKS[loader.phase - 1])
     else:
         yield from read_chunk(scenario, world, loader, CHUNKS[loader.phase - 1])
+
+
+def is_decided(scenario: Scenario, world: World) -> bool:
+    """No XA transaction is prepared and not decided: its rows are below the position and would be true above it."""
+    return not (scenario.prepared[world.executed] or scenario.prepared[world.written]) or scenario.wrong is Wrong.XA_P_WHILE_PREPARED
 
 
 def read_p(scenario: Scenario, world: World) -> Step:

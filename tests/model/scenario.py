@@ -27,6 +27,21 @@ TRUNCATE: Transaction = ()
 """TRUNCATE A: a barrier."""
 
 
+ALTER: Transaction = (Operation("alter", 0, None),)
+"""A schema change of A: whatever its rows held, they hold ten more."""
+MAKE = Operation("make", 0, None)
+"""B is created anew, in the transaction of its rows (CREATE OR REPLACE TABLE .. SELECT)."""
+COMMIT_XA: Transaction = (Operation("xa commit", 0, None),)
+ROLLBACK_XA: Transaction = (Operation("xa rollback", 0, None),)
+"""What becomes of the XA transaction that was prepared last."""
+TEN_MORE = 10
+
+
+def prepare(*operations: Operation) -> Transaction:
+    """XA PREPARE: the rows are in the log, and true only when it is committed."""
+    return (Operation("xa prepare", 0, None), *operations)
+
+
 def a(key: int, value: int | None) -> Operation:
     return Operation("A", key, value)
 
@@ -74,6 +89,8 @@ class Scenario:
     """Messages of a dead capture may still arrive."""
     windows: tuple[tuple[str, ...], ...] = ()
     """The chunks to copy: "A" or "A0" and "A1" (a key each), "B"; one tuple per copy window."""
+    swap: bool = False
+    """The copy fills a second table, which takes the place of the first at its end."""
     repair: bool = False
     """The chunks are a list of keys: upserted in place, no barrier."""
     pieces: bool = False
@@ -91,8 +108,8 @@ class Scenario:
     slow: bool = False
     may_stop: bool = False
     """A fault beyond repair: the sink may stop, as long as it shows nothing wrong."""
-    direct: bool = False
-    """Over the direct transport."""
+    part: str = ""
+    """A model of its own: the direct transport, several domains, several sinks; else the whole protocol over a broker."""
 
     @property
     def selects(self) -> bool:
@@ -107,9 +124,27 @@ class Scenario:
     def tables(self) -> tuple[tuple[TableA, int], ...]:
         """A and B of the source after each number of transactions."""
         states: list[tuple[TableA, int]] = [self.before]
+        held: list[Transaction] = []
         for transaction in self.transactions:
-            states.append(after(states[-1], transaction))
+            kind = kind_of(transaction)
+            decided = held.pop() if kind in ("xa commit", "xa rollback") else ()
+            states.append(after(states[-1], decided if kind == "xa commit" else transaction))
+            held += [transaction[1:]] if kind == "xa prepare" else []
         return tuple(states)
+
+    @cached_property
+    def prepared(self) -> tuple[bool, ...]:
+        """Whether an XA transaction is prepared and not decided, after each number of transactions."""
+        found = [0]
+        for transaction in self.transactions:
+            kind = kind_of(transaction)
+            found.append(found[-1] + (kind == "xa prepare") - (kind in ("xa commit", "xa rollback")))
+        return tuple(count > 0 for count in found)
+
+    @cached_property
+    def shapes(self) -> tuple[int, ...]:
+        """How often A was altered, after each number of transactions."""
+        return tuple(sum(each == ALTER for each in self.transactions[:n]) for n in range(self.end + 1))
 
     @cached_property
     def copies_b(self) -> bool:
@@ -134,6 +169,8 @@ class Scenario:
             return Target(0, Progress(NOWHERE), (None, None), 0)
         if self.copies_b:
             return Target(0, Progress(0, ceiling=0), self.before[0], STALE)
+        if self.swap:
+            return Target(0, Progress(0, ceiling=0, floor=0), *self.before)
         return Target(0, Progress(0, floor=0), (self.before[0][0] if self.repair else STALE, STALE), self.before[1])
 
 
@@ -141,14 +178,27 @@ LOADED = 99
 """The phase of a loader that is done."""
 
 
+def kind_of(transaction: Transaction) -> str:
+    """What the first operation says, where it is no change of a row: alter, make, xa prepare, xa commit, xa rollback; truncate; ""."""
+    if transaction == TRUNCATE:
+        return "truncate"
+    return "" if transaction[0].table in ("A", "B") else transaction[0].table
+
+
 def after(state: tuple[TableA, int], transaction: Transaction) -> tuple[TableA, int]:
     """A and B after one more transaction."""
     keys, rows = list(state[0]), state[1]
-    if transaction == TRUNCATE:
+    kind = kind_of(transaction)
+    if kind == "truncate":
         return (None, None), rows
+    if kind == "xa prepare":
+        return state
     for operation in transaction:
+        if operation.table == "alter":
+            keys = [None if value is None else value + TEN_MORE for value in keys]
+        rows = 0 if operation == MAKE else rows
         if operation.table == "A":
             keys[operation.key] = operation.value
-        else:
+        elif operation.table == "B":
             rows += operation.value or 0
     return (keys[0], keys[1]), rows

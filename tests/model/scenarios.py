@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.model.scenario import TRUNCATE, Kind, Scenario, Start, Transaction, a, b
+from tests.model.scenario import ALTER, COMMIT_XA, MAKE, ROLLBACK_XA, TRUNCATE, Kind, Scenario, Start, Transaction, a, b, prepare
 from tests.model.world import NO_FAULTS, Faults, TableA
 from tests.model.wrong import Wrong
 
@@ -65,6 +65,36 @@ COPY = (
 )
 
 
+XA = (prepare(a(0, 1), b()), (a(1, 1),), COMMIT_XA)
+XA_SHORT = (prepare(b()), (b(),), COMMIT_XA)
+XA_TWO = (prepare(b()), prepare(a(0, 1)), COMMIT_XA, COMMIT_XA)
+XA_UNDONE = (prepare(a(0, 1), b()), (b(),), ROLLBACK_XA)
+ALTERED = ((a(0, 1),), ALTER, (a(1, 13), b()))
+MADE = ((b(),), (MAKE, b(2)), (a(0, 1),))
+XA_RUNS = (
+    Scenario("XA, capture crash", XA, faults=Faults(crash=1)),
+    Scenario("XA, two capture crashes", XA_SHORT, faults=Faults(crash=2), late=False),
+    Scenario("XA rolled back, capture crash", XA_UNDONE, faults=Faults(crash=1), late=False),
+    Scenario("XA, broker loses a record", XA, faults=Faults(loss=1), late=False),
+    Scenario("two XA transactions, capture crash", XA_TWO, faults=Faults(crash=1), late=False),
+    Scenario("XA, initial load", XA, Start.LOAD),
+    Scenario("XA, copy of a table without a key", (prepare(b(2)), (b(),), COMMIT_XA), Start.COPY, windows=ONLY_B),
+)
+SCHEMA = (
+    Scenario("schema change, capture crash, sink crash", ALTERED, faults=Faults(crash=1, sink_crash=1), late=False),
+    Scenario("schema change, broker loses a record", ALTERED, faults=Faults(loss=1)),
+    Scenario("schema change, sink zombie, PostgreSQL loses a commit", ALTERED, faults=Faults(sink_zombie=1, rewind=1)),
+    Scenario("schema change with rows in its transaction, capture crash", MADE, faults=Faults(crash=1)),
+    Scenario("schema change with rows in its transaction, sink crash", MADE, faults=Faults(sink_crash=1, rewind=1)),
+    Scenario("copy across a schema change", ALTERED, Start.COPY, windows=TWO_CHUNKS),
+)
+SWAP = (
+    Scenario("copy into a second table", TWO, Start.COPY, windows=TWO_CHUNKS, swap=True),
+    Scenario("copy into a second table, capture crash", MINI, Start.COPY, Faults(crash=1), late=False, windows=(("A",),), swap=True),
+    Scenario("copy into a second table, broker loses a record", MINI, Start.COPY, Faults(loss=1), late=False, windows=(("A",),), swap=True),
+)
+
+
 CRASH, LOSS, LOSSES = Faults(crash=1), Faults(loss=1), Faults(loss=2)
 SINK_ZOMBIE, REWIND = Faults(sink_zombie=1), Faults(rewind=1)
 
@@ -80,10 +110,11 @@ def wrong(
     before: tuple[TableA, int] = ((0, 0), 1),
     repair: bool = False,
     late: bool = False,
+    swap: bool = False,
 ) -> Scenario:
     """One wrong variant in the smallest scope that catches it, and how it must be caught."""
     return Scenario(
-        variant.value, transactions, start, faults, late, windows, repair, pieces, before=before, wrong=variant, expected=expected
+        variant.value, transactions, start, faults, late, windows, swap, repair, pieces, before=before, wrong=variant, expected=expected
     )  # fmt: skip
 
 
@@ -91,6 +122,16 @@ INCONSISTENT, DIFFERENT, STUCK, REFUSED, HOLE = Kind.INCONSISTENT, Kind.DIFFEREN
 W, S = Wrong, Start
 
 WRONG = (
+    wrong(W.XA_NO_FLOOR, STUCK, XA, faults=CRASH),
+    wrong(W.XA_AT_PREPARE, INCONSISTENT, XA),
+    wrong(W.XA_UNKNOWN_PASSED, INCONSISTENT, XA, faults=CRASH),
+    wrong(W.XA_FLOOR_OF_NEWEST, STUCK, XA_TWO, faults=CRASH),
+    wrong(W.XA_P_WHILE_PREPARED, INCONSISTENT, XA, S.LOAD),
+    wrong(W.MAKE_WHOLE_BARRIER, INCONSISTENT, MADE),
+    wrong(W.BARRIER_WITHOUT_CUT, INCONSISTENT, ALTERED),
+    wrong(W.BARRIER_TWICE, INCONSISTENT, ALTERED, faults=LOSSES),
+    wrong(W.CHUNK_SHAPE_UNCHECKED, INCONSISTENT, ALTERED, S.COPY, windows=(("A",),)),
+    wrong(W.SWAP_CHANGES_ONCE, INCONSISTENT, MINI, S.COPY, windows=(("A",),), swap=True),
     wrong(W.POSITION_BEFORE_ACK, REFUSED, TWO, faults=CRASH),
     wrong(W.CUT_BEFORE_ACK, STUCK, TWO, faults=CRASH),
     wrong(W.BARRIER_WITHOUT_CUT, INCONSISTENT, (*MINI, TRUNCATE)),
@@ -142,7 +183,7 @@ WRONG = (
 def direct(name: str, faults: Faults, variant: Wrong | None = None, expected: Kind | None = None) -> Scenario:
     """A run over the direct transport, where every transaction goes through memory in pieces."""
     transactions = (*ONE, (a(0, 2), b()))
-    return Scenario(name, transactions, faults=faults, wrong=variant, expected=expected, direct=True)
+    return Scenario(name, transactions, faults=faults, wrong=variant, expected=expected, part="direct")
 
 
 DISCONNECT = Faults(disconnect=1)
@@ -159,12 +200,39 @@ DIRECT_WRONG = (
     direct(W.DIRECT_START_AT_NOW.value, Faults(crash=1), W.DIRECT_START_AT_NOW, STUCK),
 )
 
+
+def domains(name: str, variant: Wrong | None = None) -> Scenario:
+    """Three transactions of two domains, on servers that log them in three orders; capture starts three times, the sink twice."""
+    expected = None if variant is None else INCONSISTENT
+    return Scenario(name, (), faults=Faults(crash=2, sink_crash=1), wrong=variant, expected=expected, part="domains")
+
+
+DOMAINS = (domains("several domains, another server, a broker that lost cuts, sink crash"),)
+DOMAINS_WRONG = tuple(domains(variant.value, variant) for variant in (W.DOMAINS_KEPT, W.DOMAINS_TAKEN, W.DOMAINS_BY_NUMBER))
+
+
+def scaled(name: str, variant: Wrong | None = None, expected: Kind | None = None) -> Scenario:
+    """A member for each partition, a barrier over both, a capture that goes back, a partition that changes its member."""
+    transactions = ((a(0, 1), a(1, 1)), TRUNCATE, (a(1, 2),), (a(0, 3), a(1, 4)))
+    return Scenario(name, transactions, faults=Faults(crash=2, sink_zombie=1), wrong=variant, expected=expected, part="scaled")
+
+
+SCALED = (
+    scaled("several sinks, two capture crashes, a partition changes its member"),
+    scaled("harmless: each member enters a base by itself", W.SCALED_BASE_ALONE),
+)
+SCALED_WRONG = tuple(
+    scaled(v.value, v, INCONSISTENT) for v in (W.SCALED_NO_FENCE, W.SCALED_SHARED_POSITION, W.SCALED_BARRIER_ALONE, W.SCALED_BARRIER_EACH)
+)
+
 MARK_UNCHECKED = Scenario(
     W.MARK_UNCHECKED.value, PAIR, faults=Faults(control_loss=2), late=False, unfollow=True, may_stop=True,
     wrong=W.MARK_UNCHECKED, expected=INCONSISTENT,
 )  # fmt: skip
 HARMLESS = (
     Scenario("harmless: careless P, as long as chunks wait for s", MINI, S.TOPICS, windows=KEY_AND_B, before=ONE_KEY, wrong=W.CARELESS_P),
+    Scenario("harmless: a copy under way goes on below a base", MINI, S.COPY, LOSS, late=False, windows=TWO_CHUNKS, wrong=W.COPY_GOES_ON),
+    Scenario("harmless: the floor follows the reader", XA_SHORT, faults=CRASH, late=False, wrong=W.XA_FLOOR_MOVES_EARLY),
     Scenario("harmless: the ceiling kept", MINI, S.COPY, LOSS, late=False, windows=(("A",),), wrong=W.CEILING_KEPT),
     Scenario(
         "harmless without a loss: P new, nothing stored", MINI, S.TOPICS, CRASH, late=False, windows=KEY_AND_B, before=ONE_KEY,
@@ -173,9 +241,11 @@ HARMLESS = (
 )  # fmt: skip
 """Careless sentences that break nothing here: the rules they leave out are belts beside braces."""
 
-RIGHT = (*STREAM, *LOST_CONTROL, *LOAD, *TOPICS, *COPY, *DIRECT, *HARMLESS)
-ALL = (*RIGHT, *WRONG, MARK_UNCHECKED, *DIRECT_WRONG)
+RIGHT = (*STREAM, *LOST_CONTROL, *LOAD, *TOPICS, *COPY, *XA_RUNS, *SCHEMA, *SWAP, *DIRECT, *DOMAINS, *SCALED, *HARMLESS)
+ALL = (*RIGHT, *WRONG, MARK_UNCHECKED, *DIRECT_WRONG, *DOMAINS_WRONG, *SCALED_WRONG)
 DEEP = (
+    Scenario("XA, capture zombie", XA_SHORT, faults=Faults(zombie=1), late=False),
+    Scenario("XA, capture crash, sink crash, late messages", XA, faults=Faults(crash=1, sink_crash=1)),
     Scenario("stream, capture crash, late messages, sink crash", THREE, faults=Faults(crash=1, sink_crash=1), in_flight=2),
     Scenario("stream, capture zombie, sink crash", TWO, faults=Faults(zombie=1, sink_crash=1)),
     Scenario("snapshot, capture crash, late messages", MINI, Start.TOPICS, CRASH, windows=KEY_AND_B, before=ONE_KEY),

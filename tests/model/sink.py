@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tests.model.scenario import LOADED, Kind, Scenario
+from tests.model.scenario import LOADED, TEN_MORE, Kind, Scenario
 from tests.model.voidness import is_undone
 from tests.model.world import (
     NO_MARK,
@@ -44,6 +44,7 @@ class Walk:
         """Back to what is stored: pieces gathered since then are void."""
         stored = self.stored
         self.position, self.epoch, self.ceiling, self.floor = stored.position, stored.epoch, stored.ceiling, stored.floor
+        self.swapping = stored.swapping
         self.numbers, self.offsets = list(stored.numbers), list(stored.offsets)
         if self.scenario.wrong is Wrong.EPOCH_FORGOTTEN:
             self.epoch = 0
@@ -53,7 +54,8 @@ class Walk:
     def close(self, index: int, record: Control) -> None:
         """All up to this control record may be committed."""
         numbers, offsets = (self.numbers[0], self.numbers[1]), (self.offsets[0], self.offsets[1])
-        progress = Progress(self.position, self.epoch, numbers, offsets, index + 1, (record.epoch, record.number), self.ceiling, self.floor)
+        mark = record.epoch, record.number
+        progress = Progress(self.position, self.epoch, numbers, offsets, index + 1, mark, self.ceiling, self.floor, self.swapping)
         self.ready = Batch(progress, tuple(self.changes))
 
 
@@ -111,7 +113,7 @@ def take_base(walk: Walk, index: int, record: Control) -> bool:
         return False
     if walk.scenario.wrong is not Wrong.RECORDS_WITHOUT_EPOCH:
         walk.numbers, walk.offsets = list(record.numbers), list(record.ends)
-    if record.windows < walk.scenario.windows_of_a and walk.scenario.wrong is not Wrong.CEILING_KEPT:
+    if record.windows < walk.scenario.windows_of_a and walk.scenario.wrong is not Wrong.CEILING_KEPT and not walk.scenario.swap:
         walk.ceiling = None
     if walk.scenario.wrong is Wrong.NEW_P_UNSTORED and record.number == 0:
         return True
@@ -120,21 +122,28 @@ def take_base(walk: Walk, index: int, record: Control) -> bool:
 
 
 def take_ddl(walk: Walk, index: int, record: Control) -> bool:
-    """A barrier is a batch by itself; inside a copy window it is a piece of the window's."""
+    """A barrier is a batch by itself; inside a copy window, or before rows of its own transaction, it is a piece of what follows."""
     if record.position <= walk.position and walk.scenario.wrong is not Wrong.BARRIER_TWICE:
         return True
     if walk.ready is not None and not record.partial:
         return False
-    walk.changes.append(Change("empty A"))
-    walk.position = max(walk.position, record.position)
+    walk.changes.append(Change(DDL[record.table]))
+    if record.table != "make" or not record.partial:
+        walk.position = max(walk.position, record.position)
     if not record.partial:
         walk.close(index, record)
     return record.partial
 
 
+DDL = {"truncate": "empty A", "alter": "alter A", "make": "empty B"}
+
+
 def take_copy(walk: Walk, index: int, record: Control) -> bool:
     """The table is emptied together with its first rows; for one without a key the floor becomes the exact position E."""
-    if record.table == "A" and walk.scenario.wrong is not Wrong.NO_BARRIER:
+    if record.table == "A" and walk.scenario.swap:
+        walk.changes.append(Change("empty second"))
+        walk.swapping = True
+    elif record.table == "A" and walk.scenario.wrong is not Wrong.NO_BARRIER:
         walk.changes.append(Change("empty A"))
         walk.ceiling = None
     if record.table == "B":
@@ -150,6 +159,9 @@ def take_cut(walk: Walk, index: int, record: Control) -> bool:
         if not take_partition(walk, p, record):
             return False
     walk.position = max(walk.position, record.position)
+    if record.windows == len(walk.scenario.windows) and walk.swapping and not record.partial:
+        walk.changes.append(Change("swap"))
+        walk.swapping = False
     if record.windows == len(walk.scenario.windows) and walk.ceiling is None and not record.partial:
         walk.ceiling = record.position
     if not record.partial or walk.scenario.wrong is Wrong.PARTIAL_COMMITTED:
@@ -186,8 +198,16 @@ def take_partition(walk: Walk, p: int, cut: Control) -> bool:
             return False
         walk.numbers[p] = record.seq
         if not is_applied(walk, record, cut):
-            walk.changes.append(Change(record.table, record.key, record.value))
+            walk.changes += effects(walk, record)
     return True
+
+
+def effects(walk: Walk, record: Record) -> Iterator[Change]:
+    """While a second table is filled, copied rows go there and changes go into both."""
+    if record.table == "B" or not walk.scenario.swap or record.op != "r":
+        yield Change(record.table, record.key, record.value)
+    if record.table == "A" and walk.swapping and (record.op == "r" or walk.scenario.wrong is not Wrong.SWAP_CHANGES_ONCE):
+        yield Change("second", record.key, record.value)
 
 
 def is_applied(walk: Walk, record: Record, cut: Control) -> bool:
@@ -297,10 +317,26 @@ def apply_change(target: Target, change: Change) -> Target:
         return target._replace(a=(None, None))
     if change.what == "empty B":
         return target._replace(b=0)
+    if change.what == "empty second":
+        return target._replace(second=(None, None))
+    if change.what == "swap":
+        return target._replace(a=target.second, second=(None, None))
+    if change.what == "alter A":
+        return target._replace(a=altered(target.a), second=altered(target.second))
+    if change.what == "second":
+        return target._replace(second=with_row(target.second, change))
     if change.what == "B":
         return target._replace(b=target.b + (change.value or 0))
-    a: TableA = (change.value, target.a[1]) if change.key == 0 else (target.a[0], change.value)
-    return target._replace(a=a)
+    return target._replace(a=with_row(target.a, change))
+
+
+def with_row(table: TableA, change: Change) -> TableA:
+    return (change.value, table[1]) if change.key == 0 else (table[0], change.value)
+
+
+def altered(table: TableA) -> TableA:
+    first, second = (None if value is None else value + TEN_MORE for value in table)
+    return first, second
 
 
 def faults(world: World, index: int) -> Iterator[Step]:

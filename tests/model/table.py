@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tests.model import direct, protocol
+from tests.model import direct, domains, protocol, scaled
 from tests.model.explore import Outcome
 from tests.model.scenario import Scenario
 
+RUN = {"": protocol.run, "direct": direct.run, "domains": domains.run, "scaled": scaled.run}
 LIMIT = 20_000_000
 """States; an enumeration that does not finish proves nothing and counts as failed."""
 
 
 def run(scenario: Scenario, limit: int = LIMIT) -> Outcome:
     """Enumerate one scenario, over whichever transport it names."""
-    return direct.run(scenario, limit) if scenario.direct else protocol.run(scenario, limit)
+    return RUN[scenario.part](scenario, limit)
 
 
 def as_expected(scenario: Scenario, outcome: Outcome) -> bool:

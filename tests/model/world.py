@@ -57,7 +57,9 @@ class Control(NamedTuple):
     ends: Pair = (0, 0)
     """Of a base: the partitions' end offsets when it was made."""
     table: str = ""
-    """Of a copy: the table whose rows follow."""
+    """Of a copy: the table whose rows follow; of a ddl: what it does."""
+    floor: int = 0
+    """Where reading has to begin to know what XA prepared before `position`."""
 
 
 class State(StrEnum):
@@ -76,6 +78,7 @@ class Place(NamedTuple):
     piece: int
     windows: int
     chunk: int
+    again: int = 0
 
 
 class Capture(NamedTuple):
@@ -99,6 +102,11 @@ class Capture(NamedTuple):
     cut_at: Place | None = None
     control_end: int = 0
     """The offset after its own last acknowledged control record."""
+    again: int = 0
+    """How far the log was read from the floor on; at `position` all that is prepared there is known."""
+    held: tuple[int, ...] = ()
+    """The XA transactions that are prepared and not decided, by the position of their PREPARE."""
+    floor: int = 0
 
 
 NO_MARK = (-1, -1)
@@ -118,10 +126,12 @@ class Progress(NamedTuple):
     """Of table A: from here on it is consistent; None while it is not."""
     floor: int | None = None
     """Of table B: changes at or below are in the copy already; None while there is no copy."""
+    swapping: bool = False
+    """A second table A is being filled, which takes the place of the first."""
 
 
 class Change(NamedTuple):
-    """One effect on the target: a row of A set, a number of rows of B added, or a table emptied."""
+    """One effect on the target: a row of A set, a number of rows of B added, a table emptied, altered or swapped."""
 
     what: str
     key: int = 0
@@ -142,6 +152,7 @@ class Target(NamedTuple):
     progress: Progress
     a: TableA
     b: int
+    second: TableA = (None, None)
     stop: str = ""
     """Why the sink refuses to go on; a human has to look."""
 

@@ -59,6 +59,19 @@ class Wrong(Enum):
     NEW_P_UNSTORED = "each attempt begins at a new P, and the sink stores nothing before the first whole cut"
     NEW_P_UNREFUSED = "the same, and the sink accepts any first base"
     CEILING_KEPT = "a base does not withdraw the ceiling of a copy that it goes behind"
+    # XA
+    XA_NO_FLOOR = "a restart begins at the position, not at the floor of what is prepared there"
+    XA_AT_PREPARE = "the rows of an XA transaction are published at its PREPARE"
+    XA_UNKNOWN_PASSED = "an XA COMMIT whose PREPARE was not read is passed over, and a restart knows no floor"
+    XA_FLOOR_OF_NEWEST = "the floor is before the newest transaction that is prepared, not the oldest"
+    XA_FLOOR_MOVES_EARLY = "the floor follows the reader while it reads again what it knew"
+    XA_P_WHILE_PREPARED = "a load begins while an XA transaction is prepared, and its COMMIT is passed over"
+    # schema barriers
+    MAKE_WHOLE_BARRIER = "a barrier moves the position although rows of its transaction follow"
+    CHUNK_SHAPE_UNCHECKED = "a chunk is taken although its columns are not those at s"
+    # copies that go on
+    COPY_GOES_ON = "a copy under way goes on at a restart although the base went back"
+    SWAP_CHANGES_ONCE = "while a second table is filled, changes go into the first only"
     # direct transport
     DIRECT_READS_ON = "after a lost connection capture reads on where it was"
     DIRECT_MEMORY_KEPT = "after a rollback the sink goes on with what the topic still holds"
@@ -66,3 +79,13 @@ class Wrong(Enum):
     DIRECT_COMMIT_REPEATED = "a commit whose reply was lost is repeated"
     DIRECT_NO_FENCE = "the sink of the direct transport does not check the fence"
     DIRECT_START_AT_NOW = "a restart begins at the log's end"
+    # several sinks
+    SCALED_NO_FENCE = "a member that lost its partition commits all the same"
+    SCALED_SHARED_POSITION = "what is applied already is skipped by one position for all partitions"
+    SCALED_BARRIER_ALONE = "a barrier is applied by the first member that meets it"
+    SCALED_BARRIER_EACH = "each member applies a barrier for itself"
+    SCALED_BASE_ALONE = "each member enters a base by itself"
+    # several domains
+    DOMAINS_KEPT = "the sink keeps its position at a cut that does not cover it"
+    DOMAINS_TAKEN = "the sink takes every cut's position"
+    DOMAINS_BY_NUMBER = "what is applied already is skipped by its number, whatever its domain"
