@@ -157,7 +157,7 @@ def _of_object(verb: str, words: Words) -> Verdict:
         words.skip_any(*_OPTIONS)
         return ("database", [(words.name()[1], "")]) if verb == "DROP" or "REPLACE" in said else Irrelevant()
     if kind == "TABLESPACE":
-        return Irrelevant() if verb == "CREATE" else Unsupported("unknown")
+        return Irrelevant()  # where rows lie, never which; a server drops only an empty one
     if kind == "INDEX":
         return "changed", [words.name() for _ in words.find("ON")][:1]
     if kind not in ("TABLE", "TABLES"):

@@ -56,6 +56,10 @@ ANALYZE TABLE od.a
 REPAIR TABLE od.a
 CREATE UNIQUE INDEX i ON other.a(b)
 CREATE SEQUENCE od.s
+CREATE TABLESPACE od ADD DATAFILE 'a.ibd' ENGINE=InnoDB
+ALTER TABLESPACE od RENAME TO x
+ALTER UNDO TABLESPACE u SET INACTIVE
+DROP TABLESPACE od
 SAVEPOINT `s`
 -- just a comment
 # Dummy event replacing event type 5
@@ -140,7 +144,8 @@ unknown   XA BEGIN
 unknown   garbage ( here
 unknown   DROP PREPARE x
 unknown   DROP TABLE "od"."a"
-unknown   ALTER TABLESPACE x DISCARD
+unknown   IMPORT TABLE FROM '/tmp/od.sdi'
+unknown   CREATE CATALOG od
 unknown   'od.a'
 unknown   ALTER TABLE other.z COMMENT 'not closed
 unknown   DROP TABLE
