@@ -11,6 +11,7 @@ A record counts unless it is *void*: it bears a lower epoch than a start before 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -123,6 +124,11 @@ def key(entry: Entry) -> str:
     if isinstance(entry, Start):
         return f"start {entry.id}"
     return f"base {entry.epoch}" if isinstance(entry, Base) else f"copy {entry.id}"
+
+
+def mark(record: bytes) -> str:
+    """A digest by which a control record is known again."""
+    return hashlib.blake2b(record, digest_size=12).hexdigest()
 
 
 def _spell(partition: Partition) -> str:

@@ -147,6 +147,10 @@ class DirectLog:
             self._bytes = sum(run.bytes for run in self._held)
             self._read = 0
 
+    def control_before(self, offset: int) -> bytes | None:
+        """What an earlier process wrote went with it."""
+        return None
+
     def poll(self, seconds: float) -> list[Message]:
         """What has arrived since the last call, in the order it was sent; empty after `seconds`."""
         with self._changed:

@@ -17,8 +17,8 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
 from cdc import crash, names
-from cdc.errors import Halt
-from cdc.kafka_broker import CONTROL_TOPIC, DATA_TOPIC, KafkaBroker, translate
+from cdc.errors import CdcError, Halt, Retry
+from cdc.kafka_broker import CONTROL_TOPIC, DATA_TOPIC, OUT_OF_RANGE, KafkaBroker, translate
 from cdc.model import Message, Record
 from cdc.schemas import Registry
 from cdc.topic import Document, Partition, by_partition, control_topic
@@ -28,6 +28,7 @@ _MAX_UNACKNOWLEDGED_BYTES = 64 << 20
 _MOST_MESSAGES = 4_000  # of one poll: for a moment each is held twice, by librdkafka and by us
 _CLOSE_SECONDS = 2.0
 
+_GOES_BACK = "capture goes back to what the broker still holds"
 _SILENCE_SECONDS = 5.0
 """An answer that long overdue (heartbeat cuts come twice a second) is a reason to ask whether the broker is there at all."""
 
@@ -53,6 +54,8 @@ class KafkaWriter:
         self._epoch = self._control_next = -1
         self._disturbed = False
         """Whether somebody else has appended to the control topic since we looked."""
+        self._lost = False
+        """Whether a control record of ours landed where an earlier one was."""
 
     def topic(self, db: str, table: str) -> str:
         """Debezium's name for the topic of a table."""
@@ -117,6 +120,8 @@ class KafkaWriter:
             asked = _ask_after_silence(self._broker, asked)
         self._broker.trouble.check()
         self._bytes = 0
+        if self._lost:
+            raise Retry("records_lost", f"topic {self._control}", "the broker has lost acknowledged control records", _GOES_BACK)
         if self._disturbed:
             self.check_alone()
         done, self._acknowledged = self._acknowledged, {}
@@ -135,6 +140,7 @@ class KafkaWriter:
         return -1
 
     def _landed(self, offset: int) -> None:
+        self._lost = self._lost or offset < self._control_next
         self._disturbed = self._disturbed or offset != self._control_next > 0
         self._control_next = offset + 1
 
@@ -178,6 +184,16 @@ class KafkaWriter:
         self._consumer.close()
 
 
+def _control_lost(topic: str, offset: int, end: int) -> CdcError:
+    return Halt(
+        "control_lost",
+        f"topic {topic}",
+        f"it ends at {end}, and everything below {offset} is applied",
+        "the broker lost control records after it had acknowledged them, or this is another pipeline's topic: "
+        "copy the tables into a fresh pipeline",
+    )
+
+
 class KafkaReader:
     """The sink's end: partitions assigned by hand at stored offsets; Kafka's committed offsets play no part."""
 
@@ -186,6 +202,7 @@ class KafkaReader:
         self._broker, self._registry = broker, registry
         self._consumer = broker.consumer()
         self._held: frozenset[Partition] = frozenset()
+        self._placed: dict[Partition, int] = {}
         self._heard = time.monotonic()
 
     def topic(self, db: str, table: str) -> str:
@@ -195,9 +212,12 @@ class KafkaReader:
     def assign(self, offsets: Mapping[Partition, int], control: int) -> None:
         """Read on from these offsets; what was fetched and not polled is fetched again."""
         self._broker.prepare(self.control_topic, 1, CONTROL_TOPIC)
-        wanted = {**offsets, (self.control_topic, 0): control}
         self.hold(frozenset())  # librdkafka remembers a pause across assignments
-        self._consumer.assign([TopicPartition(topic, number, offset) for (topic, number), offset in wanted.items()])
+        self._place({**offsets, (self.control_topic, 0): control})
+
+    def _place(self, offsets: dict[Partition, int]) -> None:
+        self._placed = offsets
+        self._consumer.assign([TopicPartition(topic, number, offset) for (topic, number), offset in offsets.items()])
 
     def poll(self, seconds: float) -> list[Message]:
         """What has arrived; waits for the first record only."""
@@ -210,8 +230,11 @@ class KafkaReader:
             self._heard = _ask_after_silence(self._broker, self._heard)
         for message in messages:
             error = message.error()
-            if error is not None:
+            if error is not None and error.code() not in OUT_OF_RANGE:
                 raise translate(error, f"topic {message.topic()} partition {message.partition()}")
+            if error is not None:
+                self._out_of_range(str(message.topic()), int(message.partition() or 0), int(message.offset() or 0), error)
+        messages = [message for message in messages if message.error() is None]
         # Straight into the tuple: `Message(...)` costs as much as all the calls within it.
         new: Callable[..., Message] = tuple.__new__
         return [new(Message, (m.topic(), m.partition(), m.offset(), m.key(), m.value())) for m in messages]
@@ -223,6 +246,28 @@ class KafkaReader:
         if over := self._held - partitions:
             self._consumer.resume([TopicPartition(*partition) for partition in over])
         self._held = partitions
+
+    def _out_of_range(self, topic: str, partition: int, offset: int, error: KafkaError) -> None:
+        """An offset that comes next is not held. Data that a broker lost comes again behind a base: wait for it at the end.
+
+        Nothing is skipped by that: a cut that names a lost record stops as long as no base goes back behind it.
+        """
+        end = self._broker.watermarks(self._consumer, topic, partition)[1]
+        if topic == self.control_topic and offset > end:
+            raise _control_lost(topic, offset, end)
+        if topic == self.control_topic or offset <= end:
+            raise translate(error, f"topic {topic} partition {partition}")
+        held = {(p.topic, p.partition): p.offset for p in self._consumer.position(self._consumer.assignment())}
+        self._place({**self._placed, **{p: at for p, at in held.items() if at >= 0}, (topic, partition): end})
+
+    def control_before(self, offset: int) -> bytes | None:
+        """The control record below this offset; None when retention or compaction removed it. Halt when the topic ends below."""
+        self._broker.prepare(self.control_topic, 1, CONTROL_TOPIC)
+        low, end = self._broker.watermarks(self._consumer, self.control_topic, 0)
+        if offset > end:
+            raise _control_lost(self.control_topic, offset, end)
+        held = self._broker.read(self._consumer, self.control_topic, 0, offset - 1, offset) if low < offset else ()
+        return next((bytes(message.value() or b"") for message in held), None)
 
     def schema(self, schema_id: int) -> Document:
         """The schema that was registered under this id."""

@@ -60,6 +60,8 @@ _CONSUMER = {
 }
 DATA_TOPIC = {"cleanup.policy": "delete", "retention.ms": str(RETENTION_MS), "max.message.bytes": str(MAX_MESSAGE_BYTES)}
 CONTROL_TOPIC = {"cleanup.policy": "compact", "min.compaction.lag.ms": str(RETENTION_MS)}
+OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION)
+"""The offset that comes next is not held, or what was read below it is not any more."""
 _SETUP_ERRORS = {
     KafkaError._AUTHENTICATION: "broker_auth",
     KafkaError._SSL: "broker_tls",
@@ -100,7 +102,7 @@ def translate(error: KafkaError, place: str) -> CdcError:
     """The decision that goes with a librdkafka error."""
     if error.code() in _SETUP_ERRORS:
         return Refused(_SETUP_ERRORS[error.code()], place, error.name(), "check transport.kafka: security.protocol, sasl.*, ssl.*")
-    if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+    if error.code() in OUT_OF_RANGE:
         return Halt("offset_gone", place, "the broker no longer holds the offset that comes next", "copy the tables again")
     if error.fatal() or error.code() == KafkaError._FATAL:
         return Halt("producer_fatal", place, error.name(), "restart the process: it starts from the newest cut that the broker holds")

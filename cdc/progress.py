@@ -25,6 +25,8 @@ class Progress:
     """Source clock at the cut, microseconds since the epoch."""
     partitions: Mapping[Partition, tuple[int, int]] = field(default_factory=dict)
     """(topic, partition) -> (next offset, number of the last record applied). A commit may carry only those that moved."""
+    mark: str = ""
+    """Digest of the control record before `control_next` (`cdc.control.mark`): a broker that lost it has lost what is applied here."""
 
 
 @dataclass(frozen=True, slots=True)

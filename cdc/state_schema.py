@@ -217,6 +217,11 @@ COMMENT ON TABLE cdc.quarantine IS 'Changes of keys whose row the target refused
 ALTER TABLE cdc.pipeline ADD COLUMN load_paused_at timestamptz;
 COMMENT ON COLUMN cdc.pipeline.load_paused_at IS 'Since when the initial load is to rest: cdc snapshot --pause, --resume.';
 """,
+    # 5: which control record was applied last
+    """
+ALTER TABLE cdc.progress ADD COLUMN control_mark text NOT NULL DEFAULT '';
+COMMENT ON COLUMN cdc.progress.control_mark IS 'Digest of the control record before control_next: a broker may lose what it acknowledged.';
+""",
 )
 
 VERSION = len(MIGRATIONS)

@@ -75,6 +75,9 @@ class Reader(Protocol):
     def hold(self, partitions: frozenset[Partition]) -> None:
         """Deliver no more of exactly these for now; a transport that is bounded as a whole need not heed it."""
 
+    def control_before(self, offset: int) -> bytes | None:
+        """The control record below this offset; None when retention or compaction removed it. Halt when the topic ends below."""
+
     def schema(self, schema_id: int) -> Document:
         """The schema that the writer registered under this id."""
 

@@ -28,7 +28,7 @@ from cdc.topic import Reader
 from sinks.batch import Fold
 from sinks.contract import TableBatch, demand_same_policies, policies_kept
 from sinks.counters import Counters, Did
-from sinks.cuts import BATCH_BYTES, Batch, Begin, Changes, Cuts, Enter, Opened
+from sinks.cuts import BATCH_BYTES, Batch, Begin, Changes, Cuts, Enter, Opened, check_mark
 from sinks.postgres import PostgresTarget
 from sinks.postgres_quarantine import Quarantine, Schemas
 from sinks.quarantine import Limits, Name, Records, Ward, copied_again, freed, queued
@@ -77,6 +77,7 @@ class Apply:
             if "value_schema" in state.schema:
                 self._know(state.schema["key_schema"], state.schema["value_schema"])
         self.ward.replace(self.target.quarantine(Quarantine.held))
+        check_mark(self.reader, stored.progress)
         self.cuts = Cuts(stored.progress, self._floors(stored), self.reader.control_topic, self._open)
         self.reader.assign(self.cuts.next_offsets(), self.cuts.next_control())
         while not stopped():
@@ -242,7 +243,7 @@ class Apply:
             raise Halt("no_base", self.reader.control_topic, "a cut stands before any base", "is transport.prefix right?")
         self._pass_ceilings()
         moved = {p: (at.offsets[p], at.numbers.get(p, 0)) for p in self._moved if p in at.offsets}
-        progress = Progress(at.cut_no, at.epoch, at.control_next, at.position, at.source_ts_us, moved)
+        progress = Progress(at.cut_no, at.epoch, at.control_next, at.position, at.source_ts_us, moved, at.mark)
         changed = self.target.commit(progress, [self._states[name] for name in self._dirty])
         self._dirty.clear()
         self._moved.clear()

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 
-from cdc.control import Anomaly, Base, Copy, Cut, Entry, Ledger, Named, Start, from_document
+from cdc.control import Anomaly, Base, Copy, Cut, Entry, Ledger, Named, Start, from_document, mark
 from cdc.errors import Halt
 from cdc.model import Message, weight
 from cdc.position import Position
 from cdc.progress import Partition, Progress
+from cdc.topic import Reader
 
 Opened = tuple[int, int, str, int, int, int, int, tuple[int, int], int]
 """epoch, seq, op, before_at, before_end, after_at, after_end, (start, end) of the transaction's id, ts_us."""
@@ -80,6 +81,8 @@ class At:
     control_next: int = 0
     position: Position | None = None
     source_ts_us: int = 0
+    mark: str = ""
+    """Of the control record before `control_next`."""
     offsets: dict[Partition, int] = field(default_factory=dict)
     numbers: dict[Partition, int] = field(default_factory=dict)
 
@@ -90,7 +93,7 @@ class Cuts:
     def __init__(self, stored: Progress | None, floors: Mapping[str, Position], control_topic: str, open_: Open) -> None:
         self.at = At()
         if stored is not None:
-            self.at = At(stored.cut_no, stored.epoch, stored.control_next, stored.position, stored.source_ts_us)
+            self.at = At(stored.cut_no, stored.epoch, stored.control_next, stored.position, stored.source_ts_us, stored.mark)
             self.at.offsets = {p: offset for p, (offset, _) in stored.partitions.items()}
             self.at.numbers = {p: seq for p, (_, seq) in stored.partitions.items()}
         self.floors = dict(floors)
@@ -103,7 +106,7 @@ class Cuts:
         """Memory of the records that wait for their cut."""
         self._held: frozenset[Partition] = frozenset()
         self._fetched: dict[Partition, int] = dict(self.at.offsets)
-        self._pending: deque[tuple[int, Entry | None]] = deque()
+        self._pending: deque[tuple[int, Entry | None, str]] = deque()
         self._ledger = Ledger(self.at.epoch)
         self._skip_until = self.at.position
         """What is applied may be ahead of the cuts that come next: after a base that went back, and after a restart within that."""
@@ -136,8 +139,15 @@ class Cuts:
 
     def _feed_control(self, message: Message) -> None:
         entry = from_document(json.loads(message.value or b"{}"), message.offset)
+        if not isinstance(entry, Start) and entry.epoch > self._ledger.epoch:
+            raise Halt(
+                "control_lost",
+                f"{self._control_topic} offset {message.offset}",
+                f"a record of epoch {entry.epoch}, whose start was never seen",
+                "the broker lost control records after it had acknowledged them: copy the tables into a fresh pipeline",
+            )
         counts = self._ledger.add(message.offset, entry)
-        self._pending.append((message.offset, entry if counts else None))
+        self._pending.append((message.offset, entry if counts else None, mark(message.value or b"")))
 
     def next_offsets(self) -> dict[Partition, int]:
         """Where fetching goes on, per partition."""
@@ -155,7 +165,7 @@ class Cuts:
         """
         if not self._held and self.buffered <= AHEAD_BYTES and len(self._pending) <= AHEAD_CUTS:
             return self._held
-        cut = next((entry for _, entry in self._pending if isinstance(entry, Cut)), None)
+        cut = next((entry for _, entry, _ in self._pending if isinstance(entry, Cut)), None)
         needed = {p for p, named in cut.partitions.items() if self._fetched.get(p, 0) <= named.offset} if cut is not None else ()
         limit = {p: AHEAD_BYTES // 2 if p in self._held else AHEAD_BYTES for p in self._bytes}
         held = {p for p, size in self._bytes.items() if size > limit[p] and p not in needed}
@@ -171,7 +181,7 @@ class Cuts:
         """The next step that is complete; None when more must arrive first."""
         batch: Batch | None = None
         while self._pending:
-            offset, entry = self._pending[0]
+            offset, entry, seen = self._pending[0]
             if entry is None or (not isinstance(entry, Start) and self._ledger.went_below(entry)):
                 self.void["control"] += 1
             elif isinstance(entry, Base | Copy):
@@ -183,14 +193,13 @@ class Cuts:
                     break
                 batch = self._add(batch, entry)
             self._pending.popleft()
-            self.at.control_next = offset + 1
+            self.at.control_next, self.at.mark = offset + 1, seen
             if batch is not None and (batch.rows >= (1 if batch.partial else limit_rows) or batch.bytes >= BATCH_BYTES):
                 break
         return batch
 
     def _single(self, offset: int, entry: Base | Copy) -> Step:
-        self._pending.popleft()
-        self.at.control_next = offset + 1
+        self.at.control_next, self.at.mark = offset + 1, self._pending.popleft()[2]
         return Enter(entry) if isinstance(entry, Base) else Begin(entry)
 
     def _complete(self, cut: Cut) -> bool:
@@ -216,6 +225,8 @@ class Cuts:
             self._skip_until = None
             self._known.clear()
             self.floors = {t: floor for t, floor in self.floors.items() if not cut.position.covers(floor)}
+        elif not self.at.position.covers(cut.position):  # read behind a base on another server, whose log has another order
+            self.at.position = self.at.position.joined(cut.position)
         self.at.source_ts_us = max(self.at.source_ts_us, cut.source_ts_us)
 
     def _gather(self, partition: Partition, named: Named, cut: Cut, batch: Batch) -> None:
@@ -295,8 +306,11 @@ class Cuts:
         self._skip_until = self.at.position
         for partition, end in base.ends.items():
             self.at.offsets[partition], self.at.numbers[partition] = end, base.number(partition)
-            self._taken(partition, end)
-            self._fetched[partition] = max(end, self._fetched.get(partition, 0)) if self._buffers.get(partition) else end
+            self._forget(partition)  # what was read ahead a broker may have lost since: it is asked for again
+            self._fetched[partition] = end
+
+    def _forget(self, partition: Partition) -> None:
+        self._weigh(partition, -weight(self._buffers.pop(partition, [])))
 
     def _taken(self, partition: Partition, end: int) -> list[Message]:
         """The messages below an offset, taken out of the partition's buffer."""
@@ -306,6 +320,23 @@ class Cuts:
         del buffer[:at]
         self._weigh(partition, -weight(taken))
         return taken
+
+
+def check_mark(reader: Reader, stored: Progress | None) -> None:
+    """Stop unless the control topic still holds the record that was applied last: what comes after it is then what follows it.
+
+    A record that is gone by compaction or retention is none that a broker lost: others stand behind it.
+    """
+    if stored is None or not stored.mark:
+        return
+    record = reader.control_before(stored.control_next)
+    if record is not None and mark(record) != stored.mark:
+        raise Halt(
+            "control_lost",
+            f"{reader.control_topic} offset {stored.control_next - 1}",
+            "holds another record than the one that was applied",
+            "the broker lost control records after it had acknowledged them: copy the tables into a fresh pipeline",
+        )
 
 
 def _in_order(opened: Sequence[Opened], epoch: int, seq: int) -> bool:

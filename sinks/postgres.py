@@ -29,10 +29,10 @@ from sinks.quarantine import Unit
 R = TypeVar("R")
 
 _PROGRESS = Statement("""
-INSERT INTO cdc.progress AS p (pipeline, cut_no, epoch, control_next, position, source_ts, applied_at)
-VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp())
+INSERT INTO cdc.progress AS p (pipeline, cut_no, epoch, control_next, position, source_ts, control_mark, applied_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, clock_timestamp())
 ON CONFLICT (pipeline) DO UPDATE SET cut_no = EXCLUDED.cut_no, epoch = EXCLUDED.epoch, control_next = EXCLUDED.control_next,
- position = EXCLUDED.position, source_ts = EXCLUDED.source_ts, applied_at = EXCLUDED.applied_at""")
+ position = EXCLUDED.position, source_ts = EXCLUDED.source_ts, control_mark = EXCLUDED.control_mark, applied_at = EXCLUDED.applied_at""")
 _PARTITION = Statement("""
 INSERT INTO cdc.partition (pipeline, topic, partition, next_offset, seq) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (pipeline, topic, partition) DO UPDATE SET next_offset = EXCLUDED.next_offset, seq = EXCLUDED.seq""")
@@ -317,7 +317,7 @@ class PostgresTarget:
                        _json(state.ceiling), state.rows_loaded, state.reason, compact(dict(state.schema)))  # fmt: skip
         if progress is None:
             return
-        at = _json(progress.position), moment(progress.source_ts_us)
+        at = _json(progress.position), moment(progress.source_ts_us), progress.mark
         self._send(_PROGRESS, progress.cut_no, progress.epoch, progress.control_next, *at)
         for (topic, partition), (offset, seq) in progress.partitions.items():
             if self._known.get((topic, partition)) != (offset, seq):

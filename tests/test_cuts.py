@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pytest
 
-from cdc.control import Anomaly, Base, Copy, Cut, Entry, Followed, Named, Start, to_document
+from cdc.control import Anomaly, Base, Copy, Cut, Entry, Followed, Named, Start, mark, to_document
 from cdc.errors import Halt
 from cdc.model import Message
 from cdc.position import Position
 from cdc.progress import Progress
 from cdc.topic import Partition
-from sinks.cuts import AHEAD_BYTES, AHEAD_CUTS, BATCH_BYTES, Batch, Begin, Cuts, Enter, Opened
+from sinks.cuts import AHEAD_BYTES, AHEAD_CUTS, BATCH_BYTES, Batch, Begin, Cuts, Enter, Opened, check_mark
 
 TOPIC, CONTROL = "p.db.t", "p.control"
 P: Partition = (TOPIC, 0)
@@ -68,8 +68,23 @@ class Topics:
         self.say(Cut(epoch, cut_no, position(at), at * 1000, False, partial, partitions))
 
 
+class Delivered(Cuts):
+    """Whose reader delivers again what lies behind a base's ends, as a transport does that is assigned anew."""
+
+    _seen: list[Message]
+
+    def feed(self, messages: Iterable[Message]) -> None:
+        come = list(messages)
+        self._seen = [*getattr(self, "_seen", []), *come]
+        super().feed(come)
+
+    def enter(self, base: Base) -> None:
+        super().enter(base)
+        super().feed(m for m in self._seen if m[:2] in base.ends and m.offset >= base.ends[m[0], m[1]])
+
+
 def cuts(stored: Progress | None = None, floors: dict[str, Position] | None = None) -> Cuts:
-    return Cuts(stored, floors or {}, CONTROL, opened)
+    return Delivered(stored, floors or {}, CONTROL, opened)
 
 
 def everything(assembly: Cuts, limit: int = 1000) -> list[str]:
@@ -447,3 +462,94 @@ def test_a_batch_of_large_rows_ends_although_its_rows_are_few() -> None:
     for number in (1, 2, 3):
         topics.cut(0, number, number, p0=(number, number + 1))
     assert _fed(assembly, topics) == ["base 0", "cut 1", "cut 3"]
+
+
+def test_what_was_read_ahead_is_asked_for_again_at_a_base() -> None:
+    """A broker may have lost it since, and other records lie at its offsets."""
+    topics = Topics()
+    old = topics.start()
+    topics.base(old, 0, 0)
+    first = topics.put(P, value(old, 1, 1))
+    topics.cut(old, 1, 1, p0=(first, 1))
+    for seq in (2, 3):
+        topics.put(P, value(old, seq, seq))
+    assembly = Cuts(None, {}, CONTROL, opened)
+    assembly.feed(topics.messages[:2])
+    assert ["base 0"] == everything(assembly)
+    assembly.feed(topics.messages[2:])
+    assert ["cut 1: 0 1 c 0-1-1"] == everything(assembly)
+    topics.messages.clear()
+    topics.offsets[P] = 1  # the two others are gone
+    new = topics.start()
+    topics.base(new, 1, 1, named={P: Named(first, old, 1)})
+    assembly.feed(topics.messages)
+    assert [f"base {new}"] == everything(assembly)
+    assert 1 == assembly.next_offsets()[P]
+    topics.messages.clear()
+    second = topics.put(P, value(new, 2, 2))
+    topics.cut(new, 2, 2, p0=(second, 2))
+    assembly.feed(topics.messages)
+    assert [f"cut 2: {new} 2 c 0-1-2"] == everything(assembly)
+
+
+def test_a_cut_whose_epoch_was_never_seen_to_start_stops() -> None:
+    """The broker lost the start, and what is applied here with it."""
+    topics = Topics()
+    epoch = topics.start()
+    topics.base(epoch, 0, 0)
+    topics.cut(epoch + 7, 1, 1)
+    with pytest.raises(Halt) as stopped:
+        cuts().feed(topics.messages)
+    assert "control_lost" == stopped.value.code
+
+
+def test_positions_of_two_servers_that_log_domains_in_another_order_are_joined() -> None:
+    """Neither covers the other: to keep one of them would apply what the other has a second time."""
+    topics = Topics()
+    one = topics.start()
+    topics.base(one, 0, 0)
+    topics.say(
+        Cut(one, 1, Position("mariadb", "a", "0-1-1"), 0, False, False, {(TOPIC, 0): Named(topics.put(P, value(one, 1, 1)), one, 1)})
+    )
+    two = topics.start()
+    topics.say(Base(two, 0, Position("mariadb", "b"), 0, False, {p: topics.offsets[p] for p in (P, Q)}, {}, ()))
+    assembly = cuts(stored=None)
+    assembly.feed(topics.messages[:3])
+    assembly.feed(topics.messages[3:4])
+    said = everything(assembly)
+    assert "cut 1: 0 1 c 0-1-1" == said[-1]
+    topics.messages = topics.messages[4:]
+    row = topics.put(P, f"{two} 1 c 5-1-1".encode())
+    topics.say(Cut(two, 1, Position("mariadb", "b", "5-1-1"), 0, False, False, {P: Named(row, two, 1)}))
+    row = topics.put(P, value(two, 2, 1))
+    topics.say(Cut(two, 2, Position("mariadb", "b", "0-1-1,5-1-1"), 0, False, False, {P: Named(row, two, 2)}))
+    assembly.feed(topics.messages)
+    taken = []
+    while (step := assembly.take(1)) is not None:
+        if isinstance(step, Enter):
+            assembly.enter(step.base)
+        elif isinstance(step, Batch):
+            taken.append((assembly.at.position.gtids if assembly.at.position else "", [len(c.values) for c in step.topics.values()]))
+    assert [("0-1-1,5-1-1", [1]), ("0-1-1,5-1-1", [0])] == taken
+
+
+class Held:
+    """The end of a topic that holds one control record."""
+
+    control_topic = CONTROL
+
+    def __init__(self, record: bytes | None) -> None:
+        self.record = record
+
+    def control_before(self, offset: int) -> bytes | None:
+        return self.record
+
+
+def test_a_control_record_that_is_not_the_one_that_was_applied_stops_a_start() -> None:
+    stored = Progress(1, 0, 5, position(1), 0, {}, mark(b"the cut"))
+    check_mark(Held(b"the cut"), stored)  # type: ignore[arg-type]
+    check_mark(Held(None), stored)  # type: ignore[arg-type]  # compacted
+    check_mark(Held(b"another"), None)  # type: ignore[arg-type]
+    with pytest.raises(Halt) as stopped:
+        check_mark(Held(b"another"), stored)  # type: ignore[arg-type]
+    assert "control_lost" == stopped.value.code

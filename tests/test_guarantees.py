@@ -69,3 +69,69 @@ def test_a_claim_without_a_test_is_no_claim() -> None:
     claims = [row for row in rows if row[0] != "| Claim"]
     assert 25 < len(claims)
     assert [] == [row[0] for row in claims if len(row) != 4 or not TESTS.search(row[3])]
+
+
+IDENTITY = (ROOT / "docs" / "identity.md").read_text()
+
+
+def test_every_situation_of_the_source_s_identity_is_held_by_a_test_and_names_its_code_and_its_way_out() -> None:
+    rows = [line.split(" | ") for line in IDENTITY.splitlines() if line.startswith("| ") and "---" not in line][1:]
+    assert 20 < len(rows)
+    for row in rows:
+        assert 5 == len(row), row[0]
+        held = TESTS.findall(row[4])
+        assert held, row[0]
+        assert [] == [name for path, name in held if name not in names(path)], row[0]
+        goes_on = row[1].startswith("goes on")
+        assert goes_on == (row[2] == "-"), row[0]
+        assert goes_on == (row[3] == "-") or "goes back" in row[1], row[0]
+
+
+FAILURES = (ROOT / "docs" / "failures.md").read_text()
+MAKERS = {
+    "Halt": 0,
+    "Refused": 0,
+    "Retry": 0,
+    "Malformed": 0,
+    "RowRefused": 0,
+    "_halt": 0,
+    "stop": 0,
+    "_demand": 2,
+    "Finding": 1,
+    "_Demand": 2,
+}
+"""What makes an error, and the place of the code among its arguments."""
+TABLES_OF_CODES = {"cdc/state_errors.py": "CAUSES", "cdc/kafka_broker.py": "_SETUP_ERRORS", "cdc/binlog_kinds.py": "FATAL"}
+
+
+def reason_codes() -> dict[str, str]:
+    """Every reason code that the program can say, and a file that says it."""
+    found: dict[str, str] = {}
+    for path in sorted(file for package in ("cdc", "sinks", "snapshot") for file in (ROOT / package).rglob("*.py")):
+        place = str(path.relative_to(ROOT))
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                maker = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+                found |= dict.fromkeys(texts(node.args[MAKERS[maker] : MAKERS[maker] + 1]), place) if maker in MAKERS else {}
+            elif isinstance(node, ast.AnnAssign | ast.Assign) and node.value is not None and place in TABLES_OF_CODES:
+                named = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+                if isinstance(named, ast.Name) and named.id == TABLES_OF_CODES[place]:
+                    found |= {code: place for code in texts([node.value]) if re.fullmatch(r"[a-z]+(_[a-z]+)*", code)}
+    return found
+
+
+def texts(nodes: list[ast.expr]) -> list[str]:
+    return [one.value for node in nodes for one in ast.walk(node) if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+
+
+def test_every_reason_code_has_an_entry_in_the_failures() -> None:
+    codes = reason_codes()
+    assert 140 < len(codes)
+    assert {"target_auth", "broker_tls", "incident", "over_wide"} <= set(codes), "the tables of codes are read too"
+    assert {} == {code: place for code, place in codes.items() if f"`{code}`" not in FAILURES}
+
+
+def test_every_code_of_the_failures_is_one_that_the_program_says() -> None:
+    tables = FAILURES.split("# Every reason code")[1]
+    told = {code for line in tables.splitlines() if line.startswith("| `") for code in re.findall(r"`([a-z_]+)`", line.split(" | ")[0])}
+    assert {"target_error"} == told - set(reason_codes()), "what an SQLSTATE without a rule is called"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
 import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from cdc.direct import DirectLog
-from cdc.errors import CdcError, Halt
+from cdc.errors import CdcError, Halt, Retry
 from cdc.kafka import KafkaReader, KafkaWriter
 from cdc.kafka_broker import KafkaBroker, topic_registry
 from cdc.model import Message, Record
@@ -146,23 +149,82 @@ def test_a_new_assignment_delivers_again_what_was_not_released(transport: Transp
     assert [6, 7, 8, 9] == [m.offset for m in transport.read(4)]
 
 
-def test_an_offset_that_is_no_longer_held_is_an_error(transport: Transport) -> None:
+def test_an_offset_that_is_no_longer_held_is_an_error(transport: Transport, request: pytest.FixtureRequest) -> None:
     """Nobody is ever moved to another offset in silence."""
     transport.writer.prepare(transport.topic)
     transport.writer.send(transport.topic, [Record(0, None, b"%d" % i) for i in range(10)])
     transport.writer.flush()
     partition: Partition = (transport.topic, 0)
-    gone = 5
+    transport.reader.assign({partition: 0}, 0)
+    transport.read(10)
     if transport.kind == "direct":
-        transport.reader.assign({partition: 0}, 0)
-        transport.read(10)
         transport.reader.release({partition: 8}, 0)
     else:
-        gone = 99
+        kafka: Broker = request.getfixturevalue("kafka")
+        expire(kafka, transport.topic, 8)
     with pytest.raises(Halt) as caught:
-        transport.reader.assign({partition: gone}, 0)
+        transport.reader.assign({partition: 5}, 0)
         transport.read(1)
     assert "offset_gone" == caught.value.code
+
+
+def expire(kafka: Broker, topic: str, below: int) -> None:
+    """The broker forgets what retention would: the records of partition 0 below this offset."""
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    for done in admin.delete_records([TopicPartition(topic, 0, below)]).values():
+        done.result(30)
+
+
+def test_records_that_a_broker_lost_are_waited_for_where_they_come_again_and_control_records_are_not(kafka: Broker) -> None:
+    """Capture goes back behind what it lost and says so by a base; what it says of that must itself not be lost."""
+    broker = KafkaBroker(kafka.bootstrap, kafka.prefix, {})
+    registry = topic_registry(broker)
+    with closing(KafkaWriter(broker, registry)) as writer, closing(KafkaReader(broker, registry)) as reader:
+        topic = f"{kafka.prefix}.t"
+        writer.prepare(topic)
+        writer.send(topic, [Record(0, None, b"%d" % i) for i in range(10)])
+        writer.flush()
+        writer.append_control("start", {"type": "start"})
+        reader.assign({(topic, 0): 99}, 0)
+        transport = Transport("kafka", writer, reader, kafka.prefix)
+        assert [reader.control_topic] == [m.topic for m in transport.read(1)]
+        until = time.monotonic() + 60
+        while reader._placed[topic, 0] != 10:
+            assert [] == reader.poll(0.1)
+            assert time.monotonic() < until
+        writer.send(topic, [Record(0, None, b"again")])
+        writer.flush()
+        assert [(topic, 10, b"again")] == [(m.topic, m.offset, m.value) for m in transport.read(1)]
+        with pytest.raises(Halt) as asked:
+            reader.control_before(99)
+        reader.assign({}, 99)
+        with pytest.raises(Halt) as read:
+            transport.read(1)
+        assert ["control_lost"] * 2 == [asked.value.code, read.value.code]
+
+
+def test_the_control_record_before_an_offset_is_known_again(kafka: Broker) -> None:
+    broker = KafkaBroker(kafka.bootstrap, kafka.prefix, {})
+    registry = topic_registry(broker)
+    with closing(KafkaWriter(broker, registry)) as writer, closing(KafkaReader(broker, registry)) as reader:
+        for name in "abc":
+            writer.append_control(f"start {name}", {"type": "start", "id": name})
+        assert b'{"type": "start", "id": "b"}' == reader.control_before(2)
+        assert b'{"type": "start", "id": "c"}' == reader.control_before(3)
+        reader.assign({}, 2)
+        assert [2] == [m.offset for m in Transport("kafka", writer, reader, kafka.prefix).read(1)]
+
+
+def test_a_writer_whose_control_record_was_lost_goes_back(kafka: Broker) -> None:
+    """The next one lands where it was."""
+    broker = KafkaBroker(kafka.bootstrap, kafka.prefix, {})
+    with closing(KafkaWriter(broker, topic_registry(broker))) as writer:
+        writer.append_control("start a", {"type": "start", "id": "a"})
+        writer.append_control("cut", {"type": "cut"})
+        writer._landed(1)  # as a broker answers that has lost the cut
+        with pytest.raises(Retry) as lost:
+            writer.flush()
+        assert "records_lost" == lost.value.code
 
 
 def test_a_schema_keeps_its_number_and_is_found_by_it(transport: Transport) -> None:
