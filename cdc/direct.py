@@ -23,24 +23,27 @@ _WAIT_SECONDS = 0.2
 class _Run:
     """What one `send` put into one partition: handed over and forgotten as a whole, so that no record costs a step of its own."""
 
-    __slots__ = ("bytes", "messages", "numbered", "partition")
+    __slots__ = ("bytes", "is_cut", "messages", "numbered", "partition")
 
-    def __init__(self, partition: Partition, messages: list[Message]) -> None:
-        self.partition, self.messages = partition, messages
+    def __init__(self, partition: Partition, messages: list[Message], *, is_cut: bool = False) -> None:
+        self.partition, self.messages, self.is_cut = partition, messages, is_cut
         self.bytes = weight(messages)
         self.numbered = next((message.offset for message in reversed(messages) if message.value is not None), -1)
         """The offset of the last record that bears a number; -1: there are tombstones only."""
 
     def since(self, offset: int) -> _Run:
         """The part of it from an offset on."""
-        return self if self.messages[0].offset >= offset else _Run(self.partition, [m for m in self.messages if m.offset >= offset])
+        if self.messages[0].offset >= offset:
+            return self
+        return _Run(self.partition, [m for m in self.messages if m.offset >= offset], is_cut=self.is_cut)
 
 
 class DirectLog:
     """Both ends of the in-process transport; capture and the sink may run in two threads.
 
-    `limit_bytes` bounds what lies between them: `send` blocks above it. A transaction larger than that passes in pieces
-    because capture writes a partial cut for each piece and the sink releases what it has applied.
+    `limit_bytes` bounds what lies between them: `send` blocks above it for as long as a cut is there which the sink can apply
+    and release. Without one nothing would ever make room: the piece of a large transaction that is under way is larger than the
+    bound then, and bounded by capture, which closes it with a partial cut.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class DirectLog:
         self._released: dict[Partition, int] = {(self.control_topic, 0): first_control}
         self._unflushed: dict[Partition, int] = {}
         self._schemas: dict[str, int] = {}
-        self._bytes = 0
+        self._bytes = self._cuts = 0
         self._closed = False
 
     def topic(self, db: str, table: str) -> str:
@@ -81,17 +84,18 @@ class DirectLog:
                     self._unflushed[topic, number] = numbered
             self._changed.notify_all()
 
-    def _append(self, partition: Partition, records: Sequence[Record]) -> int:
+    def _append(self, partition: Partition, records: Sequence[Record], *, is_cut: bool = False) -> int:
         first, new = self._ends[partition], tuple.__new__  # `Message(...)` would cost as much as all the rest
         messages = [new(Message, (*partition, offset, key, value)) for offset, (_, key, value, _) in enumerate(records, first)]
-        run = _Run(partition, messages)
+        run = _Run(partition, messages, is_cut=is_cut)
         self._ends[partition] = first + len(messages)
         self._held.append(run)
         self._bytes += run.bytes
+        self._cuts += is_cut
         return run.numbered
 
     def _wait_for_room(self) -> None:
-        while self._bytes > self._limit:
+        while self._bytes > self._limit and self._cuts:
             if self._idle is not None:
                 self._idle()
             if self._closed:
@@ -107,7 +111,8 @@ class DirectLog:
     def append_control(self, key: str, document: Document, *, wait: bool = True) -> int:
         """Append to the control log; its offset."""
         with self._changed:
-            offset = self._append((self.control_topic, 0), [Record(0, key.encode(), json.dumps(document).encode())])
+            record = Record(0, key.encode(), json.dumps(document).encode())
+            offset = self._append((self.control_topic, 0), [record], is_cut=document["type"] == "cut")
             self._changed.notify_all()
         return offset
 
@@ -145,6 +150,7 @@ class DirectLog:
                     raise Halt("offset_gone", f"{partition[0]}:{partition[1]}", f"offset {offset} is no longer held", "restart the process")
             self._held = deque(rest for run in self._held if (rest := run.since(wanted.get(run.partition, 0))).messages)
             self._bytes = sum(run.bytes for run in self._held)
+            self._cuts = sum(run.is_cut for run in self._held)
             self._read = 0
 
     def control_before(self, offset: int) -> bytes | None:
@@ -177,7 +183,9 @@ class DirectLog:
             self._released.update(offsets)
             self._released[self.control_topic, 0] = control
             while self._read and self._is_done(self._held[0]):
-                self._bytes -= self._held.popleft().bytes
+                done = self._held.popleft()
+                self._bytes -= done.bytes
+                self._cuts -= done.is_cut
                 self._read -= 1
             self._changed.notify_all()
 

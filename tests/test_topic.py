@@ -248,6 +248,7 @@ def test_a_writer_that_is_far_ahead_waits_and_can_be_stopped_meanwhile() -> None
     log = DirectLog("p", limit_bytes=10_000, idle=idle)
     log.prepare("t")
     log.send("t", [Record(0, None, b"x" * 20_000)])
+    log.append_control("cut 0", {"type": "cut"})
     ended: list[str] = []
 
     def send() -> None:
@@ -263,15 +264,40 @@ def test_a_writer_that_is_far_ahead_waits_and_can_be_stopped_meanwhile() -> None
     assert blocked.is_alive(), "send went on above the bound"
     log.assign({("t", 0): 0}, 0)
     log.poll(1)
-    log.release({("t", 0): 1}, 0)
+    log.release({("t", 0): 1}, 1)
     blocked.join(5)
     assert ["sent"] == ended
     log.send("t", [Record(0, None, b"x" * 20_000)])
+    log.append_control("cut 0", {"type": "cut"})
     blocked = threading.Thread(target=send)
     blocked.start()
     stop.set()
     blocked.join(5)
     assert ["sent", "stopped"] == ended
+
+
+def test_a_writer_goes_on_above_the_bound_until_there_is_a_cut_by_which_room_can_be_made() -> None:
+    """Else a piece of a large transaction that weighs more than the bound would wait for ever for its own partial cut."""
+    log = DirectLog("p", limit_bytes=10_000)
+    log.prepare("t")
+
+    def send() -> threading.Thread:
+        sender = threading.Thread(target=lambda: log.send("t", [Record(0, b"k", b"x" * 20_000)]), daemon=True)
+        sender.start()
+        sender.join(0.3)
+        return sender
+
+    log.append_control("base 0", {"type": "base"})
+    assert [False] * 3 == [send().is_alive() for _ in range(3)]
+    log.append_control("cut 0", {"type": "cut"})
+    held = send()
+    assert held.is_alive()
+    log.assign({("t", 0): 0}, 0)
+    assert 5 == len(log.poll(1))
+    log.release({("t", 0): 3}, 2)
+    held.join(5)
+    assert not held.is_alive()
+    assert not send().is_alive()
 
 
 def test_a_tombstone_at_the_head_does_not_keep_what_is_behind_it() -> None:
