@@ -59,7 +59,7 @@ demo: install
 bench: install
 	$(BIN)/python -m bench $(ARGS)
 
-# The long tests; then crashes and faults until the time is over, from where the ledger of runs ends. An hour or a night.
+# The long tests; then crashes and faults until the time is over, on from where tests/crash/ledger.jsonl ends. An hour or a night.
 soak: install servers
 	CDC_REQUIRE_SERVERS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m soak
 	CDC_REQUIRE_SERVERS=1 $(BIN)/python -m tests.crash --minutes $(MINUTES) --workers $(WORKERS) $(ARGS)

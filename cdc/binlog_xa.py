@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from cdc import crash
 from cdc.binlog_decode import HEADER
 from cdc.binlog_events import Rows, Statement
 from cdc.binlog_group import HELD_BYTES, Group
@@ -84,6 +85,7 @@ class Prepared:
         if group.size + sum(held.group.size for held in self._held.values()) > self._limit:
             group.spill()
         self._held[xid] = _Held(group, before.bare)
+        crash.point("xa.held")
 
     def floor(self) -> Position | None:
         """The position before the oldest of them; None when there is none."""
@@ -97,6 +99,7 @@ class Prepared:
         held = self._held.pop(said.xid, None)
         if held is None:
             return None
+        crash.point("xa.decided")
         if known:
             held.group.clear()
         elif said.verb == b"ROLLBACK":
@@ -137,4 +140,7 @@ class Again:
         """A transaction was read. Whether that was the end of the way."""
         self._tracker.move(file, offset, created)
         self._tracker.add(gtid, file, offset)
-        return self.reached().covers(self._position)
+        over = self.reached().covers(self._position)
+        if over:
+            crash.point("xa.again")
+        return over

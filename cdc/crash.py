@@ -65,6 +65,14 @@ POINTS: Mapping[str, str] = {
     "apply.written": "the rows of a cut are written in the open transaction, the position is not",
     "apply.committed": "a cut is committed, the transport still holds it",
     "apply.released": "a cut is committed and the transport may forget it",
+    "quarantine.queued": "changes of a key that the target refuses, or that waits, are on their way to the queue, in the open transaction",
+    "quarantine.known": "a sink knows again which keys wait, it applies nothing yet",
+    "quarantine.replayed": "what waits for a key is written in the open transaction, and is still in the queue",
+    "quarantine.released": "a key is taken out of the queue, by a replay or a discard, not committed",
+    "quarantine.freed": "a key is free, and the sink that runs beside does not know it yet",
+    "xa.held": "the rows of a prepared transaction are held, the position is not beyond them",
+    "xa.decided": "the outcome of a prepared transaction is read, none of its rows is passed on",
+    "xa.again": "the log was read again from the floor of a position up to it, nothing beyond it is read",
 }
 """Every point, in the order in which a pipeline comes by, and what is true there."""
 
@@ -100,8 +108,9 @@ def document() -> str:
         "",
         "`tests/crash` makes a process die at each of them, beside work, and lets an oracle of its own judge what is in the target:",
         "`make test` does each point once on one pair of source and transport that changes by the day, `make soak MINUTES=n` does each",
-        "at its first three passings on all pairs, then faults that follow from random seeds",
-        "([decision 015](decisions/015-crash-lane.md)).",
+        "at its first three passings on all pairs, then kills of the servers and faults that follow from seeds",
+        "([decision 015](decisions/015-crash-lane.md)). What does not occur on a transport is listed with its reason in `WAYS` of",
+        "`tests/crash/points.py`.",
         "",
     ]
     return "\n".join([*head, prose, *lane, "| point | what is true there |", "| --- | --- |", *rows, ""])

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from cdc import crash
 from cdc.position import Position
 from cdc.state import Connection, compact
 from sinks.postgres_wire import Statement, Wire, moment
@@ -58,6 +59,8 @@ class Quarantine:
                 _QUEUE, *name, key_hash(one.identity), _bytea(one.identity), one.op, _bytea(one.value), reason[0] or BEHIND, *reason[1:],
                 one.epoch, one.seq, one.transaction, moment(one.ts_us), position, schemas.number, schemas.hash,
             )  # fmt: skip
+        if changes:
+            crash.point("quarantine.queued")
 
     def drop(self, name: Name, identities: Iterable[bytes]) -> None:
         """Forget what waits for these."""
@@ -74,6 +77,7 @@ class Quarantine:
         found: dict[Name, set[bytes]] = {}
         for db, table, key in self.connection.execute(_HELD, [self.pipeline]):
             found.setdefault((db, table), set()).add(key)
+        crash.point("quarantine.known")
         return found
 
     def _send(self, statement: Statement, *parameters: object) -> None:

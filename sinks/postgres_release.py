@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 
+from cdc import crash
 from cdc.config import TargetConfig
 from cdc.errors import CdcError, Halt, RowRefused
 from cdc.lifecycle import Event, State, follow
@@ -77,6 +78,7 @@ class Releaser:
             done = work()
             self.wire.send(COMMIT)
             self.wire.flush()
+            crash.point("quarantine.freed")
             return done
         except psycopg.Error as error:
             decision = decide(error, ".".join(name))
@@ -95,6 +97,7 @@ class Releaser:
             for what, times in merge.changed.items():
                 self.wire.say(ANOMALY, self.pipeline, *what, times)
         self.wire.flush()
+        crash.point("quarantine.replayed")
         return self._release(name, key)
 
     def _last(self, name: Name, key: str, identity: bytes) -> Any:
@@ -126,4 +129,5 @@ class Releaser:
         state = self.connection.execute(_STATE, table).fetchone()
         if state is not None and state[0] == State.QUARANTINED and self.connection.execute(_LEFT, table).fetchone() is None:
             self.connection.execute(_MOVE, [follow(".".join(name), state[0], Event.KEYS_RELEASED), *table])
+        crash.point("quarantine.released")
         return count

@@ -10,9 +10,12 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.servers import PASSWORD, Broker, SourceDatabase, TargetDatabase
+
+if TYPE_CHECKING:
+    from tests.crash.nursery import Born, Nursery
 
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -22,7 +25,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Running:
     """A `cdc` process in the background; it dies with the test's process."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Born
     log: Path
 
     @property
@@ -82,11 +85,16 @@ class Pipeline:
         assert done.returncode == 0, f"cdc {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
         return json.loads(done.stdout)
 
-    def start(self, *arguments: str) -> Running:
+    def start(self, *arguments: str, nursery: Nursery | None = None) -> Running:
         """Starts `cdc ARGUMENTS` in the background."""
         log = self.folder / f"{arguments[0]}-{len(self.running)}.log"
+        process = self._spawned(arguments, log) if nursery is None else nursery.start(self._command(arguments)[3:], self._environ(), log)
+        self.running.append(Running(process, log))
+        return self.running[-1]
+
+    def _spawned(self, arguments: tuple[str, ...], log: Path) -> subprocess.Popen[bytes]:
         with log.open("wb") as output:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 self._command(arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -94,8 +102,6 @@ class Pipeline:
                 env=self._environ(),
                 preexec_fn=_die_with_parent,
             )
-        self.running.append(Running(process, log))
-        return self.running[-1]
 
     def end(self) -> None:
         """Kills what still runs."""

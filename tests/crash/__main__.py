@@ -1,15 +1,16 @@
-"""The long lane: every crash point at its first three passings on every pair of source and transport, then random seeds.
+"""The long lane: crash points, kills of servers at their commits, full disks, mutants of the product, then seeds after seeds.
 
-python -m tests.crash --minutes 60                                        goes on where the ledger ends
+python -m tests.crash --minutes 60                                        everything, on from where the ledger ends
+python -m tests.crash --only seeds --seeds 300                            until 300 seeds have held at this revision
 python -m tests.crash --seed 7 --source mysql --transport kafka           one run again
 python -m tests.crash --seed 7 --source mysql --transport kafka --point capture.cut:2
+python -m tests.crash --seed 7 --source mysql --transport kafka --kill target:10
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import secrets
 import shutil
 import subprocess
 import sys
@@ -27,15 +28,15 @@ from confluent_kafka import KafkaException
 
 from cdc.errors import CdcError
 from tests import run as servers
-from tests.crash import harm, lane
+from tests.crash import harm, kills, lane
 from tests.crash.arena import COMBINATIONS, FLAVOURS, TRANSPORTS, Arena
 from tests.crash.lane import Case
-from tests.crash.points import WAYS
-from tests.crash.record import Record, revision
+from tests.crash.points import ORDINALS, chains
+from tests.crash.record import HELD, LEDGER, VIOLATED, Record, revision, story
 from tests.crash.storm import storm
+from tests.crash.works import Violation
 
-LEDGER = Path(__file__).resolve().parents[2] / ".cdc" / "crash-ledger.jsonl"
-ORDINALS = (1, 2, 3)
+PARTS = ("points", "kills", "seeds")
 _FAILED = (AssertionError, CdcError, OSError, ArithmeticError, LookupError, ValueError, psycopg.Error, pymysql.err.Error,
            subprocess.SubprocessError, KafkaException)  # fmt: skip
 
@@ -55,14 +56,16 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m tests.crash", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--minutes", type=float, default=24 * 60.0, help="no run begins after that")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--ledger", type=Path, default=LEDGER)
-    parser.add_argument("--only", choices=("points", "seeds"), default="")
+    parser.add_argument("--only", choices=PARTS, default="")
+    parser.add_argument("--seeds", type=int, default=1_000_000, help="so many are to have held at this revision")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--source", choices=FLAVOURS)
     parser.add_argument("--transport", choices=TRANSPORTS)
     parser.add_argument("--point", action="append", default=[], metavar="NAME:ORDINAL")
+    parser.add_argument("--kill", default="", metavar="SERVER:TIMES")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -71,7 +74,8 @@ def _arguments() -> argparse.Namespace:
 def alone(asked: argparse.Namespace) -> int:
     """One run, again."""
     points = tuple((name, int(ordinal)) for name, _, ordinal in (text.partition(":") for text in asked.point))
-    case = Case(asked.seed, asked.source or "mariadb", asked.transport or "direct", points)
+    victim, _, times = asked.kill.partition(":")
+    case = Case(asked.seed, asked.source or "mariadb", asked.transport or "direct", points, victim, int(times or 0))
     arena = Arena(private=True)
     try:
         return 0 if _held(arena, case, Record(asked.ledger)) else 1
@@ -80,29 +84,30 @@ def alone(asked: argparse.Namespace) -> int:
 
 
 def together(asked: argparse.Namespace) -> int:
-    """Workers beside one another, each with servers of its own, until the time is over."""
+    """Workers beside one another, each with servers of its own, until all is done or the time is over."""
     began, record = time.time(), Record(asked.ledger)
+    known = sum(1 for _ in record.entries())
     if not any(Path(place).exists() for place in harm.FAKETIME):
         print("libfaketime is not installed: clocks stay as they are (apt-get install libfaketime)")
     until = time.time() + asked.minutes * 60
     command = [sys.executable, "-m", "tests.crash", "--ledger", str(asked.ledger), "--workers", str(asked.workers), "--until", str(until)]
-    command += ["--only", asked.only] if asked.only else []
+    command += ["--seeds", str(asked.seeds), *(["--only", asked.only] if asked.only else [])]
     workers = [subprocess.Popen([*command, "--worker", str(number)]) for number in range(asked.workers)]
     with suppress(KeyboardInterrupt):
         for worker in workers:
             worker.wait()
     for worker in workers:
         worker.wait()
-    new = [entry for entry in record.entries() if entry["at"] >= began]
-    failed = [entry for entry in new if entry["result"] != "held"]
+    new = list(record.entries(skip=known))
+    failed = [entry for entry in new if entry["result"] != HELD]
     print(f"{len(new)} runs in {(time.time() - began) / 60:.1f} minutes, {len(failed)} of them not held; ledger: {asked.ledger}")
     for entry in failed:
-        print(entry["what"])
+        print(entry)
     return 1 if failed or any(worker.returncode for worker in workers) else 0
 
 
 def work(asked: argparse.Namespace) -> int:
-    """One worker's part: its share of the points, then seeds of its own."""
+    """One worker's part: its share of each part of the lane."""
     record, arena = Record(asked.ledger), Arena(private=True)
     try:
         for case in _cases(asked, record):
@@ -117,41 +122,71 @@ def work(asked: argparse.Namespace) -> int:
 
 
 def _cases(asked: argparse.Namespace, record: Record) -> Iterator[Case]:
-    done = record.passed(revision())
-    if asked.only != "seeds":
-        for number, case in enumerate(systematic()):
-            if number % asked.workers == asked.worker and str(case) not in done:
-                yield case
-    while asked.only != "points":
-        seed = secrets.randbelow(1 << 32)
+    done = {str(case_of(entry)) for entry in record.held(revision())}
+    listed = [*(systematic() if asked.only in ("", "points") else ()), *(kills.cases() if asked.only in ("", "kills") else ())]
+    for number, case in enumerate(listed):
+        if number % asked.workers == asked.worker and str(case) not in done:
+            yield case
+    if asked.only in ("", "seeds"):
+        yield from _seeds(asked, record)
+
+
+def _seeds(asked: argparse.Namespace, record: Record) -> Iterator[Case]:
+    """Numbers that nobody has run, in turn, until enough have held."""
+    first = max((entry["seed"] for entry in record.entries() if _is_seed(entry) and entry["seed"] < 1 << 20), default=0) // 100 * 100 + 101
+    for seed in range(first + asked.worker, 1 << 20, asked.workers):
+        if sum(map(_is_seed, record.held(revision()))) >= asked.seeds:
+            return
         yield Case(seed, *Random(f"combination {seed}").choice(COMBINATIONS))
 
 
+def _is_seed(entry: dict[str, Any]) -> bool:
+    return not entry.keys() & {"points", "kill", "mutant"}
+
+
 def systematic() -> Iterator[Case]:
-    """Every point at every ordinal on every pair; the seed only chooses the work beside it."""
+    """Every point at every ordinal on every pair where it can be; the seed only chooses the work beside it."""
     for ordinal in ORDINALS:
-        for name, way in WAYS.items():
-            for flavour, transport in COMBINATIONS:
-                if transport in way.transports:
-                    yield Case(ordinal, flavour, transport, ((name, ordinal),))
+        for flavour, transport in COMBINATIONS:
+            for names in chains(transport, ordinal):
+                yield Case(ordinal, flavour, transport, tuple((name, ordinal) for name in names))
+
+
+def entry_of(case: Case) -> dict[str, Any]:
+    """A case in the ledger's words."""
+    entry: dict[str, Any] = {"seed": case.seed, "source": case.flavour, "transport": case.transport}
+    points = {"points": " ".join(f"{name}:{ordinal}" for name, ordinal in case.points)} if case.points else {}
+    return entry | points | ({"kill": f"{case.victim}:{case.times}"} if case.victim else {})
+
+
+def case_of(entry: dict[str, Any]) -> Case:
+    points = tuple((name, int(ordinal)) for name, _, ordinal in (text.partition(":") for text in entry.get("points", "").split()))
+    victim, _, times = entry.get("kill", "").partition(":")
+    return Case(entry["seed"], entry["source"], entry["transport"], points, victim, int(times or 0))
 
 
 def _held(arena: Arena, case: Case, record: Record) -> bool:
     """Run a case and write down what came of it."""
-    began, folder = time.time(), Path(tempfile.mkdtemp(prefix="run-", dir=servers.folder()))
-    entry: dict[str, Any] = {"at": began, "what": str(case), "seed": case.seed, "source": case.flavour, "transport": case.transport}
-    try:
-        run = (lane.crashes if case.points else storm)(arena, case, folder)
-        entry |= {"result": "held", "faults": run.faults, "ended": run.works.ended, "done": run.work.done, "looks": run.poller.whole}
-    except _FAILED as error:
-        entry |= {"result": type(error).__name__, "why": str(error)[-6000:]}
+    began, folder, entry = time.time(), Path(tempfile.mkdtemp(prefix="run-", dir=servers.folder())), entry_of(case)
+    why, faults = run_case(arena, case, folder)
     shutil.rmtree(folder, ignore_errors=True)
+    entry["result"] = (VIOLATED if why.startswith(Violation.__name__) else "broken") if why else HELD
+    entry |= {"why": why.partition("\n")[0][:300]} if why else {}
     entry |= {"seconds": round(time.time() - began, 1), "revision": revision()}
     record.add(entry)
-    print(f"{entry['result']:>10} {entry['seconds']:6.1f} s  {case}", flush=True)
-    if entry["result"] != "held":
-        print(entry["why"], flush=True)
-    return bool(entry["result"] == "held")
+    print(f"{entry['result']:>10} {entry['seconds']:6.1f} s  {case}  {', '.join(faults)}", flush=True)
+    if why:
+        print(f"{why[:3000]}\n-> {story(str(case), why)}", flush=True)
+    return not why
+
+
+def run_case(arena: Arena, case: Case, folder: Path) -> tuple[str, list[str]]:
+    """Why it did not hold, a violation or something that broke; "" and what was done when it did."""
+    try:
+        run = (lane.crashes if case.points else kills.kills if case.victim else storm)(arena, case, folder)
+    except _FAILED as error:
+        return f"{type(error).__name__}: {error}", []
+    return "", run.faults
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -69,9 +70,13 @@ class Arena:
         if not self._private:
             return run.shared(kind)
         if kind not in self._servers:
+            os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")  # a broker that is killed again and again never gets warm
             proxy = self._proxies[kind] = Proxy(lambda: self._servers[kind].port)
-            options = (f"advertised.listeners=PLAINTEXT://127.0.0.1:{proxy.port}",) if kind == "kafka" else ()
-            changes: dict[str, Any] = {"options": options, **({"tls": None} if kind == "kafka" else {})}
+            options = {
+                "kafka": (f"advertised.listeners=PLAINTEXT://127.0.0.1:{proxy.port}", "file.delete.delay.ms=1000"),
+                "postgres": ("max_wal_size = '256MB'",),
+            }
+            changes: dict[str, Any] = {"options": options.get(kind, ()), **({"tls": None} if kind == "kafka" else {})}
             self._servers[kind] = run.private(kind, **changes)
         self._servers[kind].start()
         return self._servers[kind]
@@ -97,6 +102,8 @@ class Arena:
                     server.start()
                 if broker is not None:
                     broker.drop()
+                if self._private:
+                    source.execute("FLUSH BINARY LOGS", f"PURGE BINARY LOGS TO '{_newest_log(source)}'")
                 source.close()
 
     def close(self) -> None:
@@ -105,3 +112,8 @@ class Arena:
             proxy.close()
         for server in self._servers.values():
             server.purge()
+
+
+def _newest_log(source: SourceDatabase) -> str:
+    """What lies before it is read by nobody any more, and would fill the memory that servers keep their files in."""
+    return str(source.execute("SHOW BINARY LOGS")[-1][0])

@@ -16,7 +16,7 @@ import pymysql
 from tests.crash.arena import SOURCE, TARGET
 from tests.crash.lane import Run
 from tests.crash.plan import Fault
-from tests.crash.points import WAYS
+from tests.crash.points import WAYS, grow
 from tests.crash.proxy import DOWN, UP, Proxy
 from tests.crash.works import Violation, until
 from tests.pipelines import Running
@@ -39,10 +39,10 @@ def _crash(run: Run, fault: Fault) -> None:
     command = run.works.of(fault.victim)
     run.works.kill(command)
     run.works.start(command, f"{fault.point}:{fault.ordinal}")
-    if WAYS[fault.point].provoke.__name__ == "_grow":
+    if WAYS[fault.point].provoke is grow:
         run.work.grow()
     with contextlib.suppress(Violation):  # it may have to stop first, for a fault that came before
-        run.works.dies(command, 15)
+        run.works.dies(command, 15, cuts=2 * fault.ordinal + 5)
 
 
 def _kill(run: Run, fault: Fault) -> None:
@@ -78,7 +78,7 @@ def _zombie(run: Run, fault: Fault) -> None:
     time.sleep(fault.seconds)
     sleeper.process.send_signal(signal.SIGCONT)
     other = run.works.processes[command]
-    until(lambda: _ended(run, command, sleeper, other), _WAKING_SECONDS, f"the end of one of two {command}")
+    until(lambda: _ended(run, command, sleeper, other), run.works.patience(_WAKING_SECONDS), f"the end of one of two {command}")
     if sleeper.alive:
         run.works.note(command)
         run.works.processes[command] = sleeper
@@ -90,7 +90,7 @@ def _twice(run: Run, fault: Fault) -> None:
     command = run.works.of(fault.victim)
     first = run.works.processes[command]
     second = run.works.start(command)
-    until(lambda: _ended(run, command, first, second), _WAKING_SECONDS, f"the end of one of two {command}")
+    until(lambda: _ended(run, command, first, second), run.works.patience(_WAKING_SECONDS), f"the end of one of two {command}")
     loser, winner = (first, second) if not first.alive else (second, first)
     run.works.processes[command] = loser
     run.works.note(command)

@@ -11,9 +11,9 @@ from random import Random
 
 from tests.crash import oracle, workload
 from tests.crash.arena import Arena, Place
-from tests.crash.points import COPY, LOAD, WAYS, die_at
+from tests.crash.points import COPY, LOAD, WAIT, WAYS, die_at, habits
 from tests.crash.poller import Poller
-from tests.crash.workload import Workload
+from tests.crash.workload import PLAIN, Habits, Workload
 from tests.crash.works import DIRECT, ONE, SPLIT, Violation, Works
 
 
@@ -36,7 +36,10 @@ class Case:
     flavour: str
     transport: str
     points: tuple[tuple[str, int], ...] = ()
-    """Crash points with their ordinals, one after the other; without any, faults follow from the seed."""
+    """Crash points with their ordinals, one after the other."""
+    victim: str = ""
+    """A server that is killed in the midst of what it does; without points and victim, faults follow from the seed."""
+    times: int = 0
 
     def way(self) -> str:
         """In process, in one process over a broker, or split: the seed says which."""
@@ -54,16 +57,17 @@ class Case:
 
     def __str__(self) -> str:
         points = "".join(f" --point {name}:{ordinal}" for name, ordinal in self.points)
-        return f"python -m tests.crash --seed {self.seed} --source {self.flavour} --transport {self.transport}{points}"
+        kill = f" --kill {self.victim}:{self.times}" if self.victim else ""
+        return f"python -m tests.crash --seed {self.seed} --source {self.flavour} --transport {self.transport}{points}{kill}"
 
 
 @contextmanager
-def beginning(place: Place, case: Case, folder: Path, *, myisam: bool = True, environ: dict[str, str] | None = None) -> Iterator[Run]:
+def beginning(place: Place, case: Case, folder: Path, habits: Habits = PLAIN, environ: dict[str, str] | None = None) -> Iterator[Run]:
     """Tables, writers, a reader; nothing of the product runs yet."""
     workload.create(place.source)
     works = Works(place, case.way(), folder, case.through(), environ)
     try:
-        with Workload(place.source, case.seed, myisam=myisam) as work, Poller(place.target, works.name, works.name) as poller:
+        with Workload(place.source, case.seed, habits) as work, Poller(place.target, works.name, works.name) as poller:
             yield Run(works, work, poller)
     finally:
         works.end()
@@ -76,7 +80,14 @@ def ending(run: Run) -> None:
         works.load()
     works.start_all()
     work.close()
-    oracle.arrived(works, work.last())
+    if work.habits.wounds:
+        work.heal()
+        op = work.last()
+        oracle.arrived(works, op, states=("consistent", "quarantined"))
+        works.replay()
+        oracle.arrived(works, op)
+    else:
+        oracle.arrived(works, work.last())
     looks = poller.whole
     while poller.whole <= looks + 1 and not poller.faults:
         time.sleep(0.02)
@@ -87,15 +98,17 @@ def ending(run: Run) -> None:
 
 
 def crashes(arena: Arena, case: Case, folder: Path) -> Run:
-    """Die at one point after the other; each must be come by, except that a process may not come by often enough for an ordinal."""
-    with arena.place(case.flavour, case.transport) as place, beginning(place, case, folder) as run:
-        groups = {WAYS[name].group for name, _ in case.points}
+    """Die at one point after the other; each must be come by."""
+    groups = {WAYS[name].group for name, _ in case.points}
+    with arena.place(case.flavour, case.transport) as place, beginning(place, case, folder, habits(groups)) as run:
         if not groups & {LOAD, COPY}:
             run.works.load()
+        if WAIT in groups:
+            run.works.await_whole()
+            run.work.wounding = True
         for name, ordinal in case.points:
-            died = any(die_at(run.works, run.work, name, ordinal) for _ in range(2 if ordinal == 1 else 1))
-            run.faults.append(f"{name}:{ordinal}" if died else f"{name}:{ordinal} not come by")
-            if not died and ordinal == 1:
-                raise Violation(f"no process ever came by {name}\n{run.works.said()}")
+            if not any(die_at(run.works, run.work, name, ordinal) for _ in range(2)):
+                raise Violation(f"no process came by {name} {ordinal} times\n{run.works.said()}")
+            run.faults.append(f"{name}:{ordinal}")
         ending(run)
         return run

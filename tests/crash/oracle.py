@@ -10,37 +10,30 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
 from tests.crash.workload import TABLES, Workload, patiently
 from tests.crash.works import Violation, Works
 from tests.e2e import oracle
 
 PROGRESS_SECONDS = 120.0
-"""So long the target may stand still once every server is back."""
+"""So long the target may stand still once every server is back, the time not counted in which processes waited for a processor."""
 _MEMORY_BYTES, _FILES = 1 << 30, 200
 
 
-def arrived(works: Works, op: int, seconds: float = PROGRESS_SECONDS) -> None:
-    """I7: the last operation arrives, and every table is consistent. Ended processes are started again, as a supervisor would."""
-    until, cut_no = time.monotonic() + seconds, 0
-    while not _there(works, op):
+def arrived(works: Works, op: int, seconds: float = PROGRESS_SECONDS, states: tuple[str, ...] = ("consistent",)) -> None:
+    """I7: the last operation arrives, and every table is in one of these states. Ended processes are started again."""
+    patience, cut_no = works.patience(seconds), 0
+    shown = ", ".join(f"'{state}'" for state in states)
+    there = f"""SELECT ((SELECT count(*) FROM "{works.name}".ledger WHERE op = {op}) = 1
+      AND (SELECT count(*) FROM cdc.tables WHERE pipeline = '{works.name}' AND state IN ({shown})) = {len(TABLES)})::int"""
+    while not works.asked(there):
         if (newer := works.cut_no()) != cut_no:
-            until, cut_no = time.monotonic() + seconds, newer
-        if time.monotonic() > until:
+            cut_no = newer
+            patience.renew()
+        if patience.over():
             works.dump()
-            raise Violation(f"I7: operation {op} did not arrive, no cut for {seconds:g} s; ended: {works.ended}\n{works.said()}")
+            raise Violation(f"I7: operation {op} did not arrive, no cut for {patience}; ended: {works.ended}\n{works.said()}")
         works.start_all()
-        time.sleep(0.1)
-
-
-def _there(works: Works, op: int) -> bool:
-    sql = f"""SELECT (SELECT count(*) FROM "{works.name}".ledger WHERE op = {op}) = 1
-      AND (SELECT count(*) FROM cdc.tables WHERE pipeline = '{works.name}' AND state = 'consistent') = {len(TABLES)}"""
-    try:
-        return works.place.target.execute(sql) == [(True,)]
-    except psycopg.Error:
-        return False
+        time.sleep(0.05)
 
 
 def judge(works: Works, work: Workload) -> None:

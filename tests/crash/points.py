@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tests.crash.arena import TRANSPORTS
-from tests.crash.workload import BULK_ROWS, Workload, patiently
+from tests.crash.workload import BULK_ROWS, Habits, Workload, patiently
 from tests.crash.works import Works, until
 
-LOAD, CAPTURE, SINK, COPY = "load", "capture", "sink", "copy"
-"""Groups of points that one pipeline can come by in a row: the initial load, capture, the sink, a copy through the topics."""
-GROUPS = (LOAD, CAPTURE, SINK, COPY)
+LOAD, CAPTURE, SINK, COPY, WAIT, XA = "load", "capture", "sink", "copy", "quarantine", "xa"
+"""Groups of points that one pipeline can come by in a row: the initial load, capture, the sink, a copy through the topics, rows
+that wait in quarantine, and transactions that wait for their outcome."""
+GROUPS = (LOAD, CAPTURE, SINK, COPY, WAIT, XA)
 Provoke = Callable[[Works, Workload], None]
 
 
@@ -19,14 +20,15 @@ def _nothing(works: Works, work: Workload) -> None:
     """The point is come by in any case."""
 
 
-def _grow(works: Works, work: Workload) -> None:
+def grow(works: Works, work: Workload) -> None:
+    """A transaction comes that passes in pieces."""
     work.grow()
 
 
 def _lose_connection(works: Works, work: Workload) -> None:
     """The sink streams, and the target ends its session."""
     before = works.cut_no()
-    until(lambda: works.cut_no() > before, 60, "a cut before the lost connection")
+    until(lambda: works.cut_no() > before, works.patience(60), "a cut before the lost connection")
     with works.place.target.connect("postgres") as line:
         line.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -36,17 +38,36 @@ def _lose_connection(works: Works, work: Workload) -> None:
 
 def _tear(works: Works, work: Workload) -> None:
     """Capture dies after the first piece of a large transaction was taken by the sink, and begins again below it."""
-    count = "SELECT count(*) FROM bulk"
-    if patiently(lambda: works.place.source.execute(count), works.place.source) != [(BULK_ROWS,)]:
+
+    def large() -> bool:
+        source = works.place.source
+        return bool(patiently(lambda: source.execute("SELECT count(*) FROM bulk"), source) == [(BULK_ROWS,)])
+
+    if not large():
         work.grow()  # the first one comes in one piece and a half, the next ones in more than two
-        until(lambda: patiently(lambda: works.place.source.execute(count), works.place.source) == [(BULK_ROWS,)], 60, "a large table")
+        until(large, works.patience(60), "a large table")
     before = works.cut_no()
-    until(lambda: works.cut_no() > before, 60, "a cut before the large transaction")
+    until(lambda: works.cut_no() > before, works.patience(60), "a cut before the large transaction")
     works.kill("capture")
     works.start("capture", "capture.partial_cut:2")
     work.grow()
     works.dies("capture", 90)
     works.start("capture")
+
+
+def _waiting(works: Works, work: Workload) -> None:
+    """Keys of both tables wait, so many that among them there are three whose last change the target takes."""
+    works.start_all()
+    until(lambda: min(works.held("wound"), works.held("scar")) >= 8, works.patience(60), "keys in quarantine")
+
+
+def _undecided(works: Works, work: Workload) -> None:
+    """A transaction is prepared, stays so, and the target has passed it: the next reader must begin before its position."""
+    work.may_decide.clear()
+    until(work.prepared.is_set, works.patience(60), "a prepared transaction")
+    works.start_all()
+    before = works.cut_no()
+    until(lambda: works.floored() and works.cut_no() > before, works.patience(60), "a position with a floor")
 
 
 @dataclass(frozen=True)
@@ -61,9 +82,16 @@ class Way:
     split: bool = False
     """Only where capture and sink are processes of their own."""
     provoke: Provoke = _nothing
+    """Done once the process has started that is to die."""
+    prepare: Provoke = _nothing
+    """Done before."""
+    reason: str = ""
+    """Why it does not occur on the other transport."""
 
 
 _KAFKA = ("kafka",)
+_NO_TOPICS = "in process there are no topics and no schemas topic: what capture makes is in memory"
+_NO_REWIND = "in process capture and sink die together, so no sink holds pieces of a capture that began again"
 WAYS: Mapping[str, Way] = {
     "migration.step": Way(LOAD, "load"),
     "migration.done": Way(LOAD, "load", once=True),
@@ -83,20 +111,20 @@ WAYS: Mapping[str, Way] = {
     "load.finished": Way(LOAD, "load"),
     "load.ended": Way(LOAD, "load", once=True),
     "load.stored": Way(LOAD, "load", once=True),
-    "kafka.topic_created": Way(CAPTURE, "capture", _KAFKA),
-    "schemas.registering": Way(CAPTURE, "capture", _KAFKA),
-    "schemas.appended": Way(CAPTURE, "capture", _KAFKA),
+    "kafka.topic_created": Way(CAPTURE, "capture", _KAFKA, reason=_NO_TOPICS),
+    "schemas.registering": Way(CAPTURE, "capture", _KAFKA, reason=_NO_TOPICS),
+    "schemas.appended": Way(CAPTURE, "capture", _KAFKA, reason=_NO_TOPICS),
     "capture.started": Way(CAPTURE, "capture", once=True),
     "capture.prepared": Way(CAPTURE, "capture", once=True),
     "capture.based": Way(CAPTURE, "capture", once=True),
     "capture.sending": Way(CAPTURE, "capture"),
     "capture.sent": Way(CAPTURE, "capture"),
-    "kafka.produced": Way(CAPTURE, "capture", _KAFKA),
+    "kafka.produced": Way(CAPTURE, "capture", _KAFKA, reason=_NO_TOPICS),
     "capture.acknowledging": Way(CAPTURE, "capture"),
     "capture.acknowledged": Way(CAPTURE, "capture"),
     "capture.cut": Way(CAPTURE, "capture"),
-    "capture.sent_within": Way(CAPTURE, "capture", provoke=_grow),
-    "capture.partial_cut": Way(CAPTURE, "capture", once=True, provoke=_grow),
+    "capture.sent_within": Way(CAPTURE, "capture", provoke=grow),
+    "capture.partial_cut": Way(CAPTURE, "capture", once=True, provoke=grow),
     "apply.opened": Way(SINK, "apply", once=True),
     "apply.taken": Way(SINK, "apply"),
     "apply.entered": Way(SINK, "apply", once=True),
@@ -107,20 +135,58 @@ WAYS: Mapping[str, Way] = {
     "apply.committed": Way(SINK, "apply"),
     "apply.released": Way(SINK, "apply"),
     "fence.kept": Way(SINK, "apply", once=True, provoke=_lose_connection),
-    "apply.piece_written": Way(SINK, "apply", once=True, provoke=_grow),
-    "apply.rewinding": Way(SINK, "apply", _KAFKA, once=True, split=True, provoke=_tear),
+    "apply.piece_written": Way(SINK, "apply", once=True, provoke=grow),
+    "apply.rewinding": Way(SINK, "apply", _KAFKA, once=True, split=True, provoke=_tear, reason=_NO_REWIND),
     "capture.copying": Way(COPY, "capture", once=True),
     "capture.copy_announced": Way(COPY, "capture"),
     "capture.table_copied": Way(COPY, "capture"),
     "capture.copied": Way(COPY, "capture", once=True),
     "apply.emptied": Way(COPY, "apply"),
+    "quarantine.queued": Way(WAIT, "apply"),
+    "quarantine.known": Way(WAIT, "apply", once=True, prepare=_waiting),
+    "quarantine.replayed": Way(WAIT, "replay", prepare=_waiting),
+    "quarantine.released": Way(WAIT, "discard", prepare=_waiting),
+    "quarantine.freed": Way(WAIT, "replay", prepare=_waiting),
+    "xa.held": Way(XA, "capture"),
+    "xa.decided": Way(XA, "capture"),
+    "xa.again": Way(XA, "capture", once=True, prepare=_undecided),
 }
 """Every point, in the order in which a pipeline comes by within its group."""
+
+
+ORDINALS = (1, 2, 3)
+_CHAINED = (CAPTURE, SINK, WAIT, XA)
+"""Groups whose points are come by again and again, so that one pipeline serves them all at any ordinal."""
+
+
+def chains(transport: str, ordinal: int) -> Iterator[list[str]]:
+    """Every point that exists on this transport, those together that one pipeline can come by in a row at this ordinal."""
+    for group in GROUPS:
+        names = of_group(group, transport)
+        if ordinal == 1 or group in _CHAINED:
+            yield [name for name in names if ordinal == 1 or name not in _BEGINNINGS]
+            names = [name for name in names if ordinal > 1 and name in _BEGINNINGS]
+        yield from ([name] for name in names)
+
+
+_BEGINNINGS = ("kafka.topic_created", "schemas.registering", "schemas.appended")
+"""Points of capture that a pipeline comes by at its first start only: beyond the first passing each needs a pipeline of its own."""
 
 
 def of_group(group: str, transport: str, *, split: bool = True) -> list[str]:
     """The points of a group that exist on this transport."""
     return [name for name, way in WAYS.items() if way.group == group and transport in way.transports and (split or not way.split)]
+
+
+def impossible(name: str, transport: str) -> str:
+    """Why a process cannot come by this point on this transport; "" where it can."""
+    way = WAYS[name]
+    return "" if transport in way.transports else way.reason
+
+
+def habits(groups: Iterable[str]) -> Habits:
+    """What the writers must do for the points of these groups."""
+    return Habits(xa=XA in groups, wounds=WAIT in groups)
 
 
 def die_at(works: Works, work: Workload, name: str, ordinal: int) -> bool:
@@ -129,11 +195,14 @@ def die_at(works: Works, work: Workload, name: str, ordinal: int) -> bool:
     command = works.of(way.role)
     starts, at = (ordinal, 1) if way.once else (1, ordinal)
     for _ in range(starts):
+        way.prepare(works, work)
         works.kill(command)
         if command != "snapshot":
             works.start_all(but=command)
         works.start(command, f"{name}:{at}")
         way.provoke(works, work)
-        if not works.dies(command):
+        died = works.dies(command)
+        work.may_decide.set()
+        if not died:
             return False
     return True

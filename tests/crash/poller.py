@@ -26,12 +26,14 @@ class Poller:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="poller")
         self._sql = f"""
-            SELECT (SELECT count(*) FROM cdc.tables WHERE pipeline = '{pipeline}' AND state = 'consistent'),
+            SELECT (SELECT count(*) FROM cdc.tables WHERE pipeline = '{pipeline}' AND state IN ('consistent', 'quarantined')),
              (SELECT position FROM cdc.progress WHERE pipeline = '{pipeline}'),
              (SELECT sum(balance) FROM "{schema}".account), (SELECT sum(balance) FROM "{schema}".till),
              (SELECT json_object_agg(k, n) FROM "{schema}".counter), (SELECT count(*) FROM "{schema}".audit),
              (SELECT count(*) FROM "{schema}".ledger), (SELECT count(*) FROM "{schema}".trail),
-             (SELECT array[count(*), count(DISTINCT op)] FROM "{schema}".bulk)""".encode()
+             (SELECT array[count(*), count(DISTINCT op)] FROM "{schema}".bulk),
+             (SELECT array[count(*), (SELECT sum(n) FROM "{schema}".wound)::int8, (SELECT count(*) FROM cdc.quarantine
+               WHERE pipeline = '{pipeline}' AND "table" = 'wound')] FROM "{schema}".ledger WHERE kind = 'wound')""".encode()
 
     def __enter__(self) -> Poller:
         self._thread.start()
@@ -70,9 +72,11 @@ class Poller:
             self._find(f"the stored position went back from {self._position} to {position}")
         self._position = position
 
-    def _judge(self, account: int, till: int, counters: dict[str, int], audit: int, ledger: int, trail: int, bulk: list[int]) -> None:
+    def _judge(
+        self, account: int, till: int, counters: dict[str, int], audit: int, ledger: int, trail: int, bulk: list[int], wounds: list[int]
+    ) -> None:
         said = sum(counters.values())
-        if account != ACCOUNTS * MONEY or till != TILLS * MONEY:
+        if account != (ACCOUNTS + 2) * MONEY or till != TILLS * MONEY:
             self._find(f"the money is {account} and {till}")
         if not said == audit == ledger:
             self._find(f"{said} by the counters, {audit} in the audit, {ledger} in the ledger")
@@ -80,6 +84,8 @@ class Poller:
             self._find(f"{trail} rows of statements that write three each")
         if bulk not in ([0, 0], [BULK_ROWS, 1]):
             self._find(f"{bulk[0]} rows of {bulk[1]} large transactions")
+        if wounds[0] != wounds[1] + wounds[2]:
+            self._find(f"{wounds[0]} changes of rows that may be refused, {wounds[1]} of them shown, {wounds[2]} waiting")
         for k, n in counters.items():
             if n < self._counters.get(k, 0):
                 self._find(f"counter {k} stepped back from {self._counters[k]} to {n}")

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from cdc.stack.probe import HOST
 
@@ -36,8 +37,18 @@ class Weather:
     """Bytes that pass unharmed before each."""
 
 
+class Watcher:
+    """Sees what passes, piece by piece, and may do something before or after; `Line.kept` is its own to write on."""
+
+    def before(self, line: Line, way: str, data: bytes) -> None:
+        """A piece has come and is not passed on yet."""
+
+    def after(self, line: Line, way: str, data: bytes) -> None:
+        """It was passed on."""
+
+
 @dataclass(eq=False)
-class _Line:
+class Line:
     """One connection: its two sockets, and what it is."""
 
     client: socket.socket
@@ -48,6 +59,8 @@ class _Line:
 
     torn: bool = False
     """It was reset: nobody is to say goodbye."""
+    kept: dict[str, Any] = field(default_factory=dict)
+    """What a watcher knows of it."""
 
     def reset(self) -> None:
         self.torn = True
@@ -75,9 +88,10 @@ class Proxy:
     def __init__(self, upstream: Callable[[], int]) -> None:
         self._upstream = upstream
         self.weather = Weather()
+        self.watcher = Watcher()
         self.flipped = 0
         """How many bits were turned over so far."""
-        self._lines: set[_Line] = set()
+        self._lines: set[Line] = set()
         self._lock = threading.Lock()
         self._door = socket.create_server((HOST, 0))
         self.port = int(self._door.getsockname()[1])
@@ -88,11 +102,11 @@ class Proxy:
     def cut(self) -> None:
         """Close every connection in order and let no new one in."""
         self.weather.refuses = True
-        self._each(_Line.close)
+        self._each(Line.close)
 
     def reset(self) -> None:
         """Tear every connection with what is under way on it; new ones are welcome."""
-        self._each(_Line.reset)
+        self._each(Line.reset)
 
     def stall(self, *ways: str) -> None:
         """Nothing passes in these directions (both, when none is named), nobody is told."""
@@ -113,9 +127,9 @@ class Proxy:
     def close(self) -> None:
         """Listen no more."""
         self._door.close()
-        self._each(_Line.close)
+        self._each(Line.close)
 
-    def _each(self, do: Callable[[_Line], None]) -> None:
+    def _each(self, do: Callable[[Line], None]) -> None:
         with self._lock:
             lines = list(self._lines)
         for line in lines:
@@ -142,7 +156,7 @@ class Proxy:
         server.settimeout(None)
         for one in (client, server):
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        line = _Line(client, server)
+        line = Line(client, server)
         with self._lock:
             self._lines.add(line)
         back = threading.Thread(target=self._pass, args=(line, DOWN, server, client), daemon=True)
@@ -153,20 +167,22 @@ class Proxy:
         with self._lock:
             self._lines.discard(line)
 
-    def _pass(self, line: _Line, way: str, source: socket.socket, target: socket.socket) -> None:
+    def _pass(self, line: Line, way: str, source: socket.socket, target: socket.socket) -> None:
         try:
             while data := source.recv(self.weather.piece):
                 while way in self.weather.stalled:
                     time.sleep(0.02)
                 if self.weather.delay_seconds:
                     time.sleep(self.weather.delay_seconds)
+                self.watcher.before(line, way, data)
                 target.sendall(self._weathered(line, way, data))
+                self.watcher.after(line, way, data)
             if not line.torn:
                 target.shutdown(socket.SHUT_WR)
         except OSError:
             line.close()
 
-    def _weathered(self, line: _Line, way: str, data: bytes) -> bytes:
+    def _weathered(self, line: Line, way: str, data: bytes) -> bytes:
         if way == UP:
             line.streams = line.streams or (data[3:5] in (b"\0\x12", b"\0\x1e"))  # COM_BINLOG_DUMP, COM_BINLOG_DUMP_GTID
             return data
@@ -179,7 +195,7 @@ class Proxy:
         place = self.weather.flip_after * 7919 % len(data)
         return data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :]
 
-    def harms(self, line: _Line) -> bool:
+    def harms(self, line: Line) -> bool:
         """Whether bits of this connection may be flipped: where a checksum covers them. Set `everywhere` where TLS does."""
         return self.everywhere or line.streams
 

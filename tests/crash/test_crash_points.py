@@ -5,14 +5,15 @@ from __future__ import annotations
 import ast
 import os
 import secrets
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from cdc import crash
-from tests.crash import lane, points
-from tests.crash.arena import COMBINATIONS, Arena
+from tests.crash import kills, lane, points
+from tests.crash.arena import BROKER, COMBINATIONS, SOURCE, TARGET, TRANSPORTS, Arena
 from tests.crash.lane import Case
 from tests.test_structure import ROOT, modules, tree
 
@@ -48,16 +49,46 @@ def combination() -> tuple[str, str]:
     return COMBINATIONS[datetime.now(UTC).toordinal() % len(COMBINATIONS)]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("group", points.GROUPS)
-def test_dying_at_every_point_loses_doubles_tears_and_reorders_nothing(group: str, tmp_path: Path) -> None:
-    """Each point of a group once, in one pipeline beside work; the next start is on its way to the next point."""
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_each_point_is_in_the_long_lane_at_each_ordinal_or_says_why_it_cannot_be(transport: str) -> None:
+    for ordinal in points.ORDINALS:
+        done = [name for chain in points.chains(transport, ordinal) for name in chain]
+        assert len(done) == len(set(done))
+        assert set(points.WAYS) == set(done) | {name for name in points.WAYS if points.impossible(name, transport)}
+
+
+def _seed() -> int:
+    return int(os.environ.get("CDC_TEST_SEED") or secrets.randbelow(1 << 32))
+
+
+def _dies(group: str, arena: Arena, folder: Path) -> None:
     flavour, transport = combination()
-    seed = int(os.environ.get("CDC_TEST_SEED") or secrets.randbelow(1 << 32))
     names = points.of_group(group, transport)
-    case = Case(seed, flavour, transport, tuple((name, 1) for name in names))
+    case = Case(_seed(), flavour, transport, tuple((name, 1) for name in names))
     print(case)
-    run = lane.crashes(Arena(private=False), case, tmp_path / "pipeline")
+    run = lane.crashes(arena, case, folder)
     assert [f"{name}:1" for name in names] == run.faults
     assert run.poller.whole
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("group", [group for group in points.GROUPS if group != points.XA])
+def test_dying_at_every_point_loses_doubles_tears_and_reorders_nothing(group: str, tmp_path: Path) -> None:
+    """Each point of a group once, in one pipeline beside work; the next start is on its way to the next point."""
+    _dies(group, Arena(private=False), tmp_path / "pipeline")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_servers_and_undecided_transactions_lose_double_tear_and_reorder_nothing(tmp_path: Path) -> None:
+    """On servers of its own: prepared transactions hold up everybody's copies, and each server is killed in the midst, twice."""
+    flavour, _ = combination()
+    with closing(Arena(private=True)) as arena:
+        _dies(points.XA, arena, tmp_path / "xa")
+        for victim in (TARGET, SOURCE, BROKER):
+            case = Case(_seed(), flavour, "kafka", victim=victim, times=2)
+            print(case)
+            run = kills.kills(arena, case, tmp_path / victim)
+            assert [victim] * 2 == [fault.partition(" ")[0] for fault in run.faults]
+            assert run.poller.whole

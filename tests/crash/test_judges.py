@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -12,11 +17,15 @@ import pytest
 
 from cdc.stack.probe import HOST
 from tests.crash import lane, oracle
+from tests.crash.__main__ import case_of, entry_of
 from tests.crash.arena import Arena
 from tests.crash.lane import Case, Run
+from tests.crash.nursery import shared
+from tests.crash.patience import Patience
 from tests.crash.places import advanced
 from tests.crash.plan import plan
 from tests.crash.proxy import DOWN, UP, Proxy
+from tests.crash.record import HELD, LEDGER, Record
 from tests.crash.workload import TABLES
 from tests.crash.works import Violation, until
 
@@ -44,6 +53,54 @@ def test_a_position_advances_only_when_it_keeps_every_transaction(before: dict, 
 def test_a_seed_is_one_plan_and_another_seed_another() -> None:
     assert plan(7, "kafka") == plan(7, "kafka")
     assert 20 == len({plan(seed, "kafka") for seed in range(20)})
+
+
+def test_time_in_which_a_process_waits_for_a_processor_is_not_counted() -> None:
+    """Several threads of one process want one processor all the time, against one that sleeps: only the sleeper's deadline comes."""
+    burner = "import os, threading, time\nos.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\nprint(flush=True)\n"
+    burn = "def burn():\n while True: sum(range(10000))\n[os.fork() for _ in range(2)]\nburn()"
+    with subprocess.Popen([sys.executable, "-c", burner + burn], stdout=subprocess.PIPE, start_new_session=True) as busy:
+        with subprocess.Popen(["sleep", "60"]) as asleep:
+            assert busy.stdout is not None
+            busy.stdout.readline()
+            until = {busy: Patience(2, lambda: [busy.pid]), asleep: Patience(2, lambda: [asleep.pid])}
+            while not until[asleep].over():
+                until[busy].over()
+                select.select([], [], [], 0.05)
+            assert not until[busy].over()
+            assert until[busy].starved_seconds > until[asleep].starved_seconds
+            asleep.kill()
+        os.killpg(busy.pid, signal.SIGKILL)
+
+
+def test_what_is_born_is_a_child_that_can_be_waited_for_signalled_and_read(tmp_path: Path) -> None:
+    nursery = shared({})
+    for arguments, code in ((["--version"], 0), (["nonsense"], 2)):
+        born = nursery.start(arguments, dict(os.environ), tmp_path / "log")
+        assert code == born.wait(60)
+        assert (tmp_path / "log").read_text()
+    died = nursery.start(["--version"], {**os.environ, "CRASH_AT": "nowhere:1"}, tmp_path / "log")
+    assert 1 == died.wait(60)
+    assert "CRASH_AT" in (tmp_path / "log").read_text()
+
+
+def test_a_run_is_a_short_line_that_says_how_to_do_it_again(tmp_path: Path) -> None:
+    """And every line of the ledger that is kept is such a line."""
+    cases = [
+        Case(7, "mysql", "kafka"),
+        Case(7, "mariadb", "direct", (("capture.cut", 2), ("apply.taken", 3))),
+        Case(1, "mysql", "kafka", victim="target", times=10),
+    ]
+    record = Record(tmp_path / "ledger.jsonl")
+    for case in cases:
+        record.add({**entry_of(case), "result": HELD, "seconds": 1.0, "revision": "here"})
+    record.add({**entry_of(cases[0]), "result": "violated", "why": "I1", "seconds": 1.0, "revision": "here"})
+    assert cases == [case_of(entry) for entry in record.held("here")]
+    assert [] == record.held("elsewhere")
+    for entry in Record(LEDGER).entries():
+        assert {"result", "seconds", "revision"} <= entry.keys()
+        assert len(str(entry)) < 1000
+        assert str(entry["seed"]) in str(case_of(entry))
 
 
 @pytest.fixture
@@ -148,7 +205,8 @@ def test_a_target_that_is_tampered_with_is_found_out(tmp_path: Path) -> None:
         with lane.beginning(place, Case(11, "mariadb", "direct", (("capture.cut", 1),)), tmp_path / "pipeline") as run:
             run.works.start_all()
             run.work.grow()
-            until(lambda: run.work.done > 30 and place.source.execute("SELECT count(*) > 0 FROM bulk") == [(1,)], 60, "work")
+            grown = "SELECT count(*) > 0 FROM bulk"
+            until(lambda: run.work.done > 30 and place.source.execute(grown) == [(1,)], run.works.patience(60), "work")
             run.work.close()
             oracle.arrived(run.works, run.work.last())
             oracle.judge(run.works, run.work)
@@ -163,8 +221,11 @@ def test_a_target_that_is_tampered_with_is_found_out(tmp_path: Path) -> None:
 
 def _seen(run: Run, expected: str, sql: str) -> None:
     looks = run.poller.whole
-    until(lambda: run.poller.whole > looks + 1, 30, "a look at the whole state")
-    _undone(run, sql, lambda: until(lambda: any(expected in fault for fault in run.poller.faults), 30, f"a fault that says {expected}"))
+    until(lambda: run.poller.whole > looks + 1, run.works.patience(30), "a look at the whole state")
+    patience = run.works.patience(30)
+    _undone(
+        run, sql, lambda: until(lambda: any(expected in fault for fault in run.poller.faults), patience, f"a fault that says {expected}")
+    )
 
 
 def _judged(run: Run, expected: str) -> None:

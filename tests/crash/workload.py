@@ -2,7 +2,9 @@
 
 Every committed transaction of InnoDB inserts one row into `ledger`, raises one `counter` by one, and enters that counter's value in
 `audit`, which has no key; so the three agree in every whole state, and a row of `audit` that is there twice, or missing, has a name.
-Money only moves: between `account`s in one transaction, between `till`s (MyISAM) in one statement.
+Money only moves: between `account`s in one transaction, between `till`s (MyISAM) in one statement. On request a third writer works in
+XA transactions, and some rows of `wound` and `scar` bear a text that no PostgreSQL takes, so that their keys go into quarantine: each
+change of one of these raises its `n` by one, so that what the target shows and what waits add up to what was done.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -19,11 +22,13 @@ import pymysql
 
 from tests.servers import SourceDatabase
 
-ACCOUNTS, TILLS, SLOTS, WRITERS, COUNTERS = 20, 10, 15, 2, 4
+ACCOUNTS, TILLS, SLOTS, WRITERS, COUNTERS, WOUNDS = 20, 10, 15, 2, 4, 10
+XA_WRITER = WRITERS
+"""The writer of XA transactions, whose counters and accounts are nobody else's: what is prepared keeps its locks."""
 MONEY = 1000
 BULK_ROWS = 560
 """Of 64 kB each: 36 MB in one transaction, more than capture takes in one piece."""
-TABLES = ("account", "till", "ledger", "counter", "audit", "slot", "heap", "trail", "bulk", "number")
+TABLES = ("account", "till", "ledger", "counter", "audit", "slot", "heap", "trail", "bulk", "number", "wound", "scar")
 _LOST = (pymysql.err.OperationalError, pymysql.err.InterfaceError, pymysql.err.InternalError, pymysql.err.IntegrityError)
 _TEXTS = ("NULL", "''", "'x'", "'Zähne 🦷'", "'a\\tb\\nc\\\\'")
 
@@ -41,27 +46,54 @@ def create(source: SourceDatabase) -> None:
         "CREATE TABLE trail (op BIGINT NOT NULL, part INT NOT NULL) ENGINE=MyISAM",
         "CREATE TABLE bulk (id INT NOT NULL PRIMARY KEY, op BIGINT NOT NULL, body MEDIUMTEXT NOT NULL) ENGINE=InnoDB",
         "CREATE TABLE number (n INT NOT NULL PRIMARY KEY) ENGINE=InnoDB",
-        "INSERT INTO account VALUES " + ", ".join(f"({i}, {MONEY})" for i in range(ACCOUNTS)),
+        "CREATE TABLE wound (id INT NOT NULL PRIMARY KEY, n BIGINT NOT NULL, note VARCHAR(20) NOT NULL) ENGINE=InnoDB",
+        "CREATE TABLE scar (id INT NOT NULL PRIMARY KEY, n BIGINT NOT NULL, note VARCHAR(20) NOT NULL) ENGINE=InnoDB",
+        "INSERT INTO account VALUES " + ", ".join(f"({i}, {MONEY})" for i in range(ACCOUNTS + 2)),
         "INSERT INTO till VALUES " + ", ".join(f"({i}, {MONEY})" for i in range(TILLS)),
-        "INSERT INTO counter VALUES " + ", ".join(f"({w * 10 + i}, 0)" for w in range(WRITERS) for i in range(COUNTERS)),
+        "INSERT INTO counter VALUES " + ", ".join(f"({w * 10 + i}, 0)" for w in range(WRITERS + 1) for i in range(COUNTERS)),
         "INSERT INTO slot VALUES " + ", ".join(f"('r{i}', {i}, NULL)" for i in range(SLOTS)),
         "INSERT INTO heap VALUES " + ", ".join(f"({_TEXTS[i % 5]}, {i % 3})" for i in range(30)),
         "INSERT INTO number VALUES " + ", ".join(f"({i})" for i in range(BULK_ROWS)),
+        *(f"INSERT INTO {table} VALUES " + ", ".join(f"({i}, 0, 'sound')" for i in range(WOUNDS)) for table in ("wound", "scar")),
     )
+
+
+@dataclass(frozen=True)
+class Habits:
+    """What the writers do besides; a plan draws it."""
+
+    myisam: bool = True
+    xa: bool = False
+    """A third writer prepares its transactions and decides them later."""
+    wounds: bool = False
+    """Some rows change that bear, while `Workload.wounding`, a text that the target refuses."""
+
+
+PLAIN = Habits()
 
 
 class Workload:
     """Writers at work for the length of a block."""
 
-    def __init__(self, source: SourceDatabase, seed: int, *, pause_seconds: float = 0.02, myisam: bool = True, big: float = 0.0) -> None:
-        self.source, self.pause_seconds, self.myisam, self.big = source, pause_seconds, myisam, big
+    def __init__(self, source: SourceDatabase, seed: int, habits: Habits = PLAIN, *, pause_seconds: float = 0.02) -> None:
+        self.source, self.pause_seconds, self.habits = source, pause_seconds, habits
         self.rolled_back: set[int] = set()
         """Operations of which the source said that they are undone."""
         self.done = 0
+        self.wounding = False
+        """Whether rows that the target refuses are written now."""
+        self.prepared = threading.Event()
+        """Whether an XA transaction is prepared and not decided."""
+        self.may_decide = threading.Event()
+        """While it is cleared, what is prepared stays so."""
+        self.may_decide.set()
+        self.before_commit: Callable[[], None] = lambda: None
+        """Called by each writer before each of its commits."""
         self._wanted_big = threading.Event()
         self._stop = threading.Event()
         self._errors: list[BaseException] = []
-        self._threads = [threading.Thread(target=self._guard, args=(w, Random(f"{seed} {w}")), name=f"writer-{w}") for w in range(WRITERS)]
+        writers = [*range(WRITERS), *([XA_WRITER] if habits.xa else [])]
+        self._threads = [threading.Thread(target=self._guard, args=(w, Random(f"{seed} {w}")), name=f"writer-{w}") for w in writers]
 
     def __enter__(self) -> Workload:
         for thread in self._threads:
@@ -74,6 +106,7 @@ class Workload:
     def close(self) -> None:
         """End after the transactions under way."""
         self._stop.set()
+        self.may_decide.set()
         for thread in self._threads:
             thread.join()
         assert [] == self._errors
@@ -88,36 +121,89 @@ class Workload:
         patiently(lambda: self.source.execute("BEGIN", *_entries(op, 0, "last"), "COMMIT"), self.source)
         return op
 
+    def heal(self) -> None:
+        """After the end: every row that may bear what the target refuses gets a text that it takes."""
+        for table, number in [(table, number) for table in ("wound", "scar") for number in range(WOUNDS)]:
+            op = 8_000_000_000 + time.time_ns() // 1000 % 1_000_000_000
+            change = f"UPDATE {table} SET n = n + 1, note = 'healed' WHERE id = {number}"
+            statements = ("BEGIN", change, *_entries(op, 0, table), "COMMIT")
+            patiently(lambda statements=statements: self.source.execute(*statements), self.source)  # type: ignore[misc]
+
     def _guard(self, writer: int, rng: Random) -> None:
         op = writer * 1_000_000_000
+        work = self._xa if writer == XA_WRITER else self._transaction
         try:
             while not self._stop.is_set():
                 try:
                     with closing(self.source.connect(autocommit=False)) as line, line.cursor() as cursor:
+                        self._decide_all(cursor) if writer == XA_WRITER else None
                         while not self._stop.wait(self.pause_seconds * rng.random() * 2):
                             op += 1
-                            self._transaction(line, cursor, rng, writer, op)
+                            work(line, cursor, rng, writer, op)
                 except _LOST:
                     self._stop.wait(0.1)  # two writers met, or the source is away: the ledger says what became of it
+            if writer == XA_WRITER:
+                patiently(lambda: self._decide_all_on(self.source), self.source)
         except BaseException as error:  # noqa: BLE001 - handed to the owner, whom it fails
             self._errors.append(error)
 
+    def _xa(self, line: Any, cursor: Any, rng: Random, writer: int, op: int) -> None:
+        """One transaction in two steps, decided a while after it was prepared."""
+        xid, amount, undone = f"'{self.source.name}-{op}'", rng.randint(1, 50), rng.random() < 0.2
+        for statement in (
+            f"XA START {xid}",
+            f"UPDATE account SET balance = balance - {amount} WHERE id = {ACCOUNTS}",
+            f"UPDATE account SET balance = balance + {amount} WHERE id = {ACCOUNTS + 1}",
+            *_entries(op, writer * 10 + rng.randrange(COUNTERS), "xa"),
+            f"XA END {xid}",
+            f"XA PREPARE {xid}",
+        ):
+            cursor.execute(statement)
+        self.prepared.set()
+        self._stop.wait(rng.choice((0, 0.05, 0.5)) * rng.random())
+        self.may_decide.wait()
+        self.before_commit()
+        cursor.execute(f"XA {'ROLLBACK' if undone else 'COMMIT'} {xid}")
+        self.prepared.clear()
+        if undone:
+            self.rolled_back.add(op)
+        else:
+            self.done += 1
+
+    def _decide_all(self, cursor: Any) -> None:
+        """Commit what an earlier connection left prepared; which were decided by then, the ledger says."""
+        self.may_decide.wait()
+        cursor.execute("XA RECOVER")
+        for _, length, _, data in cursor.fetchall():
+            name = (data if isinstance(data, str) else bytes(data).decode())[:length]
+            if name.startswith(f"{self.source.name}-"):
+                cursor.execute(f"XA COMMIT '{name}'")
+        self.prepared.clear()
+
+    def _decide_all_on(self, source: SourceDatabase) -> None:
+        with closing(source.connect()) as line, line.cursor() as cursor:
+            self._decide_all(cursor)
+
     def _transaction(self, line: Any, cursor: Any, rng: Random, writer: int, op: int) -> None:
-        if self.myisam and rng.random() < 0.3:
+        if self.habits.myisam and rng.random() < 0.3:
             _myisam(cursor, rng, op)
             line.commit()
             return
-        big = writer == 0 and (self._wanted_big.is_set() or rng.random() < self.big)
+        big = writer == 0 and self._wanted_big.is_set()
         one, other, amount = rng.randrange(ACCOUNTS), rng.randrange(ACCOUNTS), rng.randint(1, 50)
-        entries = _entries(op, writer * 10 + rng.randrange(COUNTERS), "big" if big else "transfer")
+        wounded = self.habits.wounds and not big and rng.random() < 0.2
+        kind = "big" if big else rng.choice(("wound", "wound", "scar")) if wounded else "transfer"
+        entries = _entries(op, writer * 10 + rng.randrange(COUNTERS), kind)
         for statement in (
             f"UPDATE account SET balance = balance - {amount} WHERE id = {one}",
             f"UPDATE account SET balance = balance + {amount} WHERE id = {other}",
             *(rng.choice(_ACTS)(rng)),
             *(_bulk(op) if big else ()),
+            *([self._wound(rng, kind)] if wounded else ()),
             *entries,
         ):
             cursor.execute(statement)
+        self.before_commit()
         if not big and rng.random() < 0.1:
             line.rollback()
             self.rolled_back.add(op)
@@ -126,6 +212,11 @@ class Workload:
         self.done += 1
         if big:
             self._wanted_big.clear()
+
+    def _wound(self, rng: Random, table: str) -> str:
+        """A change of a row that may be one which the target refuses."""
+        note = "CONCAT('a', CHAR(0))" if self.wounding and rng.random() < 0.5 else "'sound'"
+        return f"UPDATE {table} SET n = n + 1, note = {note} WHERE id = {rng.randrange(WOUNDS)}"
 
 
 def patiently(work: Callable[[], Any], source: SourceDatabase, seconds: float = 60.0) -> Any:

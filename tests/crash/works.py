@@ -6,20 +6,26 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 
 from tests import pipelines
 from tests.crash.arena import Place
+from tests.crash.nursery import shared
+from tests.crash.patience import Patience
+from tests.crash.workload import TABLES
 from tests.pipelines import Running
 
 T = TypeVar("T")
 DIRECT, ONE, SPLIT = "direct", "one", "split"
 """`cdc run` in process; `cdc run` over a broker; `cdc snapshot`, `cdc capture` and `cdc apply` over a broker."""
 KILLED = -signal.SIGKILL
+_QUARANTINE = {"replay": "quarantine replay", "discard": "quarantine discard --table {name}.scar --all"}
+"""Commands that end by themselves, by the role of the points on their way."""
 
 
 class Violation(AssertionError):
@@ -30,13 +36,16 @@ class Works:
     """The processes of one pipeline by command, and why each of them ended."""
 
     def __init__(self, place: Place, way: str, folder: Path, through: str = "target", environ: Mapping[str, str] | None = None) -> None:
+        """`environ`: more of it than every process has."""
         self.place, self.way, self.through = place, way, through
+        self._nursery = shared(environ or {})
         sections = place.sections()
         sections.setdefault("transport", {}).update({"partitions": 2})
         sections["snapshot"] = {"through": through}
         self.pipeline = pipelines.write(folder, place.source, place.target, *([place.broker] if place.broker else []), **sections)
         self.pipeline.environ.update({"PYTHONFAULTHANDLER": "1", **(environ or {})})
         self.name = place.source.name
+        self._line: psycopg.Connection[tuple[Any, ...]] | None = None
         self.processes: dict[str, Running] = {}
         self.sleepers: list[Running] = []
         """Processes that were replaced while they were stopped."""
@@ -49,6 +58,8 @@ class Works:
 
     def of(self, role: str) -> str:
         """The command that does capture's, apply's or the load's part."""
+        if role in _QUARANTINE:
+            return _QUARANTINE[role].format(name=self.name)
         if self.way != SPLIT:
             return "run"
         return {"load": "snapshot" if self.through == "target" else "capture"}.get(role, role)
@@ -58,7 +69,7 @@ class Works:
         if crash_at:
             self.pipeline.environ["CRASH_AT"] = crash_at
         try:
-            self.processes[command] = self.pipeline.start(command)
+            self.processes[command] = self.pipeline.start(*command.split(), nursery=self._nursery)
         finally:
             self.pipeline.environ.pop("CRASH_AT", None)
         return self.processes[command]
@@ -95,45 +106,126 @@ class Works:
         """The initial copy, where a command of its own makes it."""
         if self.way == SPLIT and self.through == "target":
             process = self.start("snapshot")
-            if process.process.wait(120) != 0:
+            if self._ended(process, self.patience(120)) != 0:
                 raise Violation(f"cdc snapshot ended with {process.process.returncode}\n{process.output()[-3000:]}")
 
-    def dies(self, command: str, seconds: float = 120.0) -> bool:
-        """Whether the process ends by the crash that it was started for; False when it does not come by in time."""
-        process = self.processes[command]
-        try:
-            code = process.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
+    def replay(self, seconds: float = 60.0) -> None:
+        """Bring what waits in quarantine to the target, as its operator would once every row is mended."""
+        patience = self.patience(seconds)
+        while self.held():
+            process = self.start("quarantine replay")
+            code = self._ended(process, self.patience(seconds))
+            if code not in (0, 1) or reason(process) == "internal" or patience.over():
+                raise Violation(f"I7: cdc quarantine replay ended with {code} and keys wait\n{process.output()[-3000:]}\n{self.said()}")
+
+    def held(self, table: str = "") -> int:
+        """How many keys wait in quarantine; 0 while nobody can be asked."""
+        condition = f" AND \"table\" = '{table}'" if table else ""
+        return self.asked(f"SELECT count(DISTINCT key_hash) FROM cdc.quarantine WHERE pipeline = '{self.name}'{condition}")
+
+    def floored(self) -> bool:
+        """Whether the stored position says that a reader must begin before it."""
+        return bool(self.asked(f"SELECT (position->'floor' IS NOT NULL)::int FROM cdc.progress WHERE pipeline = '{self.name}'"))
+
+    def dies(self, command: str, seconds: float = 120.0, cuts: int = 0) -> bool:
+        """Whether the process ends by the crash that it was started for.
+
+        False when it does not come by in time; with `cuts`, once the target has gone on by so many without its end.
+        """
+        process, patience = self.processes[command], self.patience(seconds)
+        first = 0
+        while (code := process.process.poll()) is None:
+            if patience.over():
+                return False
+            now = self.cut_no() if cuts else 0
+            first = first or now
+            if cuts and first and now > first + cuts:
+                return False
+            self._nap(process, 0.1)
         if code != KILLED:
             raise Violation(f"cdc {command} ended with {code} before its crash point\n{process.output()[-3000:]}")
         del self.processes[command]
         return True
 
+    def patience(self, seconds: float) -> Patience:
+        """A deadline for these processes and for the servers that they speak to."""
+        return Patience(seconds, self._pids)
+
+    def _pids(self) -> Iterator[int]:
+        for running in self.processes.values():
+            yield running.process.pid
+        for server in self.place.servers.values():
+            if (process := server.process) is not None:
+                yield process.pid
+
+    def _ended(self, process: Running, patience: Patience) -> int | None:
+        """The exit code; None when it does not end in time."""
+        while process.alive and not patience.over():
+            self._nap(process, 0.1)
+        return process.process.poll()
+
+    @staticmethod
+    def _nap(process: Running, seconds: float) -> None:
+        """Sleep, but not longer than the process lives."""
+        with suppress(subprocess.TimeoutExpired):
+            process.process.wait(seconds)
+
     def end(self) -> None:
         """Kill all that is left."""
+        self._hang_up()
         for process in self.sleepers:
             process.kill()
         self.pipeline.end()
 
     def cut_no(self) -> int:
         """The newest cut in the target; 0 before the first, and while nobody can be asked."""
+        return self.asked(f"SELECT cut_no FROM cdc.progress WHERE pipeline = '{self.name}'")
+
+    def await_cut(self, after: int = 0, seconds: float = 60.0) -> None:
+        """Wait for a newer cut in the target; ended processes are started again. A load that goes on is no standstill."""
+        patience, before = self.patience(seconds), None
+        while self.cut_no() <= after:
+            if (now := self._loaded()) != before:
+                before = now
+                patience.renew()
+            if patience.over():
+                raise Violation(f"I7: there was no cut after {after} for {patience}; ended: {self.ended}\n{self.said()}")
+            self.start_all()
+            time.sleep(0.05)
+
+    def await_whole(self, seconds: float = 60.0) -> None:
+        """Wait until every table is shown as consistent."""
+        whole = f"SELECT count(*)::int FROM cdc.tables WHERE pipeline = '{self.name}' AND state = 'consistent'"
+        patience = self.patience(seconds)
+        while self.asked(whole) < len(TABLES):
+            if patience.over():
+                raise Violation(f"I7: the tables were not consistent within {patience}; ended: {self.ended}\n{self.said()}")
+            self.start_all()
+            time.sleep(0.05)
+
+    def _loaded(self) -> int:
+        """How many steps a load has taken."""
+        return self.asked(
+            f"SELECT (SELECT count(*) FROM cdc.chunks WHERE pipeline = '{self.name}')"
+            f" + (SELECT count(*) FROM cdc.tables WHERE pipeline = '{self.name}' AND state <> 'new')"
+        )
+
+    def asked(self, sql: str) -> int:
+        """A number out of schema cdc; 0 before it is there, and while nobody can be asked."""
         try:
-            if self.place.target.execute("SELECT to_regclass('cdc.progress')") == [(None,)]:
-                return 0
-            rows = self.place.target.execute(f"SELECT cut_no FROM cdc.progress WHERE pipeline = '{self.name}'")
+            self._line = self._line or self.place.target.connect()
+            row = self._line.execute(sql.encode()).fetchone()
+        except psycopg.OperationalError:
+            self._hang_up()
+            return 0
         except psycopg.Error:
             return 0
-        return int(rows[0][0]) if rows else 0
+        return int(row[0] or 0) if row else 0
 
-    def await_cut(self, seconds: float = 60.0) -> None:
-        """Wait for a cut in the target; ended processes are started again."""
-        end = time.monotonic() + seconds
-        while not self.cut_no():
-            if time.monotonic() > end:
-                raise Violation(f"I7: there was no cut within {seconds:g} s; ended: {self.ended}\n{self.said()}")
-            self.start_all()
-            time.sleep(0.1)
+    def _hang_up(self) -> None:
+        if self._line is not None:
+            self._line.close()
+        self._line = None
 
     def dump(self) -> None:
         """Let processes that stand still write down where, and end."""
@@ -154,11 +246,10 @@ def reason(process: Running) -> str:
     return found[-1] if found else f"exit {process.process.returncode}"
 
 
-def until(condition: Callable[[], T], seconds: float, what: str) -> T:
+def until(condition: Callable[[], T], patience: Patience, what: str) -> T:
     """Ask until the answer is true; a Violation when it never is."""
-    end = time.monotonic() + seconds
     while not (found := condition()):
-        if time.monotonic() > end:
-            raise Violation(f"{what} did not come true within {seconds:g} s")
-        time.sleep(0.05)
+        if patience.over():
+            raise Violation(f"{what} did not come true within {patience}")
+        time.sleep(0.03)
     return found

@@ -65,6 +65,33 @@ def test_of_two_processes_of_one_pipeline_one_works(
         equal(works.pipeline)
 
 
+@pytest.mark.parametrize(("source", "way"), [("mariadb", "direct"), ("mysql", "split")], indirect=["source"])
+def test_of_processes_that_are_started_at_once_one_of_each_kind_works(
+    way: str, source: SourceDatabase, request: pytest.FixtureRequest, pipeline: Any, postgres: TargetDatabase
+) -> None:
+    """Twice `cdc run` before its copy; twice `cdc capture` and `cdc apply` before the first record. The others say why not."""
+    create(source)
+    made = pipeline(source, postgres, *([] if way == "direct" else [request.getfixturevalue("kafka")]))
+    if way == "split":
+        made.json("snapshot")
+    with Bank(source, 17) as bank, Auditor(postgres, name_of(made), source.name):
+        pairs = {command: [made.start(command), made.start(command)] for command in (("run",) if way == "direct" else ("capture", "apply"))}
+        for command, pair in pairs.items():
+            until(lambda pair=pair: not all(one.alive for one in pair), 90, f"the end of one cdc {command}", *pair)  # type: ignore[misc]
+            for loser in (one for one in pair if not one.alive):
+                assert 1 == loser.process.returncode, said(loser)
+                assert any(reason in loser.output() for reason in ("fenced", "server_id_taken", "superseded")), said(loser)
+            if not any(one.alive for one in pair):  # they ended one another: who supervises them starts one
+                pair.append(made.start(command))
+        before = cut_no(postgres, name_of(made))
+        everyone = [one for pair in pairs.values() for one in pair if one.alive]
+        until(lambda: cut_no(postgres, name_of(made)) > before, 90, "a cut by those that work", *everyone)
+        bank.close()
+        caught_up(made)
+    assert {} == oracle.differences(source, postgres, TABLES)
+    equal(made)
+
+
 def test_the_halves_of_a_pipeline_share_a_machine_by_default(
     mysql: SourceDatabase, kafka: Broker, pipeline: Any, postgres: TargetDatabase
 ) -> None:
