@@ -12,32 +12,29 @@ from pathlib import Path
 from typing import Any
 
 import cdc
-from cdc import codec, columns, fitness, initial, logs
+from cdc import asking, capturing, codec, fitness, logs
 from cdc import demo as demonstration
 from cdc import doctor as examination
 from cdc import quarantine as held
 from cdc import status as questions
-from cdc.binlog import BinlogReader
-from cdc.capture import Capture, Counters
+from cdc.capture_stream import Counters
+from cdc.capturing import broker_of, registry_of
 from cdc.catalog import Catalog
 from cdc.chunks import readers
 from cdc.config import Config
 from cdc.direct import DirectLog
-from cdc.epoch import Restart
 from cdc.errors import Refused, Retry
-from cdc.kafka import KafkaReader, KafkaWriter
-from cdc.kafka_broker import KafkaBroker, topic_registry
+from cdc.kafka import KafkaReader
 from cdc.metrics import Metrics
 from cdc.model import Table
 from cdc.mysql import connect
 from cdc.names import target_of
 from cdc.progress import Stored
-from cdc.schemas import HttpRegistry, Registry
 from cdc.signs import LoadSigns
 from cdc.state import State
 from cdc.state import connect as state_connect
 from cdc.supervise import Parts, supervise, tell
-from cdc.topic import Idle, Reader, Writer
+from cdc.topic import Idle, Reader
 from sinks.apply import Apply, Rewound
 from sinks.counters import Counters as Applied
 from sinks.postgres import PostgresTarget
@@ -46,12 +43,13 @@ from sinks.postgres_release import Releaser
 from sinks.postgres_schema import check_policies
 from sinks.postgres_side import PostgresSide
 from sinks.quarantine import Limits
+from snapshot import repair as mending
 from snapshot import report
 from snapshot.by_codec import judge_for
 from snapshot.load import Source, load, metered
 from snapshot.source import SourceSide
 from snapshot.tally import Report, Tally
-from snapshot.verify import Result, verify
+from snapshot.verify import MOST_DIFFERENCES, Result, verify
 
 Document = dict[str, Any]
 Ready = Callable[[], None]
@@ -83,7 +81,7 @@ def capture(config: Config, stop: threading.Event) -> Document:
             _fit(config, target=False)
             ready()
             parts = Parts(stop)
-            parts.run(lambda: _capture_kafka(config, parts, metrics))
+            parts.run(lambda: capturing.capture_kafka(config, parts, metrics))
 
         supervise(work, stop, "capture", metrics, config.pipeline.start_timeout_seconds)
         return {**_captured(config, metrics), "seconds": time.monotonic() - started}
@@ -172,7 +170,7 @@ def _applied(config: Config, metrics: Metrics) -> Document:
 
 def _fit(config: Config, *, capture: bool = True, topics: bool = True, target: bool = True) -> None:
     """Refuse what would fail later, before anything is written; what each command needs."""
-    broker = _broker(config, lambda: None) if topics and config.transport.kind == "kafka" else None
+    broker = broker_of(config, lambda: None) if topics and config.transport.kind == "kafka" else None
     fitness.demand(config, broker, _fits(config) if target else None, capture=capture, told=_fits(config, only_policies=True))
 
 
@@ -182,11 +180,6 @@ def _fits(config: Config, *, only_policies: bool = False) -> fitness.Fits:
     return lambda flavour, tables: check(fitness.plans(config, flavour, tables))
 
 
-def _tables(config: Config, catalog: Catalog, patterns: Sequence[str] = ()) -> list[Table]:
-    """The selected tables, with the policies of their columns."""
-    return columns.chosen(catalog.tables(patterns or config.source.tables, config.source.exclude), config.policies.policies)
-
-
 def _load(config: Config, target: PostgresTarget, stored: Stored, breathe: Idle, tally: Tally, metrics: Metrics) -> Stored:
     """What the target holds, copied first if it holds nothing yet."""
     if stored.progress is not None or config.snapshot.through == "topics":
@@ -194,7 +187,7 @@ def _load(config: Config, target: PostgresTarget, stored: Stored, breathe: Idle,
     metrics.state("snapshot", "copying")
     logs.logger("snapshot").info("copy_started")
     with Catalog(config.source) as catalog:
-        tables = _tables(config, catalog)
+        tables = capturing.tables(config, catalog)
         source = Source(catalog, tables, readers(config.source, catalog, config.snapshot), LoadSigns(config.source))
         load(config, source, target, stored, breathe, tally, metrics, careful(_limits(config)))
     metrics.state("snapshot", "stopped")
@@ -213,9 +206,8 @@ def _run_direct(config: Config, target: PostgresTarget, parts: Parts, metrics: M
     progress = stored.progress
     log = DirectLog(config.transport.prefix, first_control=progress.control_next if progress else 0,
                     partitions=config.transport.partitions, idle=parts.breathe)  # fmt: skip
-    followed = frozenset(stored.tables)
-    previous = Restart(progress.position, progress.source_ts_us, progress.cut_no, followed=followed) if progress else None
-    parts.start("capture", lambda: _capture(config, log, parts, metrics, previous))
+    previous = capturing.stored_restart(stored)
+    parts.start("capture", lambda: capturing.capture_direct(config, log, parts, metrics, previous))
     with closing(log):
         parts.run(lambda: _apply(config, _stage(config, log, target, metrics), stored, parts, metrics))
 
@@ -224,63 +216,15 @@ def _run_kafka(config: Config, target: PostgresTarget, parts: Parts, metrics: Me
     _fit(config)
     ready()
     _load(config, target, target.open(), parts.breathe, metered(_quiet, metrics), metrics)
-    parts.start("capture", lambda: _capture_kafka(config, parts, metrics))
+    parts.start("capture", lambda: capturing.capture_kafka(config, parts, metrics))
     parts.run(lambda: _apply_kafka(config, target, parts, metrics))
 
 
-def _broker(config: Config, breathe: Idle) -> KafkaBroker:
-    transport = config.transport
-    return KafkaBroker(transport.bootstrap, transport.prefix, transport.kafka, partitions=transport.partitions, idle=breathe)
-
-
-def _registry(config: Config, broker: KafkaBroker) -> Registry:
-    return HttpRegistry(config.transport.registry) if config.transport.registry else topic_registry(broker)
-
-
-def _capture_kafka(config: Config, parts: Parts, metrics: Metrics) -> None:
-    broker = _broker(config, parts.breathe)
-    broker.check()
-    with closing(KafkaWriter(broker, _registry(config, broker))) as writer:
-        _capture(config, writer, parts, metrics, None)
-
-
-def _capture(config: Config, writer: Writer, parts: Parts, metrics: Metrics, previous: Restart | None) -> None:
-    with Catalog(config.source) as catalog:
-        tables = _tables(config, catalog)
-        stage = Capture(writer, config.transport.prefix, catalog.flavour, cdc.__version__, tables, config.pipeline.name)
-        selects = catalog.selection(config.source.tables, config.source.exclude)
-        restart = stage.start(lambda: _first(config, catalog), previous, selects)
-        metrics.watch_capture(stage.counters)
-        catalog.check(restart.position)
-        stage.refuse_changed(catalog.written_position())
-        if restart.copying:
-            stage.copied_all(initial.copy_tables(stage, config.source, catalog, restart.reached, parts.breathe))
-    writer.check_alone()  # before the source ends the stream of a later one for our sake
-    reader = BinlogReader(
-        config.source, config.source.server_id, restart.position, heartbeat_seconds=config.source.heartbeat_seconds, wants=stage.wants
-    )
-    with closing(reader):
-        metrics.offset_us = reader.clock_offset_us
-        metrics.state("capture", "streaming")
-        stage.run(reader, parts.stopped, selects)
-
-
-def _first(config: Config, catalog: Catalog) -> Restart:
-    """Where the first epoch of a pipeline begins: at what the target's copy needs, or else now."""
-    copying = config.snapshot.through == "topics"
-    floor = None
-    if not copying:
-        with State(config.target, config.pipeline.name) as state:
-            progress = state.read().progress
-            floor = progress.position if progress else state.lowest_floor()
-    return Restart(floor or catalog.visible_position(), time.time_ns() // 1000, copying=copying)
-
-
 def _apply_kafka(config: Config, target: PostgresTarget, parts: Parts, metrics: Metrics) -> None:
-    broker = _broker(config, parts.breathe_on)
+    broker = broker_of(config, parts.breathe_on)
     broker.check()
     _await_load(config, parts)
-    with closing(KafkaReader(broker, _registry(config, broker))) as reader:
+    with closing(KafkaReader(broker, registry_of(config, broker))) as reader:
         stored = target.open()
         _apply(config, _stage(config, reader, target, metrics), stored, parts, metrics)
 
@@ -342,7 +286,7 @@ def doctor(config: Config) -> Document:
 
 def _topics(config: Config) -> Callable[[Sequence[Table]], None] | None:
     def check(tables: Sequence[Table]) -> None:
-        broker = _broker(config, lambda: None)
+        broker = broker_of(config, lambda: None)
         fitness.demand_broker(config, broker)
         fitness.demand_prefix(config, broker, tables)
 
@@ -351,26 +295,35 @@ def _topics(config: Config) -> Callable[[Sequence[Table]], None] | None:
 
 def reconcile(config: Config, tables: Sequence[str], repair: bool, report_dir: Path | None) -> Document:
     """Compare every table by checksums; what differs although it is at rest is a difference."""
-    if repair:
-        raise Refused("not_yet", "cdc reconcile --repair", "this version reports and does not repair yet", "leave out --repair")
-    started = datetime.now(UTC)
+    started, most = datetime.now(UTC), mending.MOST_KEYS if repair else MOST_DIFFERENCES
     with Catalog(config.source) as catalog, State(config.target, config.pipeline.name) as state:
+
+        def verified(table: Table) -> Result:
+            return _verified(config, catalog, state, table, most)
+
         position = catalog.written_position().to_json()
-        results = [_verified(config, catalog, state, table) for table in _tables(config, catalog, tables)]
-        document = report.document(config.pipeline.name, results, started, datetime.now(UTC), position)
+        results, repairs = [verified(table) for table in capturing.tables(config, catalog, tables)], list[mending.Repair]()
+        if repair:
+            results, repairs = mending.repair(results, partial(asking.read_again, config), verified)
+        document = report.document(config.pipeline.name, results, started, datetime.now(UTC), position, repairs)
         state.store_reconciliation(int(started.timestamp() * 1e6), report.differences(results), document)
     if report_dir is not None:
         report.write(document, report_dir)
     return document
 
 
-def _verified(config: Config, catalog: Catalog, state: State, table: Table) -> Result:
+def _verified(config: Config, catalog: Catalog, state: State, table: Table, most: int) -> Result:
     known = state.table(table.db, table.name)
     schema, name = (known.target_schema, known.target_table) if known else target_of(config.target.schema_, table.db, table.name)
     with closing(connect(config.source, raw=True)) as source, closing(state_connect(config.target, "cdc reconcile")) as target:
         sides = SourceSide(source, table, catalog.engine(table), catalog.row_estimate(table)), PostgresSide(target, table, schema, name)
         judge = judge_for(table, catalog.flavour, config.policies.policies, *sides)
-        return verify(table, *sides, lambda: questions.settle(catalog, state), judge=judge)
+        return verify(table, *sides, lambda: questions.settle(catalog, state), judge=judge, most_differences=most)
+
+
+def copy(config: Config, table: str, where: str, keys: str, swap: bool, wait: bool, timeout: float, progress: Report) -> Document:
+    """Have a table copied while the pipeline streams."""
+    return asking.copy(config, table, where, keys, swap, wait, timeout, progress)
 
 
 def quarantine(config: Config, act: str, table: str, key: str, everything: bool = False) -> Document:

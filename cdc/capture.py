@@ -9,99 +9,64 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from cdc import codec, control, crash, ddl, envelope
-from cdc.binlog_events import Begin, Commit, Event, Heartbeat, Rows, Statement, TableMap
-from cdc.columns import as_catalogued
+from cdc.binlog_events import Begin, Commit, Heartbeat, Rows, Statement
+from cdc.capture_selection import Followings, stop_for
+from cdc.capture_stream import Counters, Log, Stream
 from cdc.control import Anomaly, Base, Cut, Followed, Named, Start
+from cdc.copies import NOTHING, Copies, Ended
 from cdc.epoch import Restart, from_history
 from cdc.errors import Halt, Retry
-from cdc.model import Record, Table
+from cdc.model import Table
 from cdc.position import Position
 from cdc.topic import Document, Partition, Writer
 
 CUT_SECONDS = 0.05
 """Under load a cut is written this often; an idle log is cut at once."""
 FULL_CUT_SECONDS = 60.0
+NEAR_US = 2_000_000
+"""A transaction this young stands near the end of the log, also while the next ones have arrived (commit times are whole seconds)."""
 SEND_BYTES = 512 << 10
 PARTIAL_BYTES = 32 << 20
 """A transaction larger than this passes in pieces, each closed by a partial cut, so that nobody has to hold it whole."""
 
 
-_REASONS: Mapping[str, str] = {
-    "created": "a table was created that the selection covers",
-    "changed": "the columns of a followed table were changed",
-    "dropped": "a followed table was dropped",
-    "renamed": "a followed table was renamed",
-    "truncated": "a followed table was truncated",
-    "written": "rows of a followed table were changed by a statement instead of row images",
-    "database": "a database that holds followed tables was changed",
-    "unknown": "the log holds a statement that cannot be proven irrelevant",
-}
+class Copying(Protocol):
+    """Copies that are made while the log is followed; `cdc.copying.Windows` is one."""
 
+    def turn(self, log: Log) -> None:
+        """The log is followed to here, a transaction's end near its own, and no window is open: open one if there is work."""
 
-class Log(Protocol):
-    """What capture needs of `BinlogReader`."""
+    def closed(self) -> None:
+        """The log is followed to the end of the open window: the cut that comes next is whole."""
 
-    def __iter__(self) -> Iterable[Event]: ...
-    def pending(self) -> bool: ...
-    def clock_us(self) -> int: ...
-    def close(self) -> None: ...
-
-
-@dataclass(slots=True)
-class Counters:
-    """What has been captured since the start, for metrics; read from another thread."""
-
-    position: Position | None = None
-    source_ts_us: int = 0
-    cut_no: int = 0
-    epoch: int = 0
-    rows: int = 0
-    bytes: int = 0
-    transactions: int = 0
-    cuts: int = 0
-    read_at: float = 0.0
-    published_at: float = 0.0
-    published_ts_us: int = 0
-    anomalies: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
-    """(db, table, column, reason) -> values that were not kept as they were."""
-
-
-class Stream:
-    """One followed table on its way: its plan, its numbers, and the records not yet sent."""
-
-    def __init__(self, table: Table, followed: Followed, numbers: codec.Numbers) -> None:
-        self.table, self.followed, self.numbers = table, followed, numbers
-        self.plan = codec.RowPlan(table)
-        self.out: list[Record] = []
-        self._shapes: set[bytes] = set()
-
-    def check(self, shape: TableMap) -> None:
-        """Stop when the log shows another shape of the table than the one that is followed."""
-        if shape.fingerprint in self._shapes:
-            return
-        table = shape.table()
-        if self.table not in (table, as_catalogued(table)):
-            raise Halt("schema_changed", self.table.qualified, "the table's columns are not those that were copied",
-                       "schema changes are not followed yet: drop the pipeline's target tables and state, and copy again")  # fmt: skip
-        self._shapes.add(shape.fingerprint)
-        if table != self.table:  # the log alone knows every member of an ENUM
-            known, self.table, self.plan = self.plan, table, codec.RowPlan(table)
-            self.plan.anomalies.update(known.anomalies)
+    def said(self) -> tuple[Copies, tuple[Ended, ...]]:
+        """What the next whole cut says of copies; asked once for each."""
 
 
 class Capture:
     """One epoch of a pipeline's capture."""
 
-    def __init__(self, writer: Writer, prefix: str, flavour: str, version: str, tables: Sequence[Table], pipeline: str = "") -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        prefix: str,
+        flavour: str,
+        version: str,
+        tables: Sequence[Table],
+        pipeline: str = "",
+        listed_at: Position | None = None,
+    ) -> None:
+        """`listed_at`: a position whose every change of a definition is in `tables`."""
         self.writer, self.prefix, self.flavour, self.version = writer, prefix, flavour, version
         self._pipeline = pipeline
         self.counters = Counters()
-        self._tables = tables
+        self.followings = Followings(tables, listed_at)
+        self.copying: Copying | None = None
+        self._copies = NOTHING
         self._streams: dict[tuple[str, str], Stream] = {}
         self._by_topic: dict[str, Stream] = {}
         self._epoch = 0
@@ -114,12 +79,11 @@ class Capture:
         self._transaction: str | None = None
         self._total = 0
         self._partial_until: Position | None = None
+        self._window = False
+        """Whether a copy's window is open: no cut is written then, except for pieces of what is too large."""
         self.position: Position | None = None
-        self.added: list[Table] = []
-        """Selected tables that were never copied: followed they cannot be."""
-        self._gone: frozenset[tuple[str, str]] = frozenset()
-        """Selected tables that were followed and do not exist any more: their rows in the log must not be passed over."""
-        self._added_by: Position | None = None
+        self._cut_at: Position | None = None
+        """Where the newest cut stands, if it is whole and nothing was published since."""
 
     # -- the start of an epoch ---------------------------------------------------------------------------------------
 
@@ -130,29 +94,24 @@ class Capture:
         start = Start(uuid.uuid4().hex, int(time.time() * 1000), self._pipeline)
         self._epoch = self._append(start)
         crash.point("capture.started")
-        restart = previous or from_history(self.writer, self.prefix, self._epoch)
-        if restart is not None and restart.followed is not None:
-            gone = restart.followed.difference((table.db, table.name) for table in self._tables)
-            self._gone = frozenset(name for name in gone if selects is not None and selects(*name))
-            self.added = [table for table in self._tables if (table.db, table.name) not in restart.followed]
-            self._tables = [table for table in self._tables if (table.db, table.name) in restart.followed]
+        known = previous or from_history(self.writer, self.prefix, self._epoch)
+        restart = known or first()
+        self.followings.settle(restart, selects)
         ends = self._follow(restart)
         crash.point("capture.prepared")
-        if restart is None:
-            if any(ends.values()):
-                raise Halt(
-                    "no_cut",
-                    f"topics {self.prefix}.*",
-                    "hold records, but the control topic has no cut to go on from",
-                    "give the pipeline another transport.prefix, or delete its topics",
-                )
-            restart = first()
+        if known is None and any(ends.values()):
+            raise Halt(
+                "no_cut",
+                f"topics {self.prefix}.*",
+                "hold records, but the control topic has no cut to go on from",
+                "give the pipeline another transport.prefix, or delete its topics",
+            )
         self._begin(restart, ends)
         return restart
 
     def _follow(self, restart: Restart | None) -> dict[Partition, int]:
         ends: dict[Partition, int] = {}
-        for table in self._tables:
+        for table in self.followings.tables:
             topic = self.writer.topic(table.db, table.name)
             partitions = self.writer.prepare(topic)
             key = envelope.key_schema(self.prefix, table)
@@ -175,7 +134,10 @@ class Capture:
         self._cut_no, self.position, self._ends = restart.cut_no, restart.position, ends
         self._all = {p: n for p, n in restart.named.items() if p in ends}
         tables = tuple(s.followed for s in self._streams.values())
-        self._append(Base(self._epoch, restart.cut_no, restart.position, restart.source_ts_us, restart.copying, ends, self._all, tables))
+        self._copies = restart.copies
+        standing = tuple(sorted(self.followings.uncopied)), tuple(sorted(self.followings.gone))
+        moment = (restart.position, restart.source_ts_us, restart.copying)
+        self._append(Base(self._epoch, restart.cut_no, *moment, ends, self._all, tables, restart.copies, *standing))
         crash.point("capture.based")
         self.counters.epoch, self.counters.position = self._epoch, restart.position
         self.counters.source_ts_us = restart.source_ts_us
@@ -189,19 +151,7 @@ class Capture:
 
     def wants(self, db: str, table: str) -> bool:
         """Whether this table is followed, or was and is still selected."""
-        return (db, table) in self._streams or (db, table) in self._gone
-
-    def refuse_changed(self, by: Position) -> None:
-        """Stop for a selection that changed at `by`, the end of the log when the tables were listed: DDL in it is told before."""
-        self._added_by = by if self.added or not self._streams else None
-
-    def _check_selection(self, at: Position) -> None:
-        if self._added_by is None or not at.covers(self._added_by):
-            return
-        if self.added:
-            names = ", ".join(table.qualified for table in self.added)
-            raise Halt("table_added", names, "is selected and was never copied", "exclude it, or copy all into a fresh pipeline")
-        raise Halt("no_tables", "source.tables", "selects no table that was copied", "select the tables that the target holds")
+        return (db, table) in self._streams or (db, table) in self.followings.gone
 
     def run(self, log: Log, stopped: Callable[[], bool], selects: Callable[[str, str], bool]) -> None:
         """Follow the log until told to stop; a torn transaction at the end stays without a cut, and so is void."""
@@ -215,14 +165,17 @@ class Capture:
                 self._transaction = event.transaction
                 self._total = 0
             elif isinstance(event, Heartbeat):
-                self._heartbeat(event)
+                self._heartbeat(event, log)
             else:
                 self._statement(event, selects)
             if stopped():
                 return
 
     def _rows(self, event: Rows) -> None:
-        stream = self._streams.get((event.table.db, event.table.name)) or self._vanished(event)
+        name = event.table.db, event.table.name
+        if name in self.followings.early:
+            return
+        stream = self._streams.get(name) or self._vanished(event)
         stream.check(event.table)
         stamp = self._stamp(stream, event)
         stream.numbers.begin(self._total)
@@ -231,7 +184,13 @@ class Capture:
         self.counters.rows += count
         self._rowed(event.end - event.start)
 
+    def _leave_window(self) -> None:
+        """Before a stop: what lies in an open window has no cut, so it is read again without one, and then everything up to here has."""
+        if self._window:
+            raise Retry("window_torn", self.prefix, "a copy's window is open where the log cannot be followed", "the copy is laid aside")
+
     def _vanished(self, event: Rows) -> Stream:
+        self._leave_window()
         if self.position is not None and not self._total:
             self._cut_here(self.position, self.counters.source_ts_us)
             self.writer.flush()
@@ -280,33 +239,42 @@ class Capture:
         ts_us = self.counters.source_ts_us = event.ts_us if pending else _refined(event.ts_us, log.clock_us())
         if not pending or time.monotonic() - self._last_cut > CUT_SECONDS:
             self._cut_here(event.position, ts_us)
+        if not pending or log.clock_us() - event.ts_us < NEAR_US:
+            self._turn(log)
 
-    def _heartbeat(self, event: Heartbeat) -> None:
-        self._check_selection(event.at)
+    def _heartbeat(self, event: Heartbeat, log: Log) -> None:
+        if self.followings.reached(event.at) and not self._streams:
+            raise Halt("no_tables", "source.tables", "selects no table that exists", "select the tables that the target holds")
         if self._transaction is None:
             self.position = event.at
             self._cut_here(event.at, event.ts_us)
+            self._turn(log)
+
+    def _turn(self, log: Log) -> None:
+        """Let copies go on, where nothing that was there before this epoch is left to read: it may hold what stops us."""
+        if self.copying is not None and self._partial_until is None and self.position and self.followings.reached(self.position):
+            self.copying.turn(log)
 
     def _cut_here(self, position: Position, ts_us: int) -> None:
         if self._partial_until is not None and position.covers(self._partial_until):
             self._partial_until = None
-        self.cut(position, ts_us, partial=self._partial_until is not None)
+            if self._window:
+                self._window = False
+                assert self.copying is not None
+                self.copying.closed()
+        if not self._window:
+            self.cut(position, ts_us, partial=self._partial_until is not None)
 
     def _statement(self, event: Statement, selects: Callable[[str, str], bool]) -> None:
-        verdict = ddl.classify(event.sql, event.db, selects, sql_mode=event.sql_mode)
+        verdict = ddl.classify(event.sql, event.db, self.followings.watched(selects), sql_mode=event.sql_mode)
         if isinstance(verdict, ddl.Unsupported):
+            self._leave_window()
             if self.position is not None and not self._total:  # a cut inside a transaction would name a part of it
                 self._cut_here(self.position, self.counters.source_ts_us)
                 self.writer.flush()
-            names = ", ".join(f"{db}.{table}" if table else db for db, table in verdict.tables) or event.db
-            raise Halt(
-                "statement_unsupported",
-                f"{names} at {event.transaction}",
-                _REASONS[verdict.reason],
-                "everything before it is published; exclude the table, or copy all into a fresh pipeline",
-            )
+            raise stop_for(verdict, event)
 
-    # -- the initial copy through the topics ---------------------------------------------------------------------------
+    # -- copies ---------------------------------------------------------------------------------------------------------
 
     @property
     def epoch(self) -> int:
@@ -322,8 +290,26 @@ class Capture:
         """The followed tables."""
         return list(self._streams.values())
 
+    def stream(self, db: str, table: str) -> Stream | None:
+        """One followed table."""
+        return self._streams.get((db, table))
+
+    def cut_at_rest(self) -> Position:
+        """A whole cut at the transaction's end where capture stands, acknowledged; that position."""
+        assert self.position is not None
+        if self._cut_at is not self.position:
+            self.cut(self.position, self.counters.source_ts_us)
+        self.writer.flush()
+        return self.position
+
+    def read_until(self, until: Position) -> None:
+        """The rows of a window's chunk are published: no cut is whole before the log is followed to `until`."""
+        self._partial_until, self._window = until, True
+        assert self.position is not None
+        self._cut_here(self.position, self.counters.source_ts_us)
+
     def announce(self, copy: control.Copy) -> None:
-        """Say that the exact copy of a table without a key begins."""
+        """Write the barrier with which a table's copy begins."""
         self._append(copy)
         crash.point("capture.copy_announced")
 
@@ -363,14 +349,20 @@ class Capture:
         now = time.monotonic()
         full = not partial and (self._last_full == 0 or now - self._last_full > FULL_CUT_SECONDS)
         self._cut_no += 1
+        ended: tuple[Ended, ...] = ()
+        if not partial and self.copying is not None:
+            self._copies, ended = self.copying.said()
+            full = full or bool(ended)
         named = dict(self._all if full else self._changed)
-        followed = (*self._streams, *sorted(self._gone)) if full else ()
-        entry = Cut(self._epoch, self._cut_no, position, ts_us, full, partial, named, tuple(self._anomalies()), followed)
+        followed = self.followings.followed() if full else ()
+        anomalies = tuple(self._anomalies())
+        entry = Cut(self._epoch, self._cut_no, position, ts_us, full, partial, named, anomalies, followed, self._copies, ended)
         self._append(entry, wait=False)
         crash.point("capture.partial_cut" if partial else "capture.cut")
         if full:
             self._last_full, self._changed = now, {}
         self._last_cut, self._uncut = now, 0
+        self._cut_at = None if partial else position
         self._count_cut(entry)
 
     def _anomalies(self) -> Iterator[Anomaly]:

@@ -136,12 +136,19 @@ class Catalog:
         may be logged below it and committed above: whatever is prepared now must be decided first, and what was prepared meanwhile
         lies above the position's floor.
         """
-        before = self._visible()
+        before = self.shown_position()
         self._await_decisions()
-        at = self._visible()
+        at = self.shown_position()
         return at if at == before else replace(at, floor=before)
 
-    def _visible(self) -> Position:
+    def shows(self, position: Position) -> bool:
+        """Whether a SELECT that starts now sees every transaction of a position of this server's log, or of one it came from."""
+        if self.flavour == "mariadb" and position.file and position.server == self.server:
+            return self._snapshot(position).covers(position)
+        return self.shown_position().covers(position)
+
+    def shown_position(self) -> Position:
+        """As `visible_position`, where what is prepared and not decided is followed in the log from before."""
         if self.flavour == "mariadb":
             return self._snapshot_position()
         if self.gtid_mode:

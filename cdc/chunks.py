@@ -102,6 +102,26 @@ class TableReader:
         if self._connection.open:
             self._connection.close()
 
+    _where = ""
+
+    def narrowed(self, seconds: float, where: str = "") -> TableReader:
+        """This reader with pieces of at most so many seconds, and of the rows that meet a condition alone."""
+        self._target_seconds, self._where = min(self._target_seconds, seconds), where
+        return self
+
+    @property
+    def locks(self) -> bool:
+        """Whether `exact` keeps writers of the table waiting."""
+        return not self._by_snapshot
+
+    def check_server(self) -> None:
+        """Stops where a name leads to several servers: rows must come from the one whose log is read."""
+        variable = b"server_uid" if self._flavour == "mariadb" else b"server_uuid"
+        rows = self.execute("SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uid', 'server_uuid', 'server_id')")
+        found = {row[0]: row[1] for row in rows}
+        if (found.get(variable) or found[b"server_id"]).decode() != self._server:
+            raise Halt("other_server", self._place, "two connections reached two servers", "give source.url the address of one server")
+
     def pieces(self, after: Bound | None, consume: Consume, upto: Bound | None = None) -> Iterator[Piece]:
         """Read from `after` to `upto` (None: to the end of the table); each piece is complete in `consume` when it is yielded."""
         check_walkable(self.table)
@@ -143,7 +163,11 @@ class TableReader:
 
     def read(self, piece: KeyRange, consume: Consume) -> None:
         """Read one range at once; the whole table for KeyRange()."""
-        self.stream(f"SELECT {self._columns} FROM {qualified(self.table)} WHERE {piece.condition(self.table)}", consume)
+        self.select(piece.condition(self.table) + (f" AND ({self._where})" if self._where else ""), consume)
+
+    def select(self, condition: str, consume: Consume) -> None:
+        """Read the rows that meet a condition."""
+        self.stream(f"SELECT {self._columns} FROM {qualified(self.table)} WHERE {condition}", consume)
 
     def stream(self, sql: str, consume: Consume) -> None:
         """Run a SELECT and hand its row packets over as they arrive; the shape must stay that of the first SELECT."""

@@ -26,7 +26,6 @@ DIFFERENCES = 3
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 _ANY_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
 RESERVED = {
-    "copy": "Copy a table (again) while streaming.",
     "dashboard": "The lag page, in the browser.",
     "top": "The lag page, in the terminal.",
     "schema": "Reserved.",
@@ -253,6 +252,24 @@ def reconcile(
     return _asked(ctx, "reconcile", chosen, repair, report)
 
 
+@cli.command()
+def copy(
+    ctx: typer.Context,
+    table: Annotated[str, typer.Argument(help="The table, as db.table.")],
+    where: Annotated[str, typer.Option(help="Only the rows that meet this SQL condition; in place.")] = "",
+    keys: Annotated[str, typer.Option(help='Only these keys: "1,2,3", or JSON: [["a","1"],["b","2"]]; in place.')] = "",
+    swap: Annotated[bool, typer.Option("--swap", help="The old rows stay readable until the new ones are complete.")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is done, or only ask for it.")] = True,
+    timeout: Annotated[float, typer.Option(min=0, help="The longest wait, in seconds; 0: as long as it takes.")] = 0.0,
+) -> Outcome:
+    """Copy a followed table (again) while the pipeline streams; 1 when it is not done."""
+    call = _call(ctx)
+    config = call.config()
+    call.stop.breaks_off()
+    with copy_progress(call.as_json) as progress:
+        return _judged("copy", _app().copy(config, table, where, keys, swap, wait, timeout, progress))
+
+
 quarantine = typer.Typer(no_args_is_help=True, help="Keys whose changes the target refused: list | show | replay | discard.")
 cli.add_typer(quarantine, name="quarantine")
 OfTable = Annotated[str, typer.Option("--table", help="Only this table, as db.table.")]
@@ -314,6 +331,7 @@ def _judged(kind: str, document: dict[str, Any]) -> Outcome:
 
 
 _VERDICTS: dict[str, Callable[[dict[str, Any]], int]] = {
+    "copy": lambda found: 0 if found["outcome"] in ("done", "asked") else 1,
     "wait": lambda found: 0 if found["reached"] else 1,
     "quarantine_replay": lambda found: 0 if found["complete"] else 1,
     "doctor": lambda found: DIFFERENCES if found["errors"] else 0,

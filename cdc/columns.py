@@ -139,6 +139,7 @@ class Selection:
         self._patterns = [_expressions(pattern, flags) for pattern in patterns]
         self._exclude = [_expressions(pattern, flags) for pattern in exclude]
         self._known: dict[tuple[str, str], bool] = {}
+        self.fold_case = fold_case
 
     def wants(self, db: str, table: str) -> bool:
         """Whether the table is selected; answers are remembered."""

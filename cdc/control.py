@@ -2,8 +2,8 @@
 
 Four kinds, in one order. `start` opens an epoch (its offset is the epoch's number). `base` says where that epoch begins: the
 cut it goes on from, the numbers and end offsets of every partition, and the tables followed. `cut` says that every record it
-covers is acknowledged and that a consistent state ends there, unless it is `partial`. `copy` announces that the rows of a
-table without a key follow, read at an exact position.
+covers is acknowledged and that a consistent state ends there, unless it is `partial`. `copy` is a barrier: what the target holds
+of the table gives way to the rows that follow. Cuts and bases carry how far copies are (`cdc/copies.py`).
 
 A record counts unless it is *void*: it bears a lower epoch than a start before it, or a later base went back below it
 (its cut_no is greater than that base's). Docs: docs/decisions/001-protocol.md.
@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from cdc.copies import NOTHING, Copies, Ended
 from cdc.errors import Malformed
 from cdc.position import Position
 from cdc.topic import Document, Partition
@@ -75,6 +76,11 @@ class Base:
     named: Mapping[Partition, Named]
     """Per partition the last record that counts, as the cut that the base goes on from knew it."""
     tables: tuple[Followed, ...]
+    copies: Copies = NOTHING
+    uncopied: tuple[tuple[str, str], ...] = ()
+    """The followed tables that are still to be copied: what the target holds of them does not count."""
+    gone: tuple[tuple[str, str], ...] = ()
+    """Selected tables that were followed and do not exist any more: capture stops where the log says why."""
 
     def number(self, partition: Partition) -> int:
         """The number from which a partition counts on."""
@@ -95,12 +101,15 @@ class Cut:
     """Every partition that changed since the last full cut; all of them when full."""
     anomalies: tuple[Anomaly, ...] = ()
     followed: tuple[tuple[str, str], ...] = ()
-    """In a full cut: database and name of every table that is followed, so that a restart need not look for the base."""
+    """In a full cut: database and name of every table that is followed and copied, so that a restart need not look for the base."""
+    copies: Copies = NOTHING
+    ended: tuple[Ended, ...] = ()
+    """The copies that end with this cut."""
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """The `r` records of this table that follow were read at exactly this position: forget what the table held."""
+    """A table is copied whole from here on: forget what it held. Its `r` records follow the cut before this."""
 
     epoch: int
     cut_no: int
@@ -108,7 +117,12 @@ class Copy:
     db: str
     table: str
     position: Position
+    """`exact`: where the rows were read; else the position of the cut before, and they are newer."""
     id: str
+    exact: bool = True
+    """Changes up to `position` are in the rows already: a table without a key."""
+    swap: bool = False
+    """What it held stays readable until the copy ends."""
 
 
 Entry = Start | Base | Cut | Copy
@@ -158,7 +172,11 @@ def to_document(entry: Entry) -> Document:
         document["ends"] = {_spell(p): end for p, end in entry.ends.items()}
         document["named"] = _named_out(entry.named)
         document["tables"] = [{name: getattr(t, name) for name in t.__slots__} for t in entry.tables]
+        document |= {name: [list(t) for t in getattr(entry, name)] for name in ("uncopied", "gone")}
+    if isinstance(entry, Base | Cut):
+        document["copies"] = entry.copies.to_json()
     if isinstance(entry, Cut):
+        document["ended"] = [list(e) for e in entry.ended]
         document["partitions"] = _named_out(entry.partitions)
         document["anomalies"] = [list(a) for a in entry.anomalies]
         document["followed"] = [list(t) for t in entry.followed]
@@ -190,6 +208,10 @@ _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "anomalies": lambda d: tuple(Anomaly(*a) for a in d),
     "followed": lambda d: tuple((db, table) for db, table in d),
     "tables": lambda d: tuple(Followed(**t) for t in d),
+    "uncopied": lambda d: tuple((db, table) for db, table in d),
+    "gone": lambda d: tuple((db, table) for db, table in d),
+    "copies": Copies.from_json,
+    "ended": lambda d: tuple(Ended(*e) for e in d),
 }
 
 
@@ -223,6 +245,9 @@ class Point:
     named: Mapping[Partition, Named]
     """Per partition the last record that counts."""
     followed: frozenset[tuple[str, str]]
+    """The tables that are followed and copied there."""
+    undone: frozenset[tuple[str, str]] | None = None
+    """None: nothing lies above it that a sink could have applied. Else the tables that a copy above it empties."""
 
 
 def restart_point(records: Iterable[tuple[int, Entry]], holds: Callable[[Partition, Named], bool]) -> Point | None:
@@ -232,14 +257,24 @@ def restart_point(records: Iterable[tuple[int, Entry]], holds: Callable[[Partiti
     a full cut, because it names what changed since.
     """
     ledger = Ledger()
-    counting = [entry for offset, entry in records if ledger.add(offset, entry)]
-    points: list[Point] = []
-    for entry in counting:
+    known = list(records)
+    counting = [(at, entry) for at, (offset, entry) in enumerate(known) if ledger.add(offset, entry)]
+    points: list[tuple[int, Point]] = []
+    for at, entry in counting:
         if isinstance(entry, Base) and not ledger.went_below(entry):
-            points.append(Point(entry, entry.named, frozenset((t.db, t.table) for t in entry.tables)))
+            copied = frozenset((t.db, t.table) for t in entry.tables) - frozenset(entry.uncopied)
+            points.append((at, Point(entry, entry.named, copied)))
         elif isinstance(entry, Cut) and not entry.partial and not ledger.went_below(entry):
-            points += _behind(points[-1] if points else None, entry)
-    return next((point for point in reversed(points) if all(holds(p, n) for p, n in point.named.items())), None)
+            points += [(at, point) for point in _behind(points[-1][1] if points else None, entry)]
+    held = next(((at, point) for at, point in reversed(points) if all(holds(p, n) for p, n in point.named.items())), None)
+    return held and _above(held[1], [entry for _, entry in known[held[0] + 1 :]])
+
+
+def _above(point: Point, later: Sequence[Entry]) -> Point:
+    """The point with what lies above it, void or not: a cut there may have been applied, and then so was every copy begun there."""
+    if not any(isinstance(entry, Cut) and not entry.partial for entry in later):
+        return point
+    return replace(point, undone=frozenset((entry.db, entry.table) for entry in later if isinstance(entry, Copy) and not entry.swap))
 
 
 def _behind(last: Point | None, cut: Cut) -> list[Point]:

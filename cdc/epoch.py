@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cdc import control
 from cdc.control import Base, Cut, Entry, Named, Point
+from cdc.copies import NOTHING, WHOLE, Copies
 from cdc.errors import Halt
 from cdc.position import Position
 from cdc.topic import Partition, Writer
@@ -26,6 +27,9 @@ class Restart:
     copying: bool = False
     followed: frozenset[tuple[str, str]] | None = None
     """The tables that were followed and copied; None: all of them are copied from here on."""
+    copies: Copies = NOTHING
+    emptied: frozenset[tuple[str, str]] = frozenset()
+    """Those of the other tables whose copy has begun: what the log says of them counts from here on."""
     reached: tuple[Position, ...] = ()
     """Positions that a sink may have applied, those of void cuts too: a copy may begin only when all of them are visible."""
 
@@ -45,9 +49,18 @@ def from_history(writer: Writer, prefix: str, epoch: int) -> Restart | None:
 
 def _restart(point: Point, before: list[Entry]) -> Restart:
     entry = point.entry
-    copying = isinstance(entry, Base) and entry.copying
     reached = tuple(_newest(other.position for other in before if isinstance(other, Base | Cut)))
-    return Restart(entry.position, entry.source_ts_us, entry.cut_no, point.named, copying, None if copying else point.followed, reached)
+    restart = Restart(entry.position, entry.source_ts_us, entry.cut_no, point.named, copies=entry.copies, reached=reached)
+    if isinstance(entry, Base) and entry.copying:
+        restart.copying = True
+        return restart
+    active = entry.copies.active
+    emptied = frozenset({(active.db, active.table)} if active and active.kind == WHOLE and not active.swap else ())
+    if point.undone is not None:  # a sink may be ahead of what the copy's progress says
+        restart.copies = replace(entry.copies, active=None)
+        emptied |= point.undone
+    restart.followed, restart.emptied = point.followed - emptied, emptied
+    return restart
 
 
 def _newest(positions: Iterable[Position]) -> list[Position]:

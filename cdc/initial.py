@@ -11,12 +11,14 @@ import time
 import uuid
 from collections.abc import Sequence
 
-from cdc import codec, crash, envelope
-from cdc.capture import Capture, Stream
+from cdc import codec, crash
+from cdc.capture import Capture
+from cdc.capture_stream import Stream
 from cdc.catalog import Catalog
 from cdc.chunks import TableReader
 from cdc.config import SourceConfig
 from cdc.control import Copy
+from cdc.copying_rows import stamp_of
 from cdc.keyrange import KeyRange
 from cdc.position import Position
 from cdc.topic import Idle
@@ -45,7 +47,7 @@ def copy_tables(capture: Capture, source: SourceConfig, catalog: Catalog, reache
 
 
 def _copy(capture: Capture, stream: Stream, reader: TableReader, catalog: Catalog, breathe: Idle) -> None:
-    stamp = _stamp(capture, stream, catalog)
+    stamp = stamp_of(capture, stream, catalog.server_id, "true")
 
     def encode(block: bytearray, start: int, end: int) -> int:
         return codec.encode_select(stream.plan, block, start, end, stamp, stream.numbers, stream.out)
@@ -64,25 +66,3 @@ def _copy(capture: Capture, stream: Stream, reader: TableReader, catalog: Catalo
         capture.announce(Copy(capture.epoch, capture.next_cut, stream.table.db, stream.table.name, position, uuid.uuid4().hex))
         reader.read(KeyRange(), encode)  # nothing is sent while the table may be locked: sending can block
     capture.copied(0)
-
-
-def _stamp(capture: Capture, stream: Stream, catalog: Catalog) -> codec.Stamp:
-    now_us = time.time_ns() // 1000
-    followed, at = stream.followed, capture.position
-    return envelope.stamp(
-        followed.key_schema or 0,
-        followed.value_schema,
-        flavour=capture.flavour,
-        version=capture.version,
-        name=capture.prefix,
-        ts_us=now_us,
-        snapshot="true",
-        db=followed.db,
-        table=followed.table,
-        server_id=catalog.server_id,
-        gtid=None,
-        file=at.file if at else "",
-        pos=at.offset if at else 0,
-        transaction=None,
-        now_us=now_us,
-    )

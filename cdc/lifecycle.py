@@ -97,6 +97,8 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 
 SHOWN_AS_CONSISTENT = frozenset({State.CONSISTENT})
 FOLLOWED = frozenset({State.COPYING, State.CATCHING_UP, State.CONSISTENT, State.QUARANTINED})
+LOADED = FOLLOWED - {State.COPYING} | {State.REFUSED}
+"""Nothing is to be copied before the table can be followed: it is copied, or cannot be."""
 
 
 def follow(table: str, state: str, event: Event) -> State:

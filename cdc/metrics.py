@@ -90,6 +90,12 @@ class Captured(Protocol):
     def cuts(self) -> int: ...
     @property
     def anomalies(self) -> dict[tuple[str, str, str, str], int]: ...
+    @property
+    def copied(self) -> dict[tuple[str, str], int]: ...
+    @property
+    def copies(self) -> int: ...
+    @property
+    def signals(self) -> dict[tuple[str, str], int]: ...
 
 
 class Applied(Protocol):
@@ -251,12 +257,23 @@ class _Totals(Collector):
         yield self._counter("row_bytes_read", "Bytes of their row images", "", {"": sum(one.bytes for one in captured)})
         yield self._counter("transactions_read", "Transactions read, others' included", "", {"": sum(one.transactions for one in captured)})
         yield self._counter("cuts", "Cuts written", "", {"": sum(one.cuts for one in captured)})
+        yield from self._copies(captured)
         yield self._gauge("written_cut_number", "Number of the newest cut written", "", {"": captured[-1].cut_no})
         position = captured[-1].position
         number = position.file.rpartition(".")[2] if position else ""
         if position and number.isdigit():
             yield self._gauge("position_file_number", "Number of the log file read", "", {"": int(number)})
             yield self._gauge("position_offset_bytes", "Byte offset in it", "", {"": position.offset})
+
+    def _copies(self, captured: Sequence[Captured]) -> Iterable[Metric]:
+        """Copies while the log is followed, and who asked for them."""
+        rows = _added({".".join(name): count for name, count in one.copied.copy().items()} for one in captured)
+        yield self._counter("copied_rows", "Rows that copies read while the log was followed", "table", rows)
+        yield self._gauge("copies_waiting", "Copies that wait or are under way", "", {"": captured[-1].copies})
+        family = CounterMetricFamily("cdc_signals", "Requests read, by what became of them", labels=["pipeline", "type", "outcome"])
+        for (kind, outcome), count in _added(one.signals.copy() for one in captured).items():
+            family.add_metric([self._metrics.pipeline, kind, outcome], count)
+        yield family
 
     def _anomalies(self, parts: Sequence[Mapping[tuple[str, str, str, str], int]]) -> Metric:
         labels = ["pipeline", "table", "column", "reason"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cdc.copies import NOTHING, Copies
 from cdc.lifecycle import State
 from cdc.position import Position
 
@@ -27,6 +28,8 @@ class Progress:
     """(topic, partition) -> (next offset, number of the last record applied). A commit may carry only those that moved."""
     mark: str = ""
     """Digest of the control record before `control_next` (`cdc.control.mark`): a broker that lost it has lost what is applied here."""
+    copies: Copies = NOTHING
+    """How far requests and the copy under way are, as of the cut."""
 
 
 @dataclass(frozen=True, slots=True)

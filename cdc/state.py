@@ -16,6 +16,7 @@ from psycopg.types.json import Jsonb
 
 from cdc import crash
 from cdc.config import ServerUrl, TargetConfig
+from cdc.copies import Copies
 from cdc.errors import CdcError, Refused, Retry
 from cdc.lifecycle import State as Standing
 from cdc.position import Position, least
@@ -210,13 +211,13 @@ class State:
 
     def _progress(self) -> Progress | None:
         row = self.connection.execute(
-            "SELECT cut_no, epoch, control_next, position, (extract(epoch FROM source_ts) * 1000000)::bigint, control_mark"
+            "SELECT cut_no, epoch, control_next, position, (extract(epoch FROM source_ts) * 1000000)::bigint, control_mark, copies"
             " FROM cdc.progress WHERE pipeline = %s",
             [self.pipeline],
         ).fetchone()
         if row is None:
             return None
-        return Progress(row[0], row[1], row[2], Position.from_json(row[3]), row[4], self._partitions(), row[5])
+        return Progress(row[0], row[1], row[2], Position.from_json(row[3]), row[4], self._partitions(), row[5], Copies.from_json(row[6]))
 
     def _partitions(self) -> Mapping[Partition, tuple[int, int]]:
         rows = self.connection.execute("SELECT topic, partition, next_offset, seq FROM cdc.partition WHERE pipeline = %s", [self.pipeline])

@@ -222,6 +222,32 @@ COMMENT ON COLUMN cdc.pipeline.load_paused_at IS 'Since when the initial load is
 ALTER TABLE cdc.progress ADD COLUMN control_mark text NOT NULL DEFAULT '';
 COMMENT ON COLUMN cdc.progress.control_mark IS 'Digest of the control record before control_next: a broker may lose what it acknowledged.';
 """,
+    # 6: copies while the log is followed
+    """
+ALTER TABLE cdc.progress ADD COLUMN copies jsonb;
+COMMENT ON COLUMN cdc.progress.copies IS 'How far requests and the copy under way are, as of this cut.';
+
+CREATE TABLE cdc.request (
+    pipeline text NOT NULL REFERENCES cdc.pipeline,
+    number bigint NOT NULL,
+    signal jsonb NOT NULL,
+    at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (pipeline, number));
+COMMENT ON TABLE cdc.request IS 'What capture is asked for where there is no broker: signals in Debezium''s form, numbered without gaps.';
+
+CREATE TABLE cdc.copy (
+    pipeline text NOT NULL REFERENCES cdc.pipeline,
+    request text NOT NULL,
+    db text NOT NULL,
+    "table" text NOT NULL,
+    kind text NOT NULL,
+    outcome text NOT NULL CHECK (outcome IN ('done','stopped','refused')),
+    rows bigint NOT NULL,
+    reason text NOT NULL,
+    at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (pipeline, request, db, "table"));
+COMMENT ON TABLE cdc.copy IS 'What became of each copy that was asked for, stored with the cut that ends it.';
+""",
 )
 
 VERSION = len(MIGRATIONS)

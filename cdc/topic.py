@@ -108,5 +108,10 @@ def schemas_topic(prefix: str) -> str:
     return f"{prefix}.schemas"
 
 
+def signal_topic(prefix: str) -> str:
+    """The name of the topic in which people ask capture for something."""
+    return f"{prefix}.signal"
+
+
 Idle = Callable[[], None]
 """Called while a writer waits; may raise to give up."""

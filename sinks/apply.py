@@ -13,25 +13,27 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from cdc import codec, crash
-from cdc.control import Base
-from cdc.errors import Halt, Retry, RowRefused
-from cdc.lifecycle import Event, State, follow
+from cdc import codec, crash, logs
+from cdc.control import Base, Copy, Followed
+from cdc.copies import DONE, WHOLE, Ended
+from cdc.errors import Halt, Refused, Retry, RowRefused
+from cdc.lifecycle import State
 from cdc.policies import Policies
 from cdc.progress import Progress, Stored, TableState
 from cdc.topic import Reader
 from sinks.batch import Fold
-from sinks.contract import TableBatch, demand_same_policies, policies_kept
+from sinks.contract import TableBatch
 from sinks.counters import Counters, Did
 from sinks.cuts import BATCH_BYTES, Batch, Begin, Changes, Cuts, Enter, Opened, check_mark
 from sinks.postgres import PostgresTarget
+from sinks.postgres_copies import copied_beside, make_shadow, record, resolve_shadow
 from sinks.postgres_quarantine import Quarantine, Schemas
 from sinks.quarantine import Limits, Name, Records, Ward, copied_again, freed, queued
+from sinks.standings import Standings
 
 BATCH_ROWS = 50_000
 IDLE_SECONDS = 0.2
@@ -64,15 +66,14 @@ class Apply:
         self._releases = 0
         self._plans: dict[bytes, codec.ValuePlan] = {}
         self._ids: dict[bytes, tuple[int | None, int]] = {}
-        self._states: dict[tuple[str, str], TableState] = {}
-        self._dirty: set[tuple[str, str]] = set()
+        self._tables = Standings({})
         self._moved: set[tuple[str, int]] = set()
         self._uncommitted = False
 
     def run(self, stored: Stored, stopped: Callable[[], bool], max_delay_seconds: float) -> None:
         """Apply until told to stop; what is not committed by then is not applied."""
         crash.point("apply.opened")
-        self._states = dict(stored.tables)
+        self._tables = Standings(stored.tables)
         for state in stored.tables.values():
             if "value_schema" in state.schema:
                 self._know(state.schema["key_schema"], state.schema["value_schema"])
@@ -109,13 +110,7 @@ class Apply:
         elif isinstance(step, Enter):
             self._enter(step.base)
         else:
-            copy = step.copy
-            self.target.empty(copy.db, copy.table)
-            self.ward.release((copy.db, copy.table))
-            self.cuts.floors[self.reader.topic(copy.db, copy.table)] = copy.position
-            self._change(copy.db, copy.table, floor=copy.position)
-            self._uncommitted = True
-            crash.point("apply.emptied")
+            self._begin(step.copy)
 
     # -- batches -----------------------------------------------------------------------------------------------------
 
@@ -125,6 +120,7 @@ class Apply:
         cares = (STRAIGHT, WITH_CARE, STRICT) if whole else (WITH_CARE,)
         cares = cares if self.ward.limits.keys else (STRAIGHT,)
         before = self.ward.snapshot(), self._releases
+        self._tables.mark()
         for care in cares:
             try:
                 self._unhindered(lambda care=care: self._put(batch, care, *before), whole)  # type: ignore[misc]
@@ -153,6 +149,7 @@ class Apply:
 
     def _put(self, batch: Batch, care: int, held: Mapping[Name, set[bytes]], releases: int) -> None:
         self._did = Did()
+        self._tables.back_to_mark()
         if self.ward or held:
             self.ward.replace(held)
         self._releases = releases
@@ -163,6 +160,8 @@ class Apply:
                 self._write(topic, changes, care)
         for db, table, column, reason, count in batch.anomalies:
             self.target.count_anomalies(db, table, {(column, reason): count})
+        if batch.ended:
+            self._end(batch.ended)
         self._moved.update(batch.cut.partitions)
         crash.point("apply.piece_written" if batch.partial else "apply.written")
         if not batch.partial:
@@ -181,19 +180,28 @@ class Apply:
         for run in _runs(changes.values):
             frame = changes.values[run.start][:5]
             plan = self._plan(frame)
-            if self._states[plan.db, plan.table].state == State.REFUSED:  # it was never copied, and `status` says why
+            if not self._tables.takes((plan.db, plan.table)):  # it is not copied yet, or cannot be, and `status` says why
                 self._did.void += run.stop - run.start
                 continue
             records = self._set_aside(frame, Records(changes.keys[run], changes.values[run], changes.opened[run]))
-            fold = Fold(plan)
-            fold.add(records.keys, records.values, records.opened)
-            folded, name = fold.take(), (plan.db, plan.table)
-            self._did.rows[name] += run.stop - run.start
-            if care:
-                self._write_bisected(frame, records, folded)
-            else:
-                self.target.write(folded, locate=not self.ward.limits.keys)
-                self._did.written[name] += len(folded)
+            self._did.rows[plan.db, plan.table] += run.stop - run.start
+            for into, part in copied_beside(records, self._tables.shadow((plan.db, plan.table))):
+                self._write_into(into, frame, part, care)
+
+    def _write_into(self, shadow: str, frame: bytes, records: Records, care: int) -> None:
+        plan = self._plan(frame)
+        name = (plan.db, plan.table)
+        if shadow and self.ward.held(name):  # what the first table has just refused waits
+            records = freed(plan, records, self.ward.held(name))
+        fold = Fold(plan)
+        fold.add(records.keys, records.values, records.opened)
+        folded = fold.take()
+        folded.shadow = shadow
+        if care:
+            self._write_bisected(frame, records, folded)
+        else:
+            self.target.write(folded, locate=not self.ward.limits.keys)
+            self._did.written[name] += len(folded)
 
     def _write_bisected(self, frame: bytes, records: Records, folded: TableBatch) -> None:
         name = (folded.db, folded.table)
@@ -228,24 +236,16 @@ class Apply:
             self._did.queued[name] += len(waiting)
         self._did.news += [(name, identity, error) for identity, error in refused.items()]
 
-    def _hold_states(self) -> None:
-        """A table is quarantined for as long as keys of it are held; afterwards the next ceiling shows it as consistent."""
-        for name, state in [(name, one.state) for name, one in self._states.items()]:
-            count = len(self.ward.held(name))
-            if count and state in (State.CATCHING_UP, State.CONSISTENT):
-                self._change(*name, state=follow(".".join(name), state, Event.KEY_QUARANTINED))
-            elif not count and state == State.QUARANTINED:
-                self._change(*name, state=follow(".".join(name), state, Event.KEYS_RELEASED))
-
     def _commit(self) -> None:
         at = self.cuts.at
         if at.position is None:
             raise Halt("no_base", self.reader.control_topic, "a cut stands before any base", "is transport.prefix right?")
-        self._pass_ceilings()
+        self._tables.pass_ceilings(at.position, lambda name: len(self.ward.held(name)), self._copying)
+        self._copying = False
         moved = {p: (at.offsets[p], at.numbers.get(p, 0)) for p in self._moved if p in at.offsets}
-        progress = Progress(at.cut_no, at.epoch, at.control_next, at.position, at.source_ts_us, moved, at.mark)
-        changed = self.target.commit(progress, [self._states[name] for name in self._dirty])
-        self._dirty.clear()
+        progress = Progress(at.cut_no, at.epoch, at.control_next, at.position, at.source_ts_us, moved, at.mark, at.copies)
+        changed = self.target.commit(progress, self._tables.dirty())
+        self._tables.stored()
         self._moved.clear()
         self._uncommitted = False
         self._count(progress, changed)
@@ -270,23 +270,48 @@ class Apply:
         self.counters.commits += 1
         self.counters.void = dict(self.cuts.void)
         self.counters.applied_at = time.time()
-        self.counters.states = Counter(str(state.state) for state in self._states.values())
+        self.counters.states = Counter(str(state.state) for state in self._tables)
         self.counters.held = self.ward.counts()
 
-    def _pass_ceilings(self) -> None:
-        at = self.cuts.at.position
-        for name, state in self._states.items():
-            if state.state == State.COPYING and self._copying:
-                self._change(*name, state=follow(f"{name[0]}.{name[1]}", state.state, Event.COPIED), ceiling=at)
-        self._hold_states()
-        for name, state in self._states.items():
-            if state.state == State.CATCHING_UP and state.ceiling is not None and at is not None and at.covers(state.ceiling):
-                self._change(*name, state=follow(f"{name[0]}.{name[1]}", state.state, Event.CEILING_PASSED))
-        self._copying = False
+    # -- copies while streaming ----------------------------------------------------------------------------------------
 
-    def _change(self, db: str, table: str, **fields: Any) -> None:
-        self._states[db, table] = replace(self._states[db, table], **fields)
-        self._dirty.add((db, table))
+    def _begin(self, copy: Copy) -> None:
+        """A table is copied whole from here on, in the open transaction: empty it, or make a second one beside it."""
+        name, topic = (copy.db, copy.table), self.reader.topic(copy.db, copy.table)
+        known = self._tables.get(name)
+        if known is None or (known.state == State.REFUSED and not self._can_be_made(known)):
+            return
+        if copy.swap and not copy.exact and self._tables.takes(name):
+            self.target.within(str(self.target.place(*name)), lambda wire: make_shadow(wire, self.target.place(*name)))
+            self._tables.shade(name, copy.id)
+        else:
+            self.target.empty(*name, readable=copy.swap)
+            self.ward.release(name)
+            self._tables.begin(copy)
+            if copy.exact:
+                self.cuts.floors[topic] = copy.position
+        self._uncommitted = True
+        crash.point("apply.emptied")
+
+    def _can_be_made(self, known: TableState) -> bool:
+        """Whether what the target refused when the table was added is mended."""
+        return self._created(_frame(known.schema["value_schema"])).state != State.REFUSED
+
+    def _end(self, ended: Sequence[Ended]) -> None:
+        """Copies end with this commit: what became of each is stored, and a second table takes the first one's place."""
+        for one in ended:
+            name = (one.db, one.table)
+            shadow = self._tables.shadow(name) if self._tables.get(name) else ""
+            self._tables.end(one, self.cuts.at.position)
+            self.target.within("cdc.copy", lambda wire, one=one: record(wire, self.target.pipeline, one))  # type: ignore[misc]
+            if shadow and one.kind == WHOLE:
+                self._resolve(name, done=one.outcome == DONE)
+
+    def _resolve(self, name: Name, *, done: bool) -> None:
+        """The second table of a copy that ends has served."""
+        place, plan = self.target.place(*name), self._plan(_frame(self._tables[name].schema["value_schema"]))
+        self.target.within(str(place), lambda wire: resolve_shadow(wire, place, plan, done))
+        self._tables.shade(name, "")
 
     # -- epochs ------------------------------------------------------------------------------------------------------
 
@@ -299,7 +324,7 @@ class Apply:
             raise Rewound
         if self.cuts.at.position is None and not base.copying:
             raise Halt("not_loaded", self.reader.control_topic, "the target holds no copy of the tables yet", "run cdc snapshot first")
-        self._follow(base)
+        self._tables.enter(base, self._schema_of, lambda followed: self._made(base, followed))
         self.cuts.enter(base)
         crash.point("apply.entered")
         self._copying = base.copying
@@ -308,27 +333,27 @@ class Apply:
         if not base.copying:
             self._commit()
 
-    def _follow(self, base: Base) -> None:
-        for followed in base.tables:
-            name = (followed.db, followed.table)
-            frame = self._know(followed.key_schema, followed.value_schema)
-            if name not in self._states and not base.copying:
-                raise Halt(
-                    "table_not_copied",
-                    f"{followed.db}.{followed.table}",
-                    "is followed by capture and was never copied",
-                    "tables cannot be added to a running pipeline yet: exclude it, or start a new pipeline",
-                )
-            if name not in self._states:
-                self._states[name] = self.target.create_table(self._plan(frame))
-            ids = {"key_schema": followed.key_schema, "value_schema": followed.value_schema}
-            renamed = {"renamed": self._plan(frame).renamed} if self._plan(frame).renamed else {}
-            self._change(*name, schema={**self._states[name].schema, **ids, **renamed})
-            if base.copying and self._states[name].state == State.NEW:
-                self._change(*name, state=follow(followed.topic, State.NEW, Event.COPY_STARTED), floor=base.position)
+    def _schema_of(self, followed: Followed) -> dict[str, object]:
+        renamed = self._plan(self._know(followed.key_schema, followed.value_schema)).renamed
+        ids: dict[str, object] = {"key_schema": followed.key_schema, "value_schema": followed.value_schema}
+        return ids | ({"renamed": renamed} if renamed else {})
+
+    def _made(self, base: Base, followed: Followed) -> TableState:
+        frame = _frame(followed.value_schema)
+        return self.target.create_table(self._plan(frame)) if base.copying else self._created(frame)
+
+    def _created(self, frame: bytes) -> TableState:
+        """A table that is added: one that the target refuses does not stop the others."""
+        plan = self._plan(frame)
+        try:
+            return self.target.create_table(plan)
+        except Refused as error:
+            logs.failure(logs.logger("apply"), error, "warning")
+            place = self.target.place(plan.db, plan.table)
+            return TableState(plan.db, plan.table, place.schema, place.table, State.REFUSED, reason=f"{error.place}: {error.rule}")
 
     def _know(self, key_schema: Any, value_schema: Any) -> bytes:
-        frame = b"\0" + int(value_schema).to_bytes(4, "big")
+        frame = _frame(value_schema)
         self._ids[frame] = (key_schema, value_schema)
         self._plans.pop(frame, None)
         return frame
@@ -340,25 +365,19 @@ class Apply:
                 raise Halt("schema_unknown", f"schema id {int.from_bytes(frame[1:], 'big')}", "no base names this schema")
             key, value = self._ids[frame]
             plan = codec.ValuePlan(self.reader.schema(value), None if key is None else self.reader.schema(key), self.policies)
-            self._check_policies(plan)
+            self._tables.check_policies(plan)
             self._plans[frame] = plan
         return plan
-
-    def _check_policies(self, plan: codec.ValuePlan) -> None:
-        """Stop where these records and what the table holds were made by different policies; remember what holds from now on."""
-        name = (plan.db, plan.table)
-        state = self._states.get(name)
-        if state is not None and state.state != State.REFUSED:
-            demand_same_policies(state, plan, Halt)
-            if state.schema.get("policies", {}) != plan.chosen:
-                self._states[name] = policies_kept(state, plan)
-                self._dirty.add(name)
 
     def _open(self, values: Sequence[bytes]) -> Sequence[Opened]:
         opened: list[Opened] = []
         for run in _runs(values):
             opened += self._plan(values[run.start][:5]).open(values[run])
         return opened
+
+
+def _frame(value_schema: Any) -> bytes:
+    return b"\0" + int(value_schema).to_bytes(4, "big")
 
 
 def _runs(values: Sequence[bytes]) -> Iterator[slice]:

@@ -98,6 +98,8 @@ class TableBatch:
     """A row and how many equal ones must go; fewer is an error."""
     balance: list[tuple[bytes, Row, int]] = field(default_factory=list)
     """The same as `adds` and `removes`: the row's own bytes, where it lies, and how many come (or, below 0, go)."""
+    shadow: str = ""
+    """The id of the copy whose second table these go into; "": into the table itself."""
 
     def __len__(self) -> int:
         return len(self.upserts) + len(self.deletes) + len(self.adds) + len(self.removes)

@@ -12,10 +12,11 @@ from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 
 from cdc.control import Anomaly, Base, Copy, Cut, Entry, Ledger, Named, Start, from_document, mark
+from cdc.copies import NOTHING, Copies, Ended
 from cdc.errors import Halt
 from cdc.model import Message, weight
 from cdc.position import Position
@@ -52,6 +53,8 @@ class Batch:
     rows: int
     partial: bool
     anomalies: list[Anomaly] = field(default_factory=list)
+    ended: list[Ended] = field(default_factory=list)
+    """The copies that end with its cuts."""
     bytes: int = 0
 
 
@@ -64,7 +67,7 @@ class Enter:
 
 @dataclass(slots=True)
 class Begin:
-    """A table without a key is copied from here on: empty it, skip its changes up to `copy.position`."""
+    """A table is copied whole from here on: what it holds gives way to the rows that follow."""
 
     copy: Copy
 
@@ -85,6 +88,7 @@ class At:
     """Of the control record before `control_next`."""
     offsets: dict[Partition, int] = field(default_factory=dict)
     numbers: dict[Partition, int] = field(default_factory=dict)
+    copies: Copies = NOTHING
 
 
 class Cuts:
@@ -96,6 +100,7 @@ class Cuts:
             self.at = At(stored.cut_no, stored.epoch, stored.control_next, stored.position, stored.source_ts_us, stored.mark)
             self.at.offsets = {p: offset for p, (offset, _) in stored.partitions.items()}
             self.at.numbers = {p: seq for p, (_, seq) in stored.partitions.items()}
+            self.at.copies = stored.copies
         self.floors = dict(floors)
         """By topic: changes of transactions at or below are in the copy already."""
         self.void: Counter[str] = Counter()
@@ -185,7 +190,9 @@ class Cuts:
             if entry is None or (not isinstance(entry, Start) and self._ledger.went_below(entry)):
                 self.void["control"] += 1
             elif isinstance(entry, Base | Copy):
-                return batch if batch is not None else self._single(offset, entry)
+                if batch is None and (isinstance(entry, Base) or self._is_followed_up()):
+                    return self._single(offset, entry)
+                return batch
             elif isinstance(entry, Start):
                 self.at.epoch = max(self.at.epoch, offset)
             elif isinstance(entry, Cut):
@@ -197,6 +204,11 @@ class Cuts:
             if batch is not None and (batch.rows >= (1 if batch.partial else limit_rows) or batch.bytes >= BATCH_BYTES):
                 break
         return batch
+
+    def _is_followed_up(self) -> bool:
+        """Whether the cut with which the copy stands has arrived: till then its table is not locked in vain."""
+        cut = next((entry for _, entry, _ in islice(self._pending, 1, None) if isinstance(entry, Cut)), None)
+        return cut is not None and self._complete(cut)
 
     def _single(self, offset: int, entry: Base | Copy) -> Step:
         self.at.control_next, self.at.mark = offset + 1, self._pending.popleft()[2]
@@ -214,12 +226,14 @@ class Cuts:
         batch.cut, batch.partial = cut, cut.partial
         if cut.partial or self._skip_until is None:  # else its rows are in the target already, and were counted with them
             batch.anomalies += cut.anomalies
+        batch.ended += cut.ended
         return batch
 
     def _move_to(self, cut: Cut) -> None:
         self.at.cut_no = cut.cut_no
         if cut.partial:
             return
+        self.at.copies = cut.copies
         if self.at.position is None or cut.position.covers(self.at.position):
             self.at.position = cut.position
             self._skip_until = None
@@ -303,7 +317,7 @@ class Cuts:
                 "capture begins beyond what the target has applied",
                 "changes between the two would be lost: copy the tables again",
             )
-        self._skip_until = self.at.position
+        self._skip_until, self.at.copies = self.at.position, base.copies
         for partition, end in base.ends.items():
             self.at.offsets[partition], self.at.numbers[partition] = end, base.number(partition)
             self._forget(partition)  # what was read ahead a broker may have lost since: it is asked for again

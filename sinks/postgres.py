@@ -18,6 +18,7 @@ from cdc.progress import Partition, Progress, Stored, TableState
 from cdc.state import Connection, State, compact, decide, guarded
 from sinks.contract import Plan, TableBatch, demand_same_policies, policies_kept
 from sinks.postgres_bisect import at_row, row_refused, unfit, write_bisected
+from sinks.postgres_copies import shadow_of
 from sinks.postgres_fence import ONLY, SHARED, check_held, connect_writer, keep_fence, raise_fence, releases
 from sinks.postgres_load import Load, Loader
 from sinks.postgres_merge import Merge
@@ -29,10 +30,11 @@ from sinks.quarantine import Unit
 R = TypeVar("R")
 
 _PROGRESS = Statement("""
-INSERT INTO cdc.progress AS p (pipeline, cut_no, epoch, control_next, position, source_ts, control_mark, applied_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, clock_timestamp())
+INSERT INTO cdc.progress AS p (pipeline, cut_no, epoch, control_next, position, source_ts, control_mark, copies, applied_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp())
 ON CONFLICT (pipeline) DO UPDATE SET cut_no = EXCLUDED.cut_no, epoch = EXCLUDED.epoch, control_next = EXCLUDED.control_next,
- position = EXCLUDED.position, source_ts = EXCLUDED.source_ts, control_mark = EXCLUDED.control_mark, applied_at = EXCLUDED.applied_at""")
+ position = EXCLUDED.position, source_ts = EXCLUDED.source_ts, applied_at = EXCLUDED.applied_at,
+ control_mark = EXCLUDED.control_mark, copies = EXCLUDED.copies""")
 _PARTITION = Statement("""
 INSERT INTO cdc.partition (pipeline, topic, partition, next_offset, seq) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (pipeline, topic, partition) DO UPDATE SET next_offset = EXCLUDED.next_offset, seq = EXCLUDED.seq""")
@@ -42,9 +44,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 ON CONFLICT (pipeline, db, "table") DO UPDATE SET target_schema = EXCLUDED.target_schema, target_table = EXCLUDED.target_table,
  state = EXCLUDED.state, floor = EXCLUDED.floor, ceiling = EXCLUDED.ceiling, rows_loaded = EXCLUDED.rows_loaded,
  reason = EXCLUDED.reason, schema = EXCLUDED.schema, changed_at = now()""")
-_START_LOAD = """
-UPDATE cdc.tables SET state = 'copying', floor = %s, ceiling = NULL, reason = '', rows_loaded = 0, load_no = load_no + 1,
- changed_at = now() WHERE (pipeline, db, "table") = (%s, %s, %s) RETURNING load_no"""
+_START_LOAD = """UPDATE cdc.tables SET state = 'copying', floor = %s, ceiling = NULL, reason = '', rows_loaded = 0,
+ load_no = load_no + 1, changed_at = now() WHERE (pipeline, db, "table") = (%s, %s, %s) RETURNING load_no"""
 _TAKEN = """
 SELECT pipeline, db, "table" FROM cdc.tables WHERE (target_schema, target_table) = (%s, %s) AND state <> 'refused'"""
 _LOAD_NO = 'SELECT load_no FROM cdc.tables WHERE (pipeline, db, "table") = (%s, %s, %s)'
@@ -137,7 +138,7 @@ class PostgresTarget:
 
     def write(self, batch: TableBatch, *, locate: bool = True) -> None:
         """Apply a batch in the open transaction, which begins with the first one; `locate`: a refused row is looked for and named."""
-        place = self.place(batch.db, batch.table)
+        place = self._place(batch)
 
         def work() -> None:
             self._begin(ONLY)
@@ -147,7 +148,7 @@ class PostgresTarget:
 
     def write_bisected(self, batch: TableBatch, room: int) -> list[Unit]:
         """Apply what the target can hold of a batch; the rest, each key with its reason. Halt when more than `room` are refused."""
-        place = self.place(batch.db, batch.table)
+        place = self._place(batch)
 
         def work() -> list[Unit]:
             self._begin(ONLY)
@@ -159,13 +160,22 @@ class PostgresTarget:
         """Read, add to or take from the quarantine, in the open transaction if there is one."""
         return self._do("cdc.quarantine", lambda: work(self._quarantine))
 
-    def empty(self, db: str, table: str) -> None:
-        """Empty a table, and its quarantine, in the open transaction."""
+    def within(self, place: str, work: Callable[[Wire], R]) -> R:
+        """Do work in the open transaction, which begins with it if there is none."""
+
+        def begun() -> R:
+            self._begin(ONLY)
+            return work(self.wire)
+
+        return self._do(place, begun)
+
+    def empty(self, db: str, table: str, *, readable: bool = False) -> None:
+        """Empty a table, and its quarantine, in the open transaction; `readable`: readers see the old rows until the commit."""
         place = self.place(db, table)
 
         def work() -> None:
             self._begin(ONLY)
-            self.wire.send(Statement(f"TRUNCATE {place.sql}"))
+            self.wire.send(Statement(f"{'DELETE FROM' if readable else 'TRUNCATE'} {place.sql}"))
             self._quarantine.clear((db, table))
 
         self._do(str(place), work)
@@ -241,6 +251,10 @@ class PostgresTarget:
 
     # How.
 
+    def _place(self, batch: TableBatch) -> Place:
+        place = self.place(batch.db, batch.table)
+        return shadow_of(place) if batch.shadow else place
+
     def _begin(self, lock: Statement) -> None:
         if not self._begun:
             self._begun = True
@@ -301,7 +315,7 @@ class PostgresTarget:
         """Which row of a batch the target refuses, by applying them one by one and undoing that."""
         try:
             self._begin(ONLY)
-            self._merge.write_singly(batch, self.place(batch.db, batch.table))
+            self._merge.write_singly(batch, self._place(batch))
         except (psycopg.Error, CdcError):
             return self._wire.failed if self._wire else ("", b"")
         finally:
@@ -317,7 +331,7 @@ class PostgresTarget:
                        _json(state.ceiling), state.rows_loaded, state.reason, compact(dict(state.schema)))  # fmt: skip
         if progress is None:
             return
-        at = _json(progress.position), moment(progress.source_ts_us), progress.mark
+        at = _json(progress.position), moment(progress.source_ts_us), progress.mark, compact(progress.copies.to_json())
         self._send(_PROGRESS, progress.cut_no, progress.epoch, progress.control_next, *at)
         for (topic, partition), (offset, seq) in progress.partitions.items():
             if self._known.get((topic, partition)) != (offset, seq):

@@ -110,7 +110,7 @@ class Merge:
 
     def __init__(self, connection: Connection, wire: Wire) -> None:
         self.connection, self.wire = connection, wire
-        self._shapes: dict[int, Shape] = {}
+        self._shapes: dict[tuple[int, str], Shape] = {}
         self._count = 0
         self._staged: set[str] = set()
         """Staging tables that exist for as long as the connection does."""
@@ -163,11 +163,11 @@ class Merge:
         self._fresh, self._used, self.changed = mark
 
     def _shape(self, plan: Plan, place: Place) -> Shape:
-        shape = self._shapes.get(id(plan))
-        if shape is None or shape.place != place:
+        shape = self._shapes.get((id(plan), place.sql))
+        if shape is None or shape.plan is not plan:
             self.wire.flush()
             self._count += 1
-            shape = self._shapes[id(plan)] = Shape(plan, place, column_oids(self.connection, plan, place), self._count)
+            shape = self._shapes[id(plan), place.sql] = Shape(plan, place, column_oids(self.connection, plan, place), self._count)
         return shape
 
     # A handful of rows: prepared statements.

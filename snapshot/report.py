@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cdc.digest import MYSQL, POSTGRES, Dialect, row_sql
 from cdc.model import Table
+from snapshot.repair import Repair
 from snapshot.verify import Result, State
 
 Document = dict[str, object]
@@ -26,9 +27,17 @@ _ENVIRONMENT = Environment(
 
 
 def document(
-    pipeline: str, results: Sequence[Result], started: datetime, finished: datetime, position: Mapping[str, object] | None = None
+    pipeline: str,
+    results: Sequence[Result],
+    started: datetime,
+    finished: datetime,
+    position: Mapping[str, object] | None = None,
+    repairs: Sequence[Repair] = (),
 ) -> Document:
-    """The document of one reconciliation; `position` is where the source's log stood when it began, when that is known."""
+    """The document of one reconciliation; `position` is where the source's log stood when it began, when that is known.
+
+    `results` are those after the repairs.
+    """
     counts = {state.value: sum(r.state is state for r in results) for state in State}
     return {
         "pipeline": pipeline,
@@ -45,6 +54,7 @@ def document(
             "rows_target": sum(r.rows_target for r in results),
             "differences": sum(len(r.differences) for r in results),
         },
+        "repairs": [one.document() for one in repairs],
         "tables": [_table(r) for r in sorted(results, key=lambda r: (_WORST.index(r.state), r.table.qualified))],
     }
 

@@ -14,10 +14,10 @@ from pymysql.connections import Connection
 
 from cdc.digest import MYSQL, Digest, Key, RowSql, Span, digest, merge, row_sql
 from cdc.errors import Refused
-from cdc.keyrange import Bound, KeyRange, bound, bound_list, key_columns, key_list, qualified, quoted
-from cdc.model import Column, Table
+from cdc.keyrange import Bound, KeyRange, bound, bound_list, key_list, qualified, quoted
+from cdc.keytexts import any_of
+from cdc.model import Table
 from cdc.mysql import deciding
-from cdc.types import canonical_mysql
 
 _LOCKING = frozenset({"myisam", "aria", "memory", "csv", "archive", "merge", "mrg_myisam"})
 """Engines whose readers hold up writers."""
@@ -25,11 +25,6 @@ _LOCK_SECONDS, _MVCC_SECONDS = 0.015, 0.5
 _FIRST_ROWS, _LEAST_ROWS, _MOST_ROWS = 500, 50, 100_000
 _LOCKED_ROWS = 50_000
 """One statement over so many rows takes about half a second: the longest lock that a table without a key may cost."""
-_NUMBERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "decimal"})
-_WORDS = frozenset({"char", "varchar", "tinytext"})
-"""Types whose canonical text is the column's own: of longer text it is a hash."""
-_UTF8 = frozenset({"utf8mb4", "utf8mb3", "utf8"})
-_WIDE = frozenset({"utf16", "utf16le", "utf32", "ucs2"})
 _ALL = 1 << 62
 """A LIMIT keeps the optimiser from merging the inner SELECT, which would compute each hash once per use of it."""
 
@@ -149,12 +144,12 @@ class SourceSide:
     def rows_of(self, keys: Iterable[Key]) -> dict[Key, str]:
         """See `snapshot.verify.Side`."""
         wanted = set(keys)
-        found = self._rows(self._any_of(wanted)) if wanted else {}
+        found = self._rows(any_of(self.table, wanted)) if wanted else {}
         return {key: value for key, value in found.items() if key in wanted}
 
     def columns_of(self, keys: Iterable[Key]) -> dict[Key, tuple[str | None, ...]]:
         """See `snapshot.verify.Side`."""
-        rows = self._query(f"SELECT {', '.join(self._sql.keys + self._sql.columns)} {self._from} WHERE {self._any_of(keys)}")
+        rows = self._query(f"SELECT {', '.join(self._sql.keys + self._sql.columns)} {self._from} WHERE {any_of(self.table, keys)}")
         return {_texts(row[: len(self.table.key)]): tuple(_text(v) for v in row[len(self.table.key) :]) for row in rows}
 
     def raw_rows(self, keys: Iterable[Key], expressions: Sequence[str]) -> dict[Key, tuple[bytes | None, ...]]:
@@ -162,7 +157,7 @@ class SourceSide:
         wanted, parts = set(keys), len(self.table.key)
         if not wanted:
             return {}
-        rows = self._query(f"SELECT {', '.join((*self._sql.keys, *expressions))} {self._from} WHERE {self._any_of(wanted)}")
+        rows = self._query(f"SELECT {', '.join((*self._sql.keys, *expressions))} {self._from} WHERE {any_of(self.table, wanted)}")
         return {key: tuple(row[parts:]) for row in rows if (key := _texts(row[:parts])) in wanted}
 
     def whole(self) -> Digest:
@@ -211,32 +206,11 @@ class SourceSide:
                 return
             after = upto
 
-    def _any_of(self, keys: Iterable[Key]) -> str:
-        """A condition that the rows of these keys meet, and perhaps others (equal in the column's collation)."""
-        columns = key_columns(self.table)
-        if len(columns) == 1 and columns[0].type in _NUMBERS:
-            return f"{self._key} IN ({', '.join(part for key in keys for part in key)})"
-        return " OR ".join("(" + " AND ".join(_equals(c, x) for c, x in zip(columns, key, strict=True)) + ")" for key in keys)
-
     def _query(self, sql: str) -> tuple[tuple[Any, ...], ...]:
         with deciding(self.name), self._connection.cursor() as cursor:
             cursor.execute(sql)
             found: tuple[tuple[Any, ...], ...] = cursor.fetchall()
             return found
-
-
-def _equals(column: Column, text: str) -> str:
-    """A condition that rows with this canonical text meet; on an index where the text can be said in the column's own form."""
-    name = quoted(column.name)
-    if column.type in _NUMBERS:
-        return f"{name} = {text}"
-    if column.type in _WORDS and _says(column.charset, text):
-        return f"{name} = _{column.charset} X'{text.encode().hex()}'"
-    return f"{canonical_mysql(column, name)} = _utf8mb4 X'{text.encode().hex()}'"
-
-
-def _says(charset: str, text: str) -> bool:
-    return charset in _UTF8 or (charset not in _WIDE and text.isascii())
 
 
 def _text(value: bytes | None) -> str | None:

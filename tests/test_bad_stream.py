@@ -43,8 +43,13 @@ def test_a_schema_change_stops_with_its_reason_after_everything_before_it_and_ag
     assert f"{source.name}.{table}" in said["place"]
     assert 29 == len(rows(postgres, source.name))
     assert [(1,)] == rows(postgres, source.name, "other")
+    if kind == "CREATE TABLE":  # a restart lists it, and copies it like any table that is added
+        made.start("run")
+        until(lambda: "consistent" == {one["source"]: one["state"] for one in made.json("status")["tables"]}[f"{source.name}.later"], "it")
+        until(lambda: rows(postgres, source.name, "other") == [(1,), (2,)], "what came after")
+        return
     again = error(made, "run", exit_code=1)
-    assert said == again
+    assert (said["code"], said["rule"]) == (again["code"], again["rule"])
     assert (29, [(1,)]) == (len(rows(postgres, source.name)), rows(postgres, source.name, "other"))
 
 
@@ -61,16 +66,6 @@ def test_a_schema_change_ends_capture_and_leaves_apply_at_work(mariadb, postgres
     assert apply.alive
     assert [(1,), (2,)] == rows(postgres, mariadb.name)
     assert 0 == apply.stop()
-
-
-def test_a_table_that_the_selection_gained_stops_a_running_pipeline_at_its_restart(mariadb, postgres, pipeline):
-    mariadb.execute("CREATE TABLE t (id int PRIMARY KEY)", "CREATE TABLE u (id int PRIMARY KEY)")
-    made = pipeline(mariadb, postgres, source={"tables": [f"{mariadb.name}.t"], "server_id": 77_001})
-    (running,) = streaming(made)
-    assert 0 == running.stop()
-    wider = pipeline(mariadb, postgres, source={"tables": [f"{mariadb.name}.?"], "server_id": 77_001})
-    said = error(wider, "run", exit_code=1)
-    assert ("table_added", f"{mariadb.name}.u") == (said["code"], said["place"])
 
 
 @pytest.mark.parametrize("transport", ["direct", "kafka"])

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CDC = [sys.executable, "-m", "cdc.cli"]
 WITH_APP = [sys.executable, str(ROOT / "tests" / "cdc_with_app.py")]
 CONFIG = '[pipeline]\nname = "od"\n[source]\nurl = "mysql://u@127.0.0.1:1"\ntables = ["a.*"]\nserver_id = 1\n[target]\nurl = "postgresql://u@127.0.0.1:1/d"\n'
-NOT_YET = ["copy", "dashboard", "top", "schema", "schedule", "jobs", "compare"]
+NOT_YET = ["dashboard", "top", "schema", "schedule", "jobs", "compare"]
 SECRET = "row-value-4711"
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from cdc.control import Base, Copy, Cut, Entry, Followed, Ledger, Named, Start, from_document, key, restart_point, to_document
+from cdc.copies import Active, Copies, Ended
 from cdc.errors import Malformed
 from cdc.position import Position
 from cdc.topic import Partition
@@ -44,10 +46,15 @@ def test_every_control_record_survives_its_json_form() -> None:
         base(0, 3, 5, named={P: Named(4, 0, 9)}),
         cut(0, 4, 6, full=True, p0=Named(5, 0, 10)),
         Copy(0, 5, "db", "t", position(7), "id"),
+        replace(
+            cut(0, 5, 6),
+            copies=Copies(3, 4, ("db", "t"), True, Active("a", "r", "db", "u", "whole", ("'x'", "1"), 5, True)),
+            ended=(Ended("r", "db", "t", "keys", "refused", 2, "why"),),
+        ),
     ]
     for offset, entry in enumerate(entries):
         assert entry == from_document(json.loads(json.dumps(to_document(entry))), offset)
-    assert ["start a", "base 0", "full 0", "copy id"] == [key(e) for e in entries]
+    assert ["start a", "base 0", "full 0", "copy id", "cut 0"] == [key(e) for e in entries]
 
 
 @pytest.mark.parametrize("document", [{}, {"type": "cut"}, {"type": "other"}, {"type": "start", "id": "a", "ts_ms": 1, "more": 2}])
@@ -152,3 +159,24 @@ def test_a_window_that_begins_in_the_middle_serves_from_its_first_full_cut_on() 
 def test_no_history_is_no_restart_point() -> None:
     """A first start finds nothing."""
     assert restart_point(at_offsets(start()), lambda p, n: True) is None
+
+
+def test_the_progress_of_a_copy_counts_at_the_newest_cut_and_not_where_whole_cuts_lie_above_it() -> None:
+    """A sink may have applied those: what a copy had done by the older cut may have been emptied since."""
+    active = Active("a", "r", "db", "t", "whole", ("17",), 17)
+    copying = replace(cut(0, 1, 1, full=True, p0=Named(0, 0, 1)), followed=(("db", "u"),), copies=Copies(active=active))
+    torn = Copy(0, 3, "db", "v", position(1), "v", exact=False)
+    entries = at_offsets(start(), base(0, 0, 0), copying, cut(0, 2, 2, p0=Named(1, 0, 2)), torn)
+    found = restart_point(entries, lambda p, n: n.offset == 0)
+    assert found is not None
+    assert frozenset({("db", "v")}) == found.undone
+    last = restart_point(entries[:3] + entries[4:], lambda p, n: True)
+    assert last is not None
+    assert (None, active, frozenset({("db", "u")})) == (last.undone, last.entry.copies.active, last.followed)
+
+
+def test_a_base_does_not_count_what_is_still_to_be_copied_as_copied() -> None:
+    entries = at_offsets(start(), replace(base(0, 1, 1), uncopied=(("db", "t"),)))
+    found = restart_point(entries, lambda p, n: True)
+    assert found is not None
+    assert frozenset() == found.followed

@@ -27,6 +27,9 @@ class Captured:
     transactions: int = 0
     cuts: int = 0
     anomalies: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
+    copied: dict[tuple[str, str], int] = field(default_factory=dict)
+    copies: int = 0
+    signals: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass

@@ -20,13 +20,13 @@ PACKAGES = ("cdc", "snapshot", "sinks")
 # are the stages: they stand side by side and never import one another.
 FLOORS: dict[str, tuple[str, ...]] = {
     "floor": ("", "errors", "model", "position", "types", "columns", "config", "configfile", "settings", "metrics", "lifecycle", "logs",
-              "stopping", "digest", "progress", "names", "crash", "policies", "policy_sql", "types_doc"),
+              "stopping", "digest", "copies", "progress", "names", "crash", "policies", "policy_sql", "types_doc"),
     "codec": ("codec", "codec.*"),
-    "wire": ("envelope", "schemas", "topic", "control", "direct", "kafka", "kafka_broker", "state", "state_*", "mysql", "catalog",
-             "identity", "preflight", "keyrange"),
-    "source": ("epoch", "binlog", "binlog_*", "ddl", "ddl_words", "chunks", "signs", "capture", "capture_*"),
-    "face": ("app", "cli", "cli_output", "demo", "doctor", "fitness", "initial", "quarantine", "status", "supervise", "web", "web.*",
-             "stack", "stack.*"),
+    "wire": ("envelope", "schemas", "topic", "control", "signals", "direct", "kafka", "kafka_*", "state", "state_*", "mysql",
+             "catalog", "identity", "preflight", "keyrange", "keytexts"),
+    "source": ("epoch", "binlog", "binlog_*", "ddl", "ddl_words", "chunks", "signs", "capture", "capture_*", "copying", "copying_*"),
+    "face": ("app", "asking", "capturing", "cli", "cli_output", "demo", "doctor", "fitness", "initial", "quarantine", "status", "supervise",
+             "web", "web.*", "stack", "stack.*"),
 }  # fmt: skip
 LEVELS = {"floor": 0, "codec": 1, "wire": 2, "source": 3, "snapshot": 3, "sinks": 3, "face": 4}
 COMPOSER = "cdc.app"

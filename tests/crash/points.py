@@ -70,6 +70,17 @@ def _undecided(works: Works, work: Workload) -> None:
     until(lambda: works.floored() and works.cut_no() > before, works.patience(60), "a position with a floor")
 
 
+def _ask(*options: str) -> Provoke:
+    """Some tables are to be copied again while the pipeline streams."""
+
+    def ask(works: Works, work: Workload) -> None:
+        works.await_cut()
+        for table in ("account", "slot", "counter"):
+            works.pipeline.run("copy", f"{works.name}.{table}", "--no-wait", *options)
+
+    return ask
+
+
 @dataclass(frozen=True)
 class Way:
     """How one point is reached."""
@@ -142,6 +153,9 @@ WAYS: Mapping[str, Way] = {
     "capture.table_copied": Way(COPY, "capture"),
     "capture.copied": Way(COPY, "capture", once=True),
     "apply.emptied": Way(COPY, "apply"),
+    "copying.opened": Way(COPY, "capture", provoke=_ask()),
+    "copying.read": Way(COPY, "capture", provoke=_ask()),
+    "apply.swapped": Way(COPY, "apply", provoke=_ask("--swap")),
     "quarantine.queued": Way(WAIT, "apply"),
     "quarantine.known": Way(WAIT, "apply", once=True, prepare=_waiting),
     "quarantine.replayed": Way(WAIT, "replay", prepare=_waiting),
