@@ -13,7 +13,7 @@ import psycopg
 
 from cdc import crash
 from cdc.config import TargetConfig
-from cdc.errors import CdcError, Halt, RowRefused
+from cdc.errors import CdcError, Halt, Refused, RowRefused
 from cdc.lifecycle import Event, State, follow
 from cdc.state import State as Stored
 from cdc.state import decide
@@ -40,6 +40,7 @@ _DELETE = 'DELETE FROM cdc.quarantine WHERE (pipeline, db, "table", key_hash) = 
 _COUNT = "UPDATE cdc.pipeline SET releases = releases + 1 WHERE name = %s"
 _LEFT = 'SELECT 1 FROM cdc.quarantine WHERE (pipeline, db, "table") = (%s, %s, %s) LIMIT 1'
 _STATE = 'SELECT state FROM cdc.tables WHERE (pipeline, db, "table") = (%s, %s, %s)'
+_SHADED = """SELECT 1 FROM cdc.tables WHERE (pipeline, db, "table") = (%s, %s, %s) AND schema ? 'shadow'"""
 _MOVE = 'UPDATE cdc.tables SET state = %s, changed_at = now() WHERE (pipeline, db, "table") = (%s, %s, %s)'
 
 
@@ -89,6 +90,9 @@ class Releaser:
 
     def _replay(self, name: Name, key: str) -> int:
         place = place_of(self.target, *name)
+        if self.connection.execute(_SHADED, [self.pipeline, *name]).fetchone() is not None:
+            raise Refused("swap_under_way", ".".join(name), "a copy fills its second table, which would lack what is replayed now",
+                          "replay when the copy is done")  # fmt: skip
         for (identity,) in self.connection.execute(_KEYS, [self.pipeline, *name, key]).fetchall():
             op, value, key_schema, value_schema, balance = self._last(name, key, identity)
             batch = self._batch(self._make_plan(value_schema, key_schema), identity, op, value, int(balance))

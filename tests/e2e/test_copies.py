@@ -16,7 +16,8 @@ from tests.pipelines import said
 from tests.servers import SourceDatabase, TargetDatabase
 
 _ACTIVE = "(copies->'active')"
-PAIRS = (("mariadb", "direct"), ("mysql", "split"))
+IN_PROCESS, SPLIT = ("mariadb", "direct"), ("mysql", "split")
+PAIRS = (IN_PROCESS, pytest.param(*SPLIT, marks=pytest.mark.soak))
 
 
 @pytest.mark.parametrize(("flavour", "way"), PAIRS)
@@ -52,7 +53,7 @@ def test_rows_that_are_read_again_beside_work_show_no_torn_state(mysql: SourceDa
         assert {} == oracle.differences(mysql, postgres, TABLES)
 
 
-@pytest.mark.parametrize("own", ["mysql", "mariadb"], indirect=True)
+@pytest.mark.parametrize("own", ["mysql", pytest.param("mariadb", marks=pytest.mark.soak)], indirect=True)
 def test_a_chunk_waits_until_the_server_shows_what_its_log_says(own: SourceDatabase, pipeline: Any, postgres: TargetDatabase) -> None:
     """Semi-synchronous replication lets readers of the log have a transaction seconds before any SELECT shows it."""
     own.execute("CREATE TABLE t (id int PRIMARY KEY, v int)", "INSERT INTO t VALUES (1, 0)")
@@ -91,7 +92,7 @@ def _three_tables(source: SourceDatabase) -> None:
     )
 
 
-@pytest.mark.parametrize(("flavour", "way"), PAIRS)
+@pytest.mark.parametrize(("flavour", "way"), [pytest.param(*IN_PROCESS, marks=pytest.mark.soak), SPLIT])
 def test_a_copy_goes_on_where_it_was_when_processes_are_killed(
     flavour: str, way: str, request: Any, pipeline: Any, postgres: TargetDatabase
 ) -> None:
@@ -177,7 +178,7 @@ def test_a_table_that_is_added_is_copied_and_one_that_is_removed_stays_as_it_was
     phase(wide, "UPDATE b SET y = 'z' WHERE x = 'unseen'", a="consistent", b="consistent", c="consistent", d="consistent")
 
 
-@pytest.mark.parametrize(("flavour", "way"), [("mysql", "direct"), ("mariadb", "kafka")])
+@pytest.mark.parametrize(("flavour", "way"), [pytest.param("mysql", "direct", marks=pytest.mark.soak), ("mariadb", "kafka")])
 def test_what_reconcile_finds_is_mended_by_reading_it_again(
     flavour: str, way: str, request: Any, pipeline: Any, postgres: TargetDatabase
 ) -> None:
@@ -239,3 +240,30 @@ def test_a_table_that_is_swapped_is_never_seen_empty_or_half(mariadb: SourceData
         caught_up(made)
         assert [] == postgres.execute("SELECT relname FROM pg_class WHERE relname LIKE 'cdc_copy_%'")
         assert {} == oracle.differences(mariadb, postgres, ("wide", "heap", "pair"))
+
+
+@pytest.mark.soak
+def test_three_tables_are_copied_twenty_times_beside_work_and_are_equal_each_time(
+    mariadb: SourceDatabase, kafka: Any, pipeline: Any, postgres: TargetDatabase
+) -> None:
+    """Through Kafka, each copy by another way of asking; whoever reads the target never sees money made or lost."""
+    create(mariadb)
+    lags: list[float] = []
+    with streaming(pipeline, mariadb, postgres, kafka, "split") as works, Bank(mariadb, 3, pause_seconds=0.005) as bank:
+        made = works.pipeline
+        caught_up(made)
+        with Auditor(postgres, name_of(made), mariadb.name):
+            for number in range(20):
+                options: tuple[str, ...] = ((), ("--swap",), ("--where", "TRUE"))[number % 3]
+                for table in ("savings", "odd", "current"):
+                    assert "done" == made.json("copy", f"{mariadb.name}.{table}", *options)["outcome"]
+                    lags.append(made.json("status")["lag_seconds"]["total"])
+                works.check()
+                caught_up(made)
+                equal(made)
+        bank.close()
+        caught_up(made)
+        assert {} == oracle.differences(mariadb, postgres, TABLES)
+        print(
+            f"{bank.done} transactions, {len(lags)} copies, lag seconds after each: most {max(lags):.2f}, mean {sum(lags) / len(lags):.2f}"
+        )
