@@ -389,3 +389,33 @@ def test_the_way_out_that_the_page_names_heals(private: Private, postgres: Targe
         (running,) = streaming(made)
         assert [(2,)] == rows(postgres, source.name, "patient")
         assert 0 == running.stop()
+
+
+@pytest.mark.soak
+@BOTH
+@pytest.mark.parametrize("transport", ["direct", "kafka"])
+def test_a_pipeline_is_moved_to_a_replica_and_back_by_its_address(
+    transport: str, flavour: str, private: Private, postgres: TargetDatabase, pipeline: Any, request: pytest.FixtureRequest
+) -> None:
+    """Nothing is copied again, and `cdc reconcile` finds both sides equal."""
+    places = [request.getfixturevalue("kafka")] if transport == "kafka" else []
+    with pair(private, flavour) as servers:
+        one, two = servers.first, servers.second
+        one.execute("CREATE TABLE t (a INT PRIMARY KEY)", "CREATE TABLE n (a INT)")
+        servers.follow(two, one)
+        made = pipeline(one, postgres, *places)
+        for number, (here, there) in enumerate([(one, two), (two, one), (one, two)]):
+            (running,) = streaming(made)
+            here.execute(f"INSERT INTO t VALUES ({number})", f"INSERT INTO n VALUES ({number}), ({number})")
+            assert 0 == made.run("wait", "--timeout", "60").returncode
+            assert 0 == running.stop()
+            here.execute(f"INSERT INTO t VALUES (1{number})", f"INSERT INTO n VALUES (1{number})")
+            servers.catch_up(there, here)
+            servers.promote(there)
+            there.execute(f"INSERT INTO t VALUES (2{number})")
+            servers.follow(here, there)
+            made.path.write_text(made.path.read_text().replace(f":{here.port}/", f":{there.port}/"))
+        (running,) = streaming(made)
+        assert 9 == len(rows(postgres, one.name))
+        assert 0 == made.run("reconcile").returncode
+        assert 0 == running.stop()

@@ -55,6 +55,7 @@ TOPICS = (
 COPY = (
     Scenario("copy of two chunks", TWO, Start.COPY, windows=TWO_CHUNKS),
     Scenario("copy, capture crash", MINI, Start.COPY, Faults(crash=1), late=False, windows=(("A",),)),
+    Scenario("copy of two chunks, broker loses a record", MINI, Start.COPY, Faults(loss=1), late=False, windows=TWO_CHUNKS),
     Scenario("copy, broker loses a record", MINI, Start.COPY, Faults(loss=1), late=False, windows=(("A",),)),
     Scenario("copy over a barrier", BARRIER, Start.COPY, windows=TWO_CHUNKS),
     Scenario("copy of a table without a key, capture crash", MINI, Start.COPY, Faults(crash=1), late=False, windows=ONLY_B),
@@ -78,6 +79,7 @@ XA_RUNS = (
     Scenario("XA, broker loses a record", XA, faults=Faults(loss=1), late=False),
     Scenario("two XA transactions, capture crash", XA_TWO, faults=Faults(crash=1), late=False),
     Scenario("XA, initial load", XA, Start.LOAD),
+    Scenario("XA, copy of a table", XA, Start.COPY, windows=(("A",),)),
     Scenario("XA, copy of a table without a key", (prepare(b(2)), (b(),), COMMIT_XA), Start.COPY, windows=ONLY_B),
 )
 SCHEMA = (
@@ -211,6 +213,21 @@ DOMAINS = (domains("several domains, another server, a broker that lost cuts, si
 DOMAINS_WRONG = tuple(domains(variant.value, variant) for variant in (W.DOMAINS_KEPT, W.DOMAINS_TAKEN, W.DOMAINS_BY_NUMBER))
 
 
+def quarantine(name: str, variant: Wrong | None = None, expected: Kind | None = None) -> Scenario:
+    """A key with five changes, two of which do not fit until a mend; replays before and after it; two crashes of the sink."""
+    return Scenario(name, (), faults=Faults(sink_crash=2), wrong=variant, expected=expected, part="quarantine")
+
+
+QUARANTINE = (quarantine("quarantine of a key, replays, two sink crashes"),)
+QUARANTINE_WRONG = (
+    quarantine(W.QUARANTINE_STALE.value, W.QUARANTINE_STALE, STUCK),
+    *(
+        quarantine(v.value, v, INCONSISTENT)
+        for v in (W.QUARANTINE_PASSED, W.QUARANTINE_FORGOTTEN, W.QUARANTINE_UNLOCKED, W.QUARANTINE_APART)
+    ),
+)
+
+
 def scaled(name: str, variant: Wrong | None = None, expected: Kind | None = None) -> Scenario:
     """A member for each partition, a barrier over both, a capture that goes back, a partition that changes its member."""
     transactions = ((a(0, 1), a(1, 1)), TRUNCATE, (a(1, 2),), (a(0, 3), a(1, 4)))
@@ -241,10 +258,11 @@ HARMLESS = (
 )  # fmt: skip
 """Careless sentences that break nothing here: the rules they leave out are belts beside braces."""
 
-RIGHT = (*STREAM, *LOST_CONTROL, *LOAD, *TOPICS, *COPY, *XA_RUNS, *SCHEMA, *SWAP, *DIRECT, *DOMAINS, *SCALED, *HARMLESS)
-ALL = (*RIGHT, *WRONG, MARK_UNCHECKED, *DIRECT_WRONG, *DOMAINS_WRONG, *SCALED_WRONG)
+RIGHT = (*STREAM, *LOST_CONTROL, *LOAD, *TOPICS, *COPY, *XA_RUNS, *SCHEMA, *SWAP, *DIRECT, *DOMAINS, *SCALED, *QUARANTINE, *HARMLESS)
+ALL = (*RIGHT, *WRONG, MARK_UNCHECKED, *DIRECT_WRONG, *DOMAINS_WRONG, *SCALED_WRONG, *QUARANTINE_WRONG)
 DEEP = (
     Scenario("XA, capture zombie", XA_SHORT, faults=Faults(zombie=1), late=False),
+    Scenario("XA, copy of a table without a key, capture crash", XA_SHORT, Start.COPY, Faults(crash=1), late=False, windows=ONLY_B),
     Scenario("XA, capture crash, sink crash, late messages", XA, faults=Faults(crash=1, sink_crash=1)),
     Scenario("stream, capture crash, late messages, sink crash", THREE, faults=Faults(crash=1, sink_crash=1), in_flight=2),
     Scenario("stream, capture zombie, sink crash", TWO, faults=Faults(zombie=1, sink_crash=1)),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tests.model import direct, domains, protocol, scaled
+from tests.model import direct, domains, protocol, quarantine, scaled
 from tests.model.explore import Outcome
 from tests.model.scenario import Scenario
 
-RUN = {"": protocol.run, "direct": direct.run, "domains": domains.run, "scaled": scaled.run}
+RUN = {"": protocol.run, "direct": direct.run, "domains": domains.run, "scaled": scaled.run, "quarantine": quarantine.run}
 LIMIT = 20_000_000
 """States; an enumeration that does not finish proves nothing and counts as failed."""
 

@@ -85,6 +85,12 @@ class Wrong(Enum):
     SCALED_BARRIER_ALONE = "a barrier is applied by the first member that meets it"
     SCALED_BARRIER_EACH = "each member applies a barrier for itself"
     SCALED_BASE_ALONE = "each member enters a base by itself"
+    # quarantine
+    QUARANTINE_PASSED = "a change that fits passes those of its key that wait"
+    QUARANTINE_FORGOTTEN = "a restarted sink does not know which keys are held"
+    QUARANTINE_STALE = "the sink does not hear that somebody else released a key"
+    QUARANTINE_UNLOCKED = "a replay reads the queue without the writers' lock"
+    QUARANTINE_APART = "a change is queued in a transaction of its own"
     # several domains
     DOMAINS_KEPT = "the sink keeps its position at a cut that does not cover it"
     DOMAINS_TAKEN = "the sink takes every cut's position"
