@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cdc.stack import SOURCES, Kafka, MariaDb114, Postgres, Server, Settings, Source, guard, processes
@@ -63,8 +63,13 @@ def shared(kind: str) -> Server:
 
 def private(kind: str, **changes: object) -> Server:
     """A server for one test, with settings of its own."""
+    return private_in(folder() / fresh_name(), kind, changes)
+
+
+def private_in(place: Path, kind: str, changes: Mapping[str, object]) -> Server:
+    """The same, with its files in this folder."""
     values = {name: getattr(_settings(), name) for name in Settings.__slots__}
-    return started(kind, folder() / fresh_name(), Settings(**{**values, **changes}))
+    return started(kind, place, Settings(**{**values, **changes}))
 
 
 def started(kind: str, place: Path, settings: Settings) -> Server:

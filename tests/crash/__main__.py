@@ -28,15 +28,15 @@ from confluent_kafka import KafkaException
 
 from cdc.errors import CdcError
 from tests import run as servers
-from tests.crash import harm, kills, lane
-from tests.crash.arena import COMBINATIONS, FLAVOURS, TRANSPORTS, Arena
+from tests.crash import disks, harm, kills, lane
+from tests.crash.arena import BROKER, COMBINATIONS, FLAVOURS, SOURCE, TARGET, TRANSPORTS, Arena
 from tests.crash.lane import Case
 from tests.crash.points import ORDINALS, chains
 from tests.crash.record import HELD, LEDGER, VIOLATED, Record, revision, story
 from tests.crash.storm import storm
 from tests.crash.works import Violation
 
-PARTS = ("points", "kills", "seeds")
+PARTS = ("points", "kills", "disks", "seeds")
 _FAILED = (AssertionError, CdcError, OSError, ArithmeticError, LookupError, ValueError, psycopg.Error, pymysql.err.Error,
            subprocess.SubprocessError, KafkaException)  # fmt: skip
 
@@ -66,6 +66,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--transport", choices=TRANSPORTS)
     parser.add_argument("--point", action="append", default=[], metavar="NAME:ORDINAL")
     parser.add_argument("--kill", default="", metavar="SERVER:TIMES")
+    parser.add_argument("--full", choices=(SOURCE, TARGET, BROKER), default="")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -75,7 +76,7 @@ def alone(asked: argparse.Namespace) -> int:
     """One run, again."""
     points = tuple((name, int(ordinal)) for name, _, ordinal in (text.partition(":") for text in asked.point))
     victim, _, times = asked.kill.partition(":")
-    case = Case(asked.seed, asked.source or "mariadb", asked.transport or "direct", points, victim, int(times or 0))
+    case = Case(asked.seed, asked.source or "mariadb", asked.transport or "direct", points, victim, int(times or 0), asked.full)
     arena = Arena(private=True)
     try:
         return 0 if _held(arena, case, Record(asked.ledger)) else 1
@@ -99,7 +100,7 @@ def together(asked: argparse.Namespace) -> int:
     for worker in workers:
         worker.wait()
     new = list(record.entries(skip=known))
-    failed = [entry for entry in new if entry["result"] != HELD]
+    failed = [entry for entry in new if entry["result"] not in (HELD, "impossible")]
     print(f"{len(new)} runs in {(time.time() - began) / 60:.1f} minutes, {len(failed)} of them not held; ledger: {asked.ledger}")
     for entry in failed:
         print(entry)
@@ -123,7 +124,8 @@ def work(asked: argparse.Namespace) -> int:
 
 def _cases(asked: argparse.Namespace, record: Record) -> Iterator[Case]:
     done = {str(case_of(entry)) for entry in record.held(revision())}
-    listed = [*(systematic() if asked.only in ("", "points") else ()), *(kills.cases() if asked.only in ("", "kills") else ())]
+    parts = {"points": systematic, "kills": kills.cases, "disks": disks.cases}
+    listed = [case for part, cases in parts.items() if asked.only in ("", part) for case in cases()]
     for number, case in enumerate(listed):
         if number % asked.workers == asked.worker and str(case) not in done:
             yield case
@@ -141,7 +143,7 @@ def _seeds(asked: argparse.Namespace, record: Record) -> Iterator[Case]:
 
 
 def _is_seed(entry: dict[str, Any]) -> bool:
-    return not entry.keys() & {"points", "kill", "mutant"}
+    return not entry.keys() & {"points", "kill", "full", "mutant"}
 
 
 def systematic() -> Iterator[Case]:
@@ -156,13 +158,14 @@ def entry_of(case: Case) -> dict[str, Any]:
     """A case in the ledger's words."""
     entry: dict[str, Any] = {"seed": case.seed, "source": case.flavour, "transport": case.transport}
     points = {"points": " ".join(f"{name}:{ordinal}" for name, ordinal in case.points)} if case.points else {}
-    return entry | points | ({"kill": f"{case.victim}:{case.times}"} if case.victim else {})
+    kill = {"kill": f"{case.victim}:{case.times}"} if case.victim else {}
+    return entry | points | kill | ({"full": case.full} if case.full else {})
 
 
 def case_of(entry: dict[str, Any]) -> Case:
     points = tuple((name, int(ordinal)) for name, _, ordinal in (text.partition(":") for text in entry.get("points", "").split()))
     victim, _, times = entry.get("kill", "").partition(":")
-    return Case(entry["seed"], entry["source"], entry["transport"], points, victim, int(times or 0))
+    return Case(entry["seed"], entry["source"], entry["transport"], points, victim, int(times or 0), entry.get("full", ""))
 
 
 def _held(arena: Arena, case: Case, record: Record) -> bool:
@@ -170,7 +173,8 @@ def _held(arena: Arena, case: Case, record: Record) -> bool:
     began, folder, entry = time.time(), Path(tempfile.mkdtemp(prefix="run-", dir=servers.folder())), entry_of(case)
     why, faults = run_case(arena, case, folder)
     shutil.rmtree(folder, ignore_errors=True)
-    entry["result"] = (VIOLATED if why.startswith(Violation.__name__) else "broken") if why else HELD
+    impossible = not why and faults[0].startswith("impossible")
+    entry["result"] = (VIOLATED if why.startswith(Violation.__name__) else "broken") if why else "impossible" if impossible else HELD
     entry |= {"why": why.partition("\n")[0][:300]} if why else {}
     entry |= {"seconds": round(time.time() - began, 1), "revision": revision()}
     record.add(entry)
@@ -183,7 +187,9 @@ def _held(arena: Arena, case: Case, record: Record) -> bool:
 def run_case(arena: Arena, case: Case, folder: Path) -> tuple[str, list[str]]:
     """Why it did not hold, a violation or something that broke; "" and what was done when it did."""
     try:
-        run = (lane.crashes if case.points else kills.kills if case.victim else storm)(arena, case, folder)
+        run = (lane.crashes if case.points else kills.kills if case.victim else disks.full if case.full else storm)(arena, case, folder)
+    except disks.Impossible as error:
+        return "", [f"impossible here: {error}"]
     except _FAILED as error:
         return f"{type(error).__name__}: {error}", []
     return "", run.faults

@@ -6,12 +6,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from cdc.stack import Server
 from tests import run
 from tests.crash.proxy import Proxy
-from tests.servers import Broker, SourceDatabase, TargetDatabase, lent
+from tests.servers import Broker, SourceDatabase, TargetDatabase, fresh_name, lent
 
 SOURCE, TARGET, BROKER = "source", "target", "broker"
 FLAVOURS, TRANSPORTS = ("mariadb", "mysql"), ("direct", "kafka")
@@ -77,9 +78,13 @@ class Arena:
                 "postgres": ("max_wal_size = '256MB'",),
             }
             changes: dict[str, Any] = {"options": options.get(kind, ()), **({"tls": None} if kind == "kafka" else {})}
-            self._servers[kind] = run.private(kind, **changes)
+            self._servers[kind] = run.private_in(self._folder(kind), kind, changes)
         self._servers[kind].start()
         return self._servers[kind]
+
+    def _folder(self, kind: str) -> Path:
+        """Where a server of our own keeps its files."""
+        return run.folder() / fresh_name()
 
     @contextmanager
     def place(self, flavour: str, transport: str, *, tls: bool = True) -> Iterator[Place]:

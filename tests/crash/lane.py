@@ -40,6 +40,8 @@ class Case:
     victim: str = ""
     """A server that is killed in the midst of what it does; without points and victim, faults follow from the seed."""
     times: int = 0
+    full: str = ""
+    """A server whose disk becomes full."""
 
     def way(self) -> str:
         """In process, in one process over a broker, or split: the seed says which."""
@@ -58,7 +60,8 @@ class Case:
     def __str__(self) -> str:
         points = "".join(f" --point {name}:{ordinal}" for name, ordinal in self.points)
         kill = f" --kill {self.victim}:{self.times}" if self.victim else ""
-        return f"python -m tests.crash --seed {self.seed} --source {self.flavour} --transport {self.transport}{points}{kill}"
+        full = f" --full {self.full}" if self.full else ""
+        return f"python -m tests.crash --seed {self.seed} --source {self.flavour} --transport {self.transport}{points}{kill}{full}"
 
 
 @contextmanager

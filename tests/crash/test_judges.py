@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from cdc.stack.probe import HOST
-from tests.crash import lane, oracle
+from tests.crash import lane, mutants, oracle
 from tests.crash.__main__ import case_of, entry_of
 from tests.crash.arena import Arena
 from tests.crash.lane import Case, Run
@@ -25,9 +25,10 @@ from tests.crash.patience import Patience
 from tests.crash.places import advanced
 from tests.crash.plan import plan
 from tests.crash.proxy import DOWN, UP, Proxy
-from tests.crash.record import HELD, LEDGER, Record
+from tests.crash.record import HELD, LEDGER, ROOT, Record
 from tests.crash.workload import TABLES
 from tests.crash.works import Violation, until
+from tests.model.wrong import Wrong
 
 _MARIADB = {"flavour": "mariadb", "server": "1", "gtids": "0-1-9,2-1-3", "file": "b.000009", "offset": 90}
 _MYSQL = {"flavour": "mysql", "server": "u", "gtids": "u:1-5:7,u:tag:1-3", "file": "b.000009", "offset": 90}
@@ -245,3 +246,12 @@ def _undone(run: Run, sql: str, while_so: Callable[[], object]) -> None:
         with line.transaction():
             line.execute(f"DELETE FROM {table}".encode())
             line.execute(f"INSERT INTO {table} SELECT * FROM pg_temp.kept".encode())
+
+
+def test_each_wrong_variant_of_the_model_is_planted_once_where_it_says_or_says_why_not() -> None:
+    assert set(Wrong) == set(mutants.MUTANTS) | set(mutants.NOT_PLANTED)
+    assert not set(mutants.MUTANTS) & set(mutants.NOT_PLANTED)
+    for wrong, mutant in mutants.MUTANTS.items():
+        assert mutant.cases, wrong
+        for change in mutant.changes:
+            assert 1 == (ROOT / change.path).read_text().count(change.old), (wrong, change)
