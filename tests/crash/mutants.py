@@ -93,7 +93,7 @@ def _mutant(*changes: tuple[str, str, str], cases: tuple[Iterator[Case], ...]) -
 
 
 _CAPTURE, _APPLY, _CUTS, _APP, _CONTROL = "cdc/capture.py", "sinks/apply.py", "sinks/cuts.py", "cdc/app.py", "cdc/control.py"
-_TARGET, _FENCE, _WIRE = "sinks/postgres.py", "sinks/postgres_fence.py", "sinks/postgres_wire.py"
+_TARGET, _FENCE = "sinks/postgres.py", "sinks/postgres_fence.py"
 _UNENDED = (_FENCE, '    connection.execute(_WRITERS.encode(), {"pipeline": pipeline, "pid": None})\n', "")
 _UNCHECKED = (_FENCE, "    if result.ntuples != 1:\n        raise fenced(pipeline)\n", "")
 _UNREFUSED = (_CUTS, "        elif not self.at.position.covers(base.position):\n", "        elif False:\n")
@@ -220,6 +220,18 @@ MUTANTS: Mapping[Wrong, Mutant] = {
         ("cdc/catalog.py", "        waiting = self.prepared() | self.prepared()  #", "        waiting = frozenset[tuple[Any, ...]]()  #"), _PASSED,
         cases=(_at("mariadb", "direct", "xa.decided", seeds=4), _at("mysql", "direct", "xa.decided", seeds=4)),
     ),
+    Wrong.QUARANTINE_PASSED: _mutant(
+        (_APPLY, "        if not self.ward.held(name):\n            return records\n", "        if True:\n            return records\n"),
+        cases=(_at("mariadb", "direct", "quarantine.queued:3", "quarantine.queued:2", seeds=3),),
+    ),
+    Wrong.QUARANTINE_FORGOTTEN: _mutant(
+        (_APPLY, "        self.ward.replace(self.target.quarantine(Quarantine.held))\n        check_mark", "        check_mark"),
+        cases=(_at("mariadb", "direct", "quarantine.queued:3", "quarantine.queued:2", seeds=3),),
+    ),
+    Wrong.QUARANTINE_STALE: _mutant(
+        (_APPLY, "        if self.ward and releases != self._releases:\n", "        if False:\n"),
+        cases=(_at("mariadb", "direct", "quarantine.freed", "quarantine.released", "quarantine.replayed", seeds=3),),
+    ),
     Wrong.APPLY_WHILE_LOADING: _mutant(
         (_APP, '        while config.snapshot.through == "target" and state.read().progress is None:\n', "        while False:\n"),
         cases=(_at("mariadb", "kafka", "apply.opened"), _at("mariadb", "kafka", "load.chunk", seeds=3)),
@@ -264,6 +276,8 @@ _FIRST_COPY = "every table is empty before its only copy"
 _ONE_XA = "one XA transaction of the lane is prepared at a time"
 _DOMAINS = "the lane's source writes one domain, on one server"
 _BELT = "another rule makes it harmless (docs/decisions/001-protocol.md: belts beside braces)"
+_STATEMENTS = "a race between two statements, and the lane's replays are few"
+_WIRE = "the queue is written on the batch's own connection: a transaction of its own would need another one"
 _CONFLICT = "the lane provokes no deadlock on the target: tests/target has it"
 NOT_PLANTED: Mapping[Wrong, str] = {
     **dict.fromkeys((Wrong.BARRIER_WITHOUT_CUT, Wrong.BARRIER_TWICE, Wrong.NO_BARRIER, Wrong.CHUNK_OUTSIDE_CUT, Wrong.MAKE_WHOLE_BARRIER,
@@ -279,6 +293,8 @@ NOT_PLANTED: Mapping[Wrong, str] = {
     **dict.fromkeys((Wrong.XA_FLOOR_OF_NEWEST, Wrong.XA_FLOOR_MOVES_EARLY), _ONE_XA),
     Wrong.LOADER_WITHOUT_FENCE: _SECOND_LOAD,
     Wrong.CEILING_KEPT: _BELT,
+    Wrong.QUARANTINE_UNLOCKED: _STATEMENTS,
+    Wrong.QUARANTINE_APART: _WIRE,
     Wrong.DIRECT_MEMORY_KEPT: _CONFLICT,
 }  # fmt: skip
 """What is not planted, and why."""
