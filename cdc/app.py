@@ -20,7 +20,7 @@ from cdc import status as questions
 from cdc.capture_stream import Counters
 from cdc.capturing import broker_of, registry_of
 from cdc.catalog import Catalog
-from cdc.chunks import readers
+from cdc.chunks import Readers
 from cdc.config import Config
 from cdc.direct import DirectLog
 from cdc.errors import Refused, Retry
@@ -188,7 +188,7 @@ def _load(config: Config, target: PostgresTarget, stored: Stored, breathe: Idle,
     logs.logger("snapshot").info("copy_started")
     with Catalog(config.source) as catalog:
         tables = capturing.tables(config, catalog)
-        source = Source(catalog, tables, readers(config.source, catalog, config.snapshot), LoadSigns(config.source))
+        source = Source(catalog, tables, Readers(config.source, catalog, config.snapshot), LoadSigns(config.source))
         load(config, source, target, stored, breathe, tally, metrics, careful(_limits(config)))
     metrics.state("snapshot", "stopped")
     logs.logger("snapshot").info("copy_done", tables=len(tables))

@@ -77,11 +77,18 @@ class TableReader:
     """Reads one table's rows over a connection of its own, piece by piece in key order."""
 
     def __init__(
-        self, source: SourceConfig, catalog: Catalog, table: Table, shape: Shape | None = None, most_rows: int = _MOST_ROWS
+        self,
+        source: SourceConfig,
+        catalog: Catalog,
+        table: Table,
+        shape: Shape | None = None,
+        most_rows: int = _MOST_ROWS,
+        spare: list[Connection[Any]] | None = None,
     ) -> None:
         """`catalog` is asked here and no more: it may serve another thread afterwards. `shape` is shared by all readers of a copy.
 
-        A piece has at most `most_rows` rows, however fast the server is: what a pace lets through at once.
+        A piece has at most `most_rows` rows, however fast the server is: what a pace lets through at once. Connections are taken from
+        `spare` and left there, if it is given.
         """
         engine = catalog.engine(table)
         self.table = table
@@ -95,12 +102,29 @@ class TableReader:
         self._most = max(1, most_rows)
         self._rows, self._span = min(_FIRST_ROWS, self._most), _FIRST_SPAN
         self._shape = shape or Shape()
-        self._connection: Connection[Any] = connect(source, read_timeout=_SILENCE_SECONDS, raw=True)
+        self._spare, self._whole, self._closed = spare, True, False
+        self._connection: Connection[Any] = spare.pop() if spare else connect(source, read_timeout=_SILENCE_SECONDS, raw=True)
 
     def close(self) -> None:
-        """End the connection, also one that was lost or ended before."""
+        """Leave the connection to others if it can serve them, else end it; a second time does nothing."""
+        closed, self._closed = self._closed, True
+        if not closed and self._spare is not None and self._whole and self._connection.open:
+            self._spare.append(self._connection)
+        elif not closed:
+            self._end()
+
+    def _end(self) -> None:
         if self._connection.open:
             self._connection.close()
+
+    def _let_go(self, sql: str) -> None:
+        """Give up what the session holds; in the middle of an answer by its end, else the rest would be taken for the next answer."""
+        if self._whole:
+            self._whole = False
+            self.execute(sql)
+            self._whole = True
+        else:
+            self._end()
 
     _where = ""
 
@@ -171,12 +195,14 @@ class TableReader:
 
     def stream(self, sql: str, consume: Consume) -> None:
         """Run a SELECT and hand its row packets over as they arrive; the shape must stay that of the first SELECT."""
+        self._whole = False
         try:
             self._connection._execute_command(COMMAND.COM_QUERY, sql.encode())  # type: ignore[attr-defined]
             self._check_shape()
             self._rows_to(consume)
         except (err.MySQLError, OSError) as e:
             raise decision(e, self._place) from None
+        self._whole = True
 
     def execute(self, sql: str) -> list[tuple[bytes, ...]]:
         """Run a statement on this connection."""
@@ -201,8 +227,13 @@ class TableReader:
         runs, refused above a size limit; under the lock every write of this table is in the log, so any position taken now serves.
         """
         if self._by_snapshot:
-            yield self._begin_snapshot()
-            self.execute("COMMIT")
+            self._whole = False
+            position = self._begin_snapshot()
+            self._whole = True
+            try:
+                yield position
+            finally:
+                self._let_go("COMMIT")
             return
         size = self._data_bytes()
         if size > KEYLESS_BYTES:
@@ -217,7 +248,7 @@ class TableReader:
             with Catalog(self._source) as catalog:
                 yield catalog.written_position()
         finally:
-            self.execute("UNLOCK TABLES")
+            self._let_go("UNLOCK TABLES")
 
     def _begin_snapshot(self) -> Position:
         """Open an InnoDB snapshot on this connection; the position that it shows exactly."""
@@ -260,16 +291,29 @@ class TableReader:
             del buffer[:used]
 
 
-def readers(source: SourceConfig, catalog: Catalog, snapshot: SnapshotConfig) -> Callable[[Table], TableReader]:
-    """Opens readers for the workers of one copy: all see the same columns, and no piece is more than the pace lets through in a second."""
-    asking, shapes = threading.Lock(), dict[str, Shape]()  # the catalog has one connection
-    most = snapshot.max_rows_per_second // snapshot.parallel or 1 if snapshot.max_rows_per_second else _MOST_ROWS
+class Readers:
+    """Opens readers for the workers of one copy, over few connections; `close` ends those that nobody uses.
 
-    def read(table: Table) -> TableReader:
-        with asking:
-            return TableReader(source, catalog, table, shapes.setdefault(table.qualified, Shape()), most)
+    All see the same columns, and no piece is more than the pace lets through in a second.
+    """
 
-    return read
+    def __init__(self, source: SourceConfig, catalog: Catalog, snapshot: SnapshotConfig) -> None:
+        self._source, self._catalog = source, catalog
+        self._asking = threading.Lock()  # the catalog has one connection
+        self._shapes: dict[str, Shape] = {}
+        self._spare: list[Connection[Any]] = []
+        self._most = max(1, snapshot.max_rows_per_second // snapshot.parallel) if snapshot.max_rows_per_second else _MOST_ROWS
+
+    def __call__(self, table: Table) -> TableReader:
+        """A reader of the table, for one worker."""
+        with self._asking:
+            shape = self._shapes.setdefault(table.qualified, Shape())
+            return TableReader(self._source, self._catalog, table, shape, self._most, self._spare)
+
+    def close(self) -> None:
+        """End the connections that no reader has."""
+        while self._spare:
+            self._spare.pop().close()
 
 
 def _ended(buffer: bytearray, at: int, place: str) -> bool:

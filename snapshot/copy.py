@@ -72,6 +72,8 @@ class _Work:
     estimate: int
     state: TableState
     schemas: Schemas
+    rows: list[Rows]
+    """Made for the table and taken by the first worker: a plan takes milliseconds, and there are hundreds of tables."""
     load: Any = None
     """The target's handle on the load under way."""
     walk: Walk = field(default_factory=Walk)
@@ -155,9 +157,10 @@ class Copier:
 
     def _prepare(self, table: Table, prefix: str) -> _Work:
         schemas = envelope.key_schema(prefix, table), envelope.value_schema(prefix, table, self._catalog.flavour)
-        values = Rows(table, schemas, self._policies).values
-        state: TableState = self._target.create_table(values, {"renamed": values.renamed} if values.renamed else None)
-        return _Work(table, self._catalog.row_estimate(table), state, schemas)
+        rows = Rows(table, schemas, self._policies)
+        renamed = rows.values.renamed
+        state: TableState = self._target.create_table(rows.values, {"renamed": renamed} if renamed else None)
+        return _Work(table, self._catalog.row_estimate(table), state, schemas, [rows])
 
     def _floor(self, stored: Stored) -> tuple[Position, bool]:
         """P, and whether loads under way must start again because the log no longer reaches back to theirs."""
@@ -177,8 +180,7 @@ class Copier:
             self._tally.begin(name, work.state.rows_loaded, work.state.rows_loaded)
             return
         # Without a key there is one chunk, whose position nobody stored if the load was not finished: it is read anew.
-        plan = Rows(work.table, work.schemas, self._policies).values
-        work.load = self._target.begin_load(plan, floor, again=again or not work.table.key)
+        work.load = self._target.begin_load(work.rows[0].values, floor, again=again or not work.table.key)
         work.walk = Walk(work.load.done)
         rows = sum(chunk.rows for chunk in work.load.done)
         self._tally.begin(name, rows, work.estimate if work.walk.left else rows)
@@ -221,9 +223,13 @@ class Copier:
     # -- one table ---------------------------------------------------------------------------------------------------
 
     def _table(self, work: _Work, loader: Any, floor: Position) -> None:
-        rows, load = Rows(work.table, work.schemas, self._policies), work.load
+        load = work.load
         if load is None:
             return  # refused a moment ago
+        try:
+            rows = work.rows.pop()
+        except IndexError:
+            rows = Rows(work.table, work.schemas, self._policies)
         try:
             hand = _Hand(work, replace(load, plan=rows.values), loader, rows, self._open(work.table))
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -45,16 +45,22 @@ _OWN_THREADS = 1
 """That of the question itself; the workers' come on top."""
 
 
+class Readers(Protocol):
+    """Opens readers; `cdc.chunks.Readers` is one."""
+
+    def __call__(self, table: Table) -> Reader: ...
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """What is copied, and how it is read."""
 
     catalog: Catalog
     tables: Sequence[Table]
-    read: Callable[[Table], Reader]
-    """Opens a reader of a table, for one worker."""
+    read: Readers
     signs: LoadSigns
-    """Closed when the load ends."""
+    """Both are closed when the load ends."""
 
 
 def load(
@@ -66,7 +72,7 @@ def load(
                        limits.max_replica_lag_seconds))  # fmt: skip
     copier = Copier(source.catalog, source.read, target, breathe, tally, pace, careful, config.policies.policies)
     metrics.changed_by_copies.append(copier.changed)
-    with closing(source.signs), _looking(config, source.signs, pace, tally) as look:
+    with closing(source.read), closing(source.signs), _looking(config, source.signs, pace, tally) as look:
         copier.load(source.tables, config.transport.prefix, stored, limits.parallel, look)
 
 

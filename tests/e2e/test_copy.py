@@ -179,6 +179,20 @@ def test_a_table_that_changes_in_the_middle_of_its_copy_stops_and_is_not_mixed(
     assert ["copying"] == [table["state"] for table in made.json("status")["tables"]]
 
 
+@pytest.mark.parametrize("engine", ["MyISAM", "InnoDB"])
+def test_a_refused_row_in_the_middle_of_an_exact_read_waits_and_the_rest_is_copied(
+    engine: str, source: SourceDatabase, pipeline: Any, postgres: TargetDatabase
+) -> None:
+    """The read is broken off with its table locked, or in its snapshot: what the server still sends is nobody's answer."""
+    source.execute(f"CREATE TABLE heap (n INT, t VARCHAR(2000)) ENGINE={engine}", "INSERT INTO heap VALUES (0, REPEAT('x', 1999))",
+                   *["INSERT INTO heap SELECT n + 1, t FROM heap"] * 10, "UPDATE heap SET t = 'a\\0b' WHERE n = 0",
+                   "CREATE TABLE next (id INT PRIMARY KEY)", "INSERT INTO next VALUES (1)")  # fmt: skip
+    made = pipeline(source, postgres, snapshot={"parallel": 1})
+    copied = made.json("snapshot")
+    assert (True, {"heap": 1023, "next": 1}) == (copied["complete"], {t["source"].split(".")[1]: t["rows"] for t in copied["tables"]})
+    assert [("heap", 1)] == postgres.execute('SELECT "table", count(*) FROM cdc.quarantine GROUP BY 1')
+
+
 def test_all_readers_of_a_copy_see_the_columns_that_the_first_saw(source: SourceDatabase) -> None:
     source.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1, 1)")
     shape = chunks.Shape()
