@@ -19,11 +19,11 @@ from cdc.state import Connection, State, compact, decide, guarded
 from sinks.contract import Plan, TableBatch, demand_same_policies, policies_kept
 from sinks.postgres_bisect import at_row, row_refused, unfit, write_bisected
 from sinks.postgres_copies import shadow_of
-from sinks.postgres_fence import ONLY, SHARED, check_held, connect_writer, keep_fence, raise_fence, releases
+from sinks.postgres_fence import ONLY, SHARED, UNHURRIED, check_held, connect_writer, keep_fence, raise_fence, releases
 from sinks.postgres_load import Load, Loader
 from sinks.postgres_merge import Merge
 from sinks.postgres_quarantine import Quarantine
-from sinks.postgres_schema import Place, check_table, check_tables, ensure_table, found_columns, place_of
+from sinks.postgres_schema import Place, check_table, check_tables, ensure_table, found_columns, make_empty, place_of
 from sinks.postgres_wire import ANOMALY, BEGIN, COMMIT, RowName, Statement, Wire, moment, undo
 from sinks.quarantine import Unit
 
@@ -49,8 +49,7 @@ _START_LOAD = """UPDATE cdc.tables SET state = 'copying', floor = %s, ceiling = 
 _TAKEN = """
 SELECT pipeline, db, "table" FROM cdc.tables WHERE (target_schema, target_table) = (%s, %s) AND state <> 'refused'"""
 _LOAD_NO = 'SELECT load_no FROM cdc.tables WHERE (pipeline, db, "table") = (%s, %s, %s)'
-_LOADED = """
-SELECT coalesce(sum(c.rows), 0)::int8 FROM cdc.chunks c JOIN cdc.tables t USING (pipeline, db, "table", load_no)
+_LOADED = """SELECT coalesce(sum(c.rows), 0)::int8 FROM cdc.chunks c JOIN cdc.tables t USING (pipeline, db, "table", load_no)
  WHERE (c.pipeline, c.db, c."table") = (%s, %s, %s)"""
 
 
@@ -283,6 +282,7 @@ class PostgresTarget:
     def _transaction(self, place: str, work: Callable[[], R]) -> R:
         def begun() -> R:
             self._begin(SHARED)
+            self.wire.send(UNHURRIED)
             self.wire.flush()
             crash.point("target.locked")
             return work()
@@ -374,7 +374,7 @@ class PostgresTarget:
         row = self.connection.execute(_START_LOAD, [compact(floor.to_json()), *name]).fetchone()
         if known is None or row is None:
             raise Halt("table_unknown", str(place), "a table is loaded that was not created first")
-        self.connection.execute(f"TRUNCATE {place.sql}".encode())
+        make_empty(self.connection, place)
         for ledger in ("chunks", "anomaly"):
             self.connection.execute(f'DELETE FROM cdc.{ledger} WHERE (pipeline, db, "table") = (%s, %s, %s)'.encode(), name)
         self._quarantine.clear((plan.db, plan.table))

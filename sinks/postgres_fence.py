@@ -22,6 +22,9 @@ ONLY = Statement("SELECT fence, releases FROM cdc.pipeline WHERE name = $1 AND f
 SHARED = Statement("SELECT fence, releases FROM cdc.pipeline WHERE name = $1 AND fence = $2::int8 FOR SHARE")
 """For transactions that may run beside one another but never beside a change of the fence: chunks, and states of tables."""
 
+UNHURRIED = Statement("SET LOCAL synchronous_commit = off")
+"""For what is said of hundreds of tables, one by one: the commit of a chunk, or of the first position, makes all before it durable."""
+
 _KEY = "hashtextextended('cdc pipeline ' || %(pipeline)s::text, 0)"
 _WRITERS = f"""
 SELECT pg_terminate_backend(pid) FROM pg_locks
