@@ -199,6 +199,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--tables", type=int, default=446)
     parser.add_argument("--rate", type=float, default=200.0, help="changes a second of the practice at work")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long it works without a copy")
+    parser.add_argument("--only", nargs="+", choices=["copy", "beside"], default=["copy", "beside"], help="the first copy, or the second")
     parser.add_argument("--results", type=Path, default=FOLDER, help="where the JSON lines go")
     return parser.parse_args(arguments)
 
@@ -232,9 +233,11 @@ def _measure(arguments: argparse.Namespace, add: Callable[[Figures], None]) -> N
         with stack.lent(folder / "stack", source="mariadb", kafka=False, databases=(DATABASE,)) as servers:
             production = Production(servers, folder, arguments)
             add(production.made())
-            add(production.copied())
-            for figures in production.beside():
-                add(figures)
+            if "copy" in arguments.only:
+                add(production.copied())
+            if "beside" in arguments.only:
+                for figures in production.beside():
+                    add(figures)
 
 
 if __name__ == "__main__":

@@ -120,6 +120,7 @@ class Campaign:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("flavour", ["mariadb", "mysql"])
 def test_kills_at_random_moments_of_a_copy_lose_double_and_repeat_nothing(flavour: str, private: Callable[..., Any], pipeline: Any) -> None:
     """Of the copying process, of the source and of the target, beside writers; as many copies as fifty kills need."""
