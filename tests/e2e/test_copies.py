@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from cdc.signals import execute
 from tests.documents import faults
 from tests.e2e import oracle
 from tests.e2e.bank import TABLES, Auditor, Bank, create
@@ -60,18 +62,21 @@ def test_a_chunk_waits_until_the_server_shows_what_its_log_says(own: SourceDatab
     word = "source" if own.flavour == "mysql" else "master"
     if own.flavour == "mysql":
         own.execute("INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'")
-    own.execute(f"SET GLOBAL rpl_semi_sync_{word}_wait_point = 'AFTER_SYNC'", f"SET GLOBAL rpl_semi_sync_{word}_timeout = 3000")
+    own.execute(f"SET GLOBAL rpl_semi_sync_{word}_wait_point = 'AFTER_SYNC'", f"SET GLOBAL rpl_semi_sync_{word}_timeout = 8000")
     with streaming(pipeline, own, postgres, None, "direct") as works:
         caught_up(works.pipeline)
-        for number in range(1, 4):
+        for number in range(1, 3):
             own.execute(f"SET GLOBAL rpl_semi_sync_{word}_enabled = OFF", f"SET GLOBAL rpl_semi_sync_{word}_enabled = ON")
             with ThreadPoolExecutor(1) as pool:
                 update = pool.submit(own.execute, f"UPDATE t SET v = {number}")
                 _await_value(own, postgres, works, number)
                 assert not update.done(), "the server shows it: this test proves nothing here"
-                asked = works.pipeline.json("copy", f"{own.name}.t", "--keys", "1")
+                asked = json.dumps(execute(f"r{number}", f"{own.name}.t", keys=[("1",)]))  # as `cdc copy` does, without its start
+                postgres.execute(f"INSERT INTO cdc.request (pipeline, number, signal) VALUES ('{own.name}', {number - 1}, '{asked}')")
+                assert not update.done(), "the request came too late to prove anything"
+                done = f"SELECT outcome FROM cdc.copy WHERE request = 'r{number}'"
+                until(lambda done=done: postgres.execute(done) == [("done",)], 60, "the copy", *works.processes.values())  # type: ignore[misc]
                 assert update.done()
-                assert "done" == asked["outcome"]
             assert [(number,)] == postgres.execute(f"SELECT v FROM {own.name}.t")
 
 
