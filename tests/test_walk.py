@@ -24,7 +24,7 @@ def chunk(number: int, low: str | None, high: str | None) -> Chunk:
 
 def spans(walk: Walk, scout: Callable[[Bound | None], Bound | None]) -> list[tuple[int, Bound | None, Bound | None]]:
     found = iter(lambda: walk.claim(scout), None)
-    return [(span.number, span.after, span.upto) for span in found if span]
+    return [(span.number, span.after, span.upto) for span in found]
 
 
 def test_a_new_table_is_walked_from_open_end_to_open_end():
