@@ -218,6 +218,10 @@ def test_a_target_that_is_tampered_with_is_found_out(tmp_path: Path) -> None:
             for expected, sql in _TAMPERED.items():
                 _undone(run, sql, lambda wanted=expected: _judged(run, wanted))  # type: ignore[misc]
             assert run.poller.whole
+            run.works.start_all()
+            run.works.await_cut(run.works.cut_no())
+            with pytest.raises(Violation, match="I7"):  # although an idle log is cut all the time
+                oracle.arrived(run.works, -1, seconds=3)
 
 
 def _seen(run: Run, expected: str, sql: str) -> None:
