@@ -18,9 +18,9 @@ from cdc.capture_selection import Followings, stop_for
 from cdc.capture_stream import Counters, Log, Stream
 from cdc.control import Anomaly, Base, Cut, Followed, Named, Start
 from cdc.copies import NOTHING, Copies, Ended
-from cdc.epoch import Restart, from_history
+from cdc.epoch import Restart, found_empty, from_history
 from cdc.errors import Halt, Retry
-from cdc.model import Table
+from cdc.model import RECORD_BYTES, Table
 from cdc.position import Position
 from cdc.topic import Document, Partition, Writer
 
@@ -31,7 +31,7 @@ NEAR_US = 2_000_000
 """A transaction this young stands near the end of the log, also while the next ones have arrived (commit times are whole seconds)."""
 SEND_BYTES = 512 << 10
 PARTIAL_BYTES = 32 << 20
-"""A transaction larger than this passes in pieces, each closed by a partial cut, so that nobody has to hold it whole."""
+"""A transaction whose records weigh more than this passes in pieces, each closed by a partial cut: nobody has to hold it whole."""
 
 
 class Copying(Protocol):
@@ -99,7 +99,7 @@ class Capture:
         self.followings.settle(restart, selects)
         ends = self._follow(restart)
         crash.point("capture.prepared")
-        if known is None and any(ends.values()):
+        if known is None and any(ends.values()) and not found_empty(self.writer, ends):
             raise Halt(
                 "no_cut",
                 f"topics {self.prefix}.*",
@@ -330,6 +330,7 @@ class Capture:
         for stream in self._streams.values():
             if stream.out:
                 crash.point("capture.sending")
+                self._uncut += RECORD_BYTES * len(stream.out)
                 self.writer.send(stream.followed.topic, stream.out)
                 stream.out = []
                 crash.point("capture.sent")

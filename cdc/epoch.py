@@ -47,6 +47,16 @@ def from_history(writer: Writer, prefix: str, epoch: int) -> Restart | None:
     return None
 
 
+def found_empty(writer: Writer, ends: Mapping[Partition, int]) -> bool:
+    """Whether a base found the partitions empty that hold records now: then all of them were written by epochs that are known here.
+
+    Two captures that start at once leave this: the first one's base stands behind the second one's start, and so is void.
+    """
+    grown = [partition for partition, end in ends.items() if end]
+    entries = (control.from_document(document, offset) for offset, document in writer.control())
+    return any(isinstance(entry, Base) and all(entry.ends.get(partition) == 0 for partition in grown) for entry in entries)
+
+
 def _restart(point: Point, before: list[Entry]) -> Restart:
     entry = point.entry
     reached = tuple(_newest(other.position for other in before if isinstance(other, Base | Cut)))

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
 
+from cdc import control
+from cdc.control import Base, Followed, Start
+from cdc.errors import Halt
+from cdc.kafka import KafkaWriter
+from cdc.kafka_broker import KafkaBroker, topic_registry
+from cdc.model import Record
+from cdc.position import Position
 from tests.e2e import oracle
 from tests.e2e.bank import TABLES, Auditor, Bank, create
 from tests.e2e.streaming import cut_no, name_of, streaming
@@ -90,6 +98,39 @@ def test_of_processes_that_are_started_at_once_one_of_each_kind_works(
         caught_up(made)
     assert {} == oracle.differences(source, postgres, TABLES)
     equal(made)
+
+
+@pytest.mark.parametrize("based", [True, False])
+def test_records_of_two_captures_that_started_at_once_are_void_and_records_of_nobody_stop(
+    based: bool, mariadb: SourceDatabase, kafka: Broker, pipeline: Any, postgres: TargetDatabase
+) -> None:
+    """The first one's base stands behind the second one's start; without any base the control topic may have been lost."""
+    mariadb.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    made = pipeline(mariadb, postgres, kafka)
+    made.json("snapshot")
+    at = Position.from_json(postgres.execute("SELECT position FROM cdc.progress")[0][0])
+    broker = KafkaBroker(kafka.bootstrap, kafka.prefix, {})
+    with closing(KafkaWriter(broker, topic_registry(broker))) as writer:
+        topic = f"{kafka.prefix}.{mariadb.name}.t"
+        writer.prepare(topic)
+        first, second = (Start(name, 0, name_of(made)) for name in ("first", "second"))
+        epoch = writer.append_control(control.key(first), control.to_document(first))
+        writer.append_control(control.key(second), control.to_document(second))
+        base = Base(epoch, 0, at, 0, False, {(topic, 0): 0}, {}, (Followed(mariadb.name, "t", topic, 1, 1, 2),))
+        if based:
+            writer.append_control(control.key(base), control.to_document(base))
+        writer.send(topic, [Record(0, b"key", b"value")])
+        with suppress(Halt):
+            writer.flush()
+    works = [made.start("capture"), made.start("apply")]
+    if not based:
+        until(lambda: not works[0].alive, 60, "the end of cdc capture")
+        assert "no_cut" in works[0].output()
+        return
+    mariadb.execute("INSERT INTO t VALUES (1)")
+    caught_up(made)
+    assert [(1,)] == postgres.execute(f'SELECT id FROM "{mariadb.name}".t')
+    assert all(one.alive for one in works), said(*works)
 
 
 def test_the_halves_of_a_pipeline_share_a_machine_by_default(
