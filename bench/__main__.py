@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import latency, peers
-from bench.job import Failed, Job, run
+from bench.job import Failed, Job, configured, run
 from bench.practice import Practice
 from bench.results import FOLDER, Results, conditions
 from bench.stages import STAGES
@@ -75,27 +75,9 @@ class Bench:
 
     def _config(self, kind: str) -> Path:
         """The configuration of one of the table's pipelines: direct, kafka, or load."""
-        path, source, target = self.folder / f"{self.shape.label}-{kind}.toml", self.servers.source, self.servers.target
-        name = f"{self.shape.label}_{kind}"
-        transport = 'kind = "direct"'
-        if kind == "kafka" and self.servers.kafka:
-            transport = f'kind = "kafka"\nbootstrap = "{self.servers.kafka.bootstrap}"'
-        path.write_text(f"""
-[pipeline]
-name = "{name}"
-[source]
-url = "mysql://cdc:${{CDC_SOURCE_PASSWORD}}@{source.host}:{source.port}/"
-tables = ["{self.shape.name}"]
-server_id = {100_000 + sum(name.encode())}
-[target]
-url = "postgresql://cdc:${{CDC_TARGET_PASSWORD}}@{target.host}:{target.port}/{target.settings.target_database}"
-schema = "{name}"
-[transport]
-{transport}
-[metrics]
-listen = ""
-""")
-        return path
+        broker = self.servers.kafka if kind == "kafka" else None
+        path, bootstrap = self.folder / f"{self.shape.label}-{kind}.toml", broker.bootstrap if broker else ""
+        return configured(path, self.servers, f"{self.shape.label}_{kind}", self.shape.name, bootstrap)
 
     def _loaded(self, kind: str) -> Config:
         return load(self._config(kind), {**os.environ, **self.servers.environ})

@@ -14,15 +14,39 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from bench.tables import SHAPES, Shape
+from cdc import stack
 from cdc.config import Config, load
 from cdc.position import Position
 
 Figures = dict[str, Any]
 Work = Callable[[], Figures]
 PROFILE_LINES = 25
+
+
+def configured(path: Path, servers: stack.Stack, name: str, tables: str, bootstrap: str = "") -> Path:
+    """Write a pipeline's configuration; `tables` is one pattern, and without a broker's address the transport is the in-process one."""
+    source, target = servers.source, servers.target
+    transport = f'kind = "kafka"\nbootstrap = "{bootstrap}"' if bootstrap else 'kind = "direct"'
+    path.write_text(f"""
+[pipeline]
+name = "{name}"
+[source]
+url = "mysql://cdc:${{CDC_SOURCE_PASSWORD}}@{source.host}:{source.port}/"
+tables = ["{tables}"]
+server_id = {100_000 + sum(name.encode())}
+[target]
+url = "postgresql://cdc:${{CDC_TARGET_PASSWORD}}@{target.host}:{target.port}/{target.settings.target_database}"
+schema = "{name}"
+[transport]
+{transport}
+[metrics]
+listen = ""
+""")
+    return path
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from typing import Any
 
 import psycopg
 
-from bench.job import Failed, Figures
+from bench.job import Failed, Figures, configured
 from bench.practice import connect
 from bench.results import FOLDER, conditions, sentence
 from cdc import logs, stack
@@ -150,24 +150,10 @@ class Production:
         used.cpu_seconds = {name: round(_cpu(pid) - before[name], 1) for name, pid in pids.items()}
 
     def _config(self, name: str) -> Path:
-        path, source, target = self.folder / f"{name}.toml", self.servers.source, self.servers.target
         with psycopg.connect(self.servers.target_admin_url, autocommit=True) as line:
             line.execute(b"DROP SCHEMA IF EXISTS quiet CASCADE")  # one copy at a time has to fit on the disk
             line.execute(b"CHECKPOINT")
-        path.write_text(f"""
-[pipeline]
-name = "{name}"
-[source]
-url = "mysql://cdc:${{CDC_SOURCE_PASSWORD}}@{source.host}:{source.port}/"
-tables = ["{DATABASE}.*"]
-server_id = {100_000 + sum(name.encode())}
-[target]
-url = "postgresql://cdc:${{CDC_TARGET_PASSWORD}}@{target.host}:{target.port}/{target.settings.target_database}"
-schema = "{name}"
-[metrics]
-listen = ""
-""")
-        return path
+        return configured(self.folder / f"{name}.toml", self.servers, name, f"{DATABASE}.*")
 
 
 def _latency(report: Report) -> Figures:

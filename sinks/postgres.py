@@ -138,56 +138,44 @@ class PostgresTarget:
     def write(self, batch: TableBatch, *, locate: bool = True) -> None:
         """Apply a batch in the open transaction, which begins with the first one; `locate`: a refused row is looked for and named."""
         place = self._place(batch)
-
-        def work() -> None:
-            self._begin(ONLY)
-            self._merge.write(batch, place)
-
-        self._do(str(place), work, batch if locate else None)
+        self.within(str(place), lambda _: self._merge.write(batch, place), batch if locate else None)
 
     def write_bisected(self, batch: TableBatch, room: int) -> list[Unit]:
         """Apply what the target can hold of a batch; the rest, each key with its reason. Halt when more than `room` are refused."""
         place = self._place(batch)
-
-        def work() -> list[Unit]:
-            self._begin(ONLY)
-            return write_bisected(self._merge, self.wire, batch, place, room)
-
-        return self._do(str(place), work)
+        return self.within(str(place), lambda wire: write_bisected(self._merge, wire, batch, place, room))
 
     def quarantine(self, work: Callable[[Quarantine], R]) -> R:
         """Read, add to or take from the quarantine, in the open transaction if there is one."""
         return self._do("cdc.quarantine", lambda: work(self._quarantine))
 
-    def within(self, place: str, work: Callable[[Wire], R]) -> R:
-        """Do work in the open transaction, which begins with it if there is none."""
+    def within(self, place: str, work: Callable[[Wire], R], batch: TableBatch | None = None) -> R:
+        """Do work in the open transaction, which begins with it if there is none; of a `batch` a refused row is looked for and named."""
 
         def begun() -> R:
             self._begin(ONLY)
             return work(self.wire)
 
-        return self._do(place, begun)
+        return self._do(place, begun, batch)
 
     def empty(self, db: str, table: str, *, readable: bool = False) -> None:
         """Empty a table, and its quarantine, in the open transaction; `readable`: readers see the old rows until the commit."""
         place = self.place(db, table)
 
-        def work() -> None:
-            self._begin(ONLY)
-            self.wire.send(Statement(f"{'DELETE FROM' if readable else 'TRUNCATE'} {place.sql}"))
+        def work(wire: Wire) -> None:
+            wire.send(Statement(f"{'DELETE FROM' if readable else 'TRUNCATE'} {place.sql}"))
             self._quarantine.clear((db, table))
 
-        self._do(str(place), work)
+        self.within(str(place), work)
 
     def count_anomalies(self, db: str, table: str, found: Mapping[tuple[str, str], int]) -> None:
         """Add to the counts of (column, reason) in the open transaction."""
 
-        def work() -> None:
-            self._begin(ONLY)
+        def work(wire: Wire) -> None:
             for (column, reason), count in found.items():
-                self._send(ANOMALY, db, table, column, reason, count)
+                wire.say(ANOMALY, self.pipeline, db, table, column, reason, count)
 
-        self._do("cdc.anomaly", work)
+        self.within("cdc.anomaly", work)
 
     def commit(self, progress: Progress | None, tables: Sequence[TableState] = ()) -> Mapping[tuple[str, str, str, str], int]:
         """Store the position and the tables that changed, and commit all; what policies changed in the rows, counted in cdc.anomaly too."""

@@ -76,10 +76,15 @@ def copied(server: Any, *, identity: bool = True) -> Iterator[Any]:
         (place / done).touch()
     other = run.KINDS[server.name](place, server.settings)
     server.start()
-    time.sleep(1.1)  # the time in a file's header is in seconds
+    await_next_second()
     other.start()
     yield other
     other.purge()
+
+
+def await_next_second() -> None:
+    """The time in a log file's header is in seconds: a file made from here on has another one than those that are there."""
+    time.sleep(1.1)
 
 
 def backup(server: Any) -> Path:
@@ -96,7 +101,7 @@ def restore(server: Any, kept: Path) -> None:
     server.stop()
     shutil.rmtree(server.data)
     shutil.copytree(kept, server.data)
-    time.sleep(1.1)  # the time in a file's header is in seconds
+    await_next_second()
     server.start()
 
 
@@ -290,7 +295,7 @@ def test_a_log_that_was_reset_to_fewer_files_stops(private: Private, flavour: st
     with lent(SourceDatabase(private(flavour))) as source:
         source.execute("FLUSH BINARY LOGS", "FLUSH BINARY LOGS")
         at = begun(source, 1)
-        time.sleep(1.1)  # the time in a file's header is in seconds
+        await_next_second()
         source.execute(RESET[flavour])
         insert(source, *range(2, 40))
         assert refused(source, at) in ("log_rewritten", "source_diverged")
@@ -377,7 +382,7 @@ def test_the_way_out_that_the_page_names_heals(private: Private, postgres: Targe
         made = pipeline(source, postgres)
         (running,) = streaming(made)
         assert 0 == running.stop()
-        time.sleep(1.1)  # the time in a file's header is in seconds
+        await_next_second()
         source.execute("RESET MASTER", "DELETE FROM patient", "INSERT INTO patient VALUES (2)")
         said = error(made, "run", exit_code=1)
         assert said["code"] in ("log_rewritten", "log_shortened")
