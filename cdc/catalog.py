@@ -28,8 +28,8 @@ SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, IF(COLUMN_TYPE LIKE '%{OLD}', CAST
 FROM information_schema.COLUMNS
 WHERE (DATA_TYPE IN ('uuid', 'inet4', 'inet6', 'vector') OR (DATA_TYPE IN ('datetime', 'timestamp', 'time') AND COLUMN_TYPE LIKE '%{OLD}'))
   AND TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')"""
-_SNAPSHOT_TRIES = 10_000
-"""One try takes half a millisecond; a transaction is invisible for a few milliseconds after it is in the log."""
+_INVISIBLE_SECONDS = 15.0
+"""A transaction is invisible for a few milliseconds after it is in the log; with a slow semi-synchronous replica, for its timeout."""
 _DECISION_SECONDS, _DECISION_POLL_SECONDS = 5.0, 0.02
 
 
@@ -186,11 +186,14 @@ class Catalog:
         """
         gtids = str(self._one("SELECT @@GLOBAL.gtid_binlog_pos"))
         written = self._at(gtids, *self._log_end())
-        for _ in range(_SNAPSHOT_TRIES):
+        until, pause = time.monotonic() + _INVISIBLE_SECONDS, 0.0
+        while time.monotonic() < until:
             seen = self._snapshot(written)
             if seen.covers(written):
                 moved = seen != written or str(self._one("SELECT @@GLOBAL.gtid_binlog_pos")) != written.gtids
                 return self._at(written.gtids) if moved else written
+            time.sleep(pause)
+            pause = min(0.02, pause + 0.0005)
         raise Retry("busy", self.place, "transactions stay invisible behind the log's end", "does a commit hang on the server?")
 
     def _snapshot(self, written: Position) -> Position:

@@ -39,7 +39,7 @@ CAUSES: dict[str, tuple[Cause, str]] = {
     "3F": (Cause.DENIED, "target_denied"),
     "42": (Cause.DENIED, "target_denied"),
 }
-LATER = "tried again for as long as it takes"
+LATER = "it passes by itself: what runs always tries again for as long as it takes, a command is to be started again"
 
 
 def cause(state: str, *, lost: bool = False) -> tuple[Cause, str]:

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import psycopg
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from cdc import crash
 from cdc.config import TargetConfig
-from cdc.errors import CdcError, Halt, Refused, RowRefused
+from cdc.errors import CdcError, Halt, Refused, Retry, RowRefused
 from cdc.lifecycle import Event, State, follow
 from cdc.state import State as Stored
 from cdc.state import decide
@@ -44,14 +45,23 @@ _SHADED = """SELECT 1 FROM cdc.tables WHERE (pipeline, db, "table") = (%s, %s, %
 _MOVE = 'UPDATE cdc.tables SET state = %s, changed_at = now() WHERE (pipeline, db, "table") = (%s, %s, %s)'
 
 
+_PATIENCE_SECONDS = 30.0
+
+
 class Releaser:
-    """One connection that takes keys out of quarantine; a new owner of the pipeline ends it like any other writer."""
+    """One connection that takes keys out of quarantine; a new owner of the pipeline ends it like any other writer.
+
+    What was under way for a key is then undone or done, never half, and tried again on a new connection, `_PATIENCE_SECONDS` long.
+    """
 
     def __init__(self, target: TargetConfig, pipeline: str, make_plan: MakePlan) -> None:
         self.target, self.pipeline, self._make_plan = target, pipeline, make_plan
         with Stored(target, pipeline) as state:
             state.migrate()
-        self.connection = connect_writer(target, pipeline, "quarantine", again=False)
+        self._open(again=False)
+
+    def _open(self, *, again: bool) -> None:
+        self.connection = connect_writer(self.target, self.pipeline, "quarantine", again=again)
         self.wire = Wire(self.connection)
 
     def close(self) -> None:
@@ -71,7 +81,13 @@ class Releaser:
         return self._run(name, lambda: self._release(name, key))
 
     def _run(self, name: Name, work: Callable[[], int]) -> int:
+        wait, stop = wait_random_exponential(multiplier=0.05, max=2.0), stop_after_delay(_PATIENCE_SECONDS)
+        return Retrying(retry=retry_if_exception_type(Retry), wait=wait, stop=stop, reraise=True)(self._try, name, work)
+
+    def _try(self, name: Name, work: Callable[[], int]) -> int:
         decision: CdcError
+        if self.connection.closed:
+            self._open(again=True)
         try:
             self.wire.send(BEGIN)
             self.wire.send(_LOCK, [self.pipeline.encode()], lambda result: check_held(self.pipeline, result))

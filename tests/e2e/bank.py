@@ -20,6 +20,7 @@ from tests.servers import SourceDatabase, TargetDatabase
 TOTAL = 100_000
 ACCOUNTS, CLERKS = 40, 8
 TABLES = ("savings", "current", "counter", "journal", "odd", "odd_heap")
+KEYLESS = ("journal", "odd_heap")
 _SHAPE = """(id BIGINT UNSIGNED NOT NULL, small TINYINT UNSIGNED NULL, whole INT UNSIGNED NOT NULL, huge BIGINT UNSIGNED NULL,
  money DECIMAL(12,4) NULL, ratio DOUBLE NULL, text VARCHAR(80) NULL, long_text MEDIUMTEXT NULL, bytes VARBINARY(40) NULL,
  day DATE NULL, moment DATETIME(6) NULL, stamp TIMESTAMP(3) NULL, span TIME(2) NULL, kind ENUM('a','b','ü') NULL, flag BIT(1) NULL{key})"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tests.e2e import oracle
 from tests.e2e.quarantine import KEY, NUMBER, TABLES, VALUE, asked, create, ids, insert, said_by, settle, silent, tables
 from tests.e2e.streaming import streaming
-from tests.e2e.watch import caught_up, equal, listening, metrics
+from tests.e2e.watch import caught_up, equal, listening, metrics, until
 from tests.pipelines import Pipeline, said
 from tests.servers import SourceDatabase, TargetDatabase
 
@@ -26,6 +27,8 @@ MEND = (
     "DROP INDEX IF EXISTS {db}.narrow",
     "DROP TRIGGER IF EXISTS no ON {db}.t",
 )
+_END_COMMAND = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE datname = current_database() AND application_name LIKE '% quarantine' AND wait_event_type = 'Lock'"""
 
 
 def _target(target: TargetDatabase, source: SourceDatabase, statements: tuple[str, ...]) -> None:
@@ -106,3 +109,20 @@ def _check_metrics(pipeline: Pipeline, source: SourceDatabase) -> None:
     assert seen is not None
     assert seen.has("cdc_quarantined_keys")
     assert (0, 1) == (seen.value("cdc_quarantined_keys"), seen.value("cdc_quarantined_changes_total", table=f"{source.name}.t"))
+
+
+def test_a_command_whose_connection_the_sink_ends_in_its_midst_does_its_work_on_another(
+    mariadb: SourceDatabase, pipeline: Any, postgres: TargetDatabase
+) -> None:
+    """A sink that takes over ends every other writer of the pipeline, the command among them: the administrator notices nothing."""
+    create(mariadb)
+    with streaming(pipeline, mariadb, postgres, None, "direct") as works, ThreadPoolExecutor() as beside:
+        _target(postgres, mariadb, REFUSE)
+        mariadb.execute(insert("check", f"'{VALUE}-9'"), insert(3, f"'{VALUE}-9'"))
+        settle(mariadb, postgres, works)
+        with postgres.connect() as held, held.transaction():
+            held.execute("SELECT 1 FROM cdc.pipeline FOR UPDATE")
+            answer = beside.submit(asked, works.pipeline, "discard", everything=True)
+            until(lambda: postgres.execute(_END_COMMAND), 30, "the command waits for the lock")
+        assert [1, 1] == [one["changes"] for one in answer.result(60)["keys"]]
+        assert [] == asked(works.pipeline, "list")["keys"]
