@@ -27,7 +27,8 @@ from cdc.state import State
 
 Document = dict[str, Any]
 Report = Callable[[str, int, int], None]
-"""A table, the rows of it that are copied, and how many there are by estimate."""
+"""A table, the rows of it that are copied, and how many there are by estimate; UNKNOWN: nobody has counted those that are asked for."""
+UNKNOWN = -1
 _POLL_SECONDS = 0.1
 _REPAIR_SECONDS = 600.0
 ASKED, WAITING = "asked", "waiting"
@@ -38,8 +39,12 @@ def copy(config: Config, name: str, where: str, keys: str, swap: bool, wait: boo
     started = time.monotonic()
     with Catalog(config.source) as catalog:
         table, estimate = _checked(config, catalog, name, where, keys, swap)
-    request = ask(config, table, where=where, keys=keys_of(table, keys), swap=swap)
-    found = await_outcome(config, request, table, timeout, lambda rows: progress(name, rows, estimate)) if wait else None
+    asked = keys_of(table, keys)
+    request = ask(config, table, where=where, keys=asked, swap=swap)
+    wanted = len(asked) or (UNKNOWN if where else estimate)
+    found = (
+        await_outcome(config, request, table, timeout, lambda rows, over: progress(name, rows, rows if over else wanted)) if wait else None
+    )
     outcome = found or {"outcome": WAITING if wait else ASKED, "rows": 0, "reason": ""}
     kind = KEYS if keys else WHERE if where else WHOLE
     return {
@@ -51,7 +56,7 @@ def copy(config: Config, name: str, where: str, keys: str, swap: bool, wait: boo
 def read_again(config: Config, table: Table, keys: Sequence[Key]) -> tuple[str, str]:
     """Have keys read again, or without any the table, whose old rows stay readable: outcome and reason."""
     request = ask(config, table, keys=keys, swap=not keys)
-    found = await_outcome(config, request, table, _REPAIR_SECONDS, lambda rows: None)
+    found = await_outcome(config, request, table, _REPAIR_SECONDS, lambda rows, over: None)
     return (found["outcome"], found["reason"]) if found else (WAITING, "no process has done it in time")
 
 
@@ -67,8 +72,10 @@ def ask(config: Config, table: Table, *, where: str = "", keys: Sequence[Key] = 
     return request
 
 
-def await_outcome(config: Config, request: str, table: Table, timeout: float, told: Any) -> Mapping[str, Any] | None:
-    """What became of a request, once it is over; None when the time is up before."""
+def await_outcome(
+    config: Config, request: str, table: Table, timeout: float, told: Callable[[int, bool], None]
+) -> Mapping[str, Any] | None:
+    """What became of a request, once it is over; None when the time is up before. `told` hears of rows, and whether these are all."""
     until = time.monotonic() + timeout if timeout else None
     with State(config.target, config.pipeline.name) as state:
         while True:
@@ -77,7 +84,7 @@ def await_outcome(config: Config, request: str, table: Table, timeout: float, to
             stored = state.read().progress
             active = stored.copies.active if stored else None
             if over is not None or (active is not None and active.request == request):
-                told(over["rows"] if over is not None else active.rows if active is not None else 0)
+                told(over["rows"] if over is not None else active.rows if active is not None else 0, over is not None)
             if over is not None or (until is not None and time.monotonic() > until):
                 return over
             time.sleep(_POLL_SECONDS)

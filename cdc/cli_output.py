@@ -36,7 +36,7 @@ class CopyProgress(Protocol):
     """What the loader tells while it copies."""
 
     def __call__(self, table: str, rows: int, estimate: int) -> None:
-        """`rows` of about `estimate` rows of `table` are committed on the target."""
+        """`rows` of about `estimate` rows of `table` are committed on the target; an estimate below 0 is none."""
 
 
 class Output:
@@ -104,6 +104,9 @@ class _Bars:
     def __call__(self, table: str, rows: int, estimate: int) -> None:
         begun = table in self._tables
         self._tables[table] = rows, max(rows, estimate)
+        if estimate < 0:
+            self._pulse(table, rows)
+            return
         if begun:
             self._show(table, rows, max(rows, estimate))
         done, total = (sum(column) for column in zip(*self._tables.values(), strict=True))
@@ -115,6 +118,12 @@ class _Bars:
             self._bars.update(self._all, completed=done)
         else:
             self._bars.tasks[self._all].completed = done
+
+    def _pulse(self, table: str, rows: int) -> None:
+        """A copy of nobody knows how many rows: how many there are by now, and how fast they come."""
+        if table not in self._tasks:
+            self._tasks[table] = self._bars.add_task(table, completed=rows, total=None)
+        self._bars.update(self._tasks[table], completed=rows)
 
     def _show(self, table: str, rows: int, estimate: int) -> None:
         if rows >= estimate:
@@ -131,7 +140,8 @@ class _RowsColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         speed = f"  {task.speed:,.0f} rows/s" if task.speed else ""
-        return Text(f"{task.completed:,.0f} of ~{task.total or 0:,.0f} rows{speed}")
+        total = "" if task.total is None else f" of ~{task.total:,.0f}"
+        return Text(f"{task.completed:,.0f}{total} rows{speed}")
 
 
 def _error_text(said: Document) -> Text:

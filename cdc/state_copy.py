@@ -1,43 +1,76 @@
-"""How far the initial load is, and whether it is to rest, as the target tells it: the ledger of chunks, and one mark in cdc.pipeline."""
+"""How far copies are, as the target tells it: no process has to be asked, and none has to have lived through all of it.
+
+Of the initial load the ledger of chunks tells it, and one mark in cdc.pipeline whether it is to rest; of a copy that is made while the
+log is followed the last cut, and how it went in the last minute (cdc.copy_pace).
+"""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 from cdc.config import Config
+from cdc.copies import Copies
+from cdc.progress import Progress
 from cdc.state import State, guarded
 from cdc.state_schema import VERSION
 
 WINDOW_SECONDS = 60
-_COPIED = """
-SELECT c.db, c."table", sum(c.rows)::int8 FROM cdc.chunks c JOIN cdc.tables t USING (pipeline, db, "table", load_no)
- WHERE c.pipeline = %s AND t.state = 'copying' GROUP BY 1, 2"""
+INITIAL = "initial"
+_RECENT = f"loaded_at > clock_timestamp() - interval '{WINDOW_SECONDS} seconds'"
 _RATE = f"""
-SELECT coalesce(sum(rows) / greatest(extract(epoch FROM clock_timestamp() - min(loaded_at)), 1), 0)::float8 FROM cdc.chunks
- WHERE pipeline = %s AND loaded_at > clock_timestamp() - interval '{WINDOW_SECONDS} seconds'"""
+coalesce(sum(rows) FILTER (WHERE {_RECENT}) / greatest(extract(epoch FROM clock_timestamp() - min(loaded_at) FILTER (WHERE {_RECENT})), 1),
+ 0)::float8"""
+_LOADED = f"""
+SELECT c.db, c."table", sum(c.rows)::int8, {_RATE} FROM cdc.chunks c JOIN cdc.tables t USING (pipeline, db, "table", load_no)
+ WHERE c.pipeline = %s AND t.state = 'copying' GROUP BY 1, 2"""
+_LOAD_RATE = f"SELECT {_RATE} FROM cdc.chunks WHERE pipeline = %s"
+_PACE = f"""
+SELECT coalesce((max(rows) - min(rows)) / greatest(extract(epoch FROM clock_timestamp() - min(at)), 1), 0)::float8 FROM cdc.copy_pace
+ WHERE (pipeline, copy) = (%s, %s) AND at > clock_timestamp() - interval '{WINDOW_SECONDS} seconds'"""
 _PAUSED = "SELECT load_paused_at IS NOT NULL FROM cdc.pipeline WHERE name = %s"
 _PAUSE = """
 UPDATE cdc.pipeline SET load_paused_at = CASE WHEN %s THEN coalesce(load_paused_at, now()) END WHERE name = %s"""
 
 
-class Copied(NamedTuple):
-    """What the ledger holds of loads under way."""
+class Going(NamedTuple):
+    """A table whose copy has begun and is not over."""
 
-    rows: dict[tuple[str, str], int]
-    """By (db, table)."""
+    kind: str
+    """initial; or as in `cdc.copies`: whole, where, keys."""
+    rows: int
+    """In the target by now."""
     rows_per_second: float
     """Of the last minute, by whichever process."""
+
+
+class Copied(NamedTuple):
+    """What the target holds of copies under way."""
+
+    tables: dict[tuple[str, str], Going]
+    """By (db, table)."""
+    rows_per_second: float
+    """Of all of them in the last minute."""
     paused: bool
 
 
 @guarded("cdc.chunks")
-def copied(state: State) -> Copied:
-    """How far the tables under way are, from the ledger alone: no process has to be asked."""
+def copied(state: State, progress: Progress | None) -> Copied:
+    """How far the tables under way are; `progress`: None until the initial load is over."""
     if state.version() < VERSION:
         return Copied({}, 0.0, False)
-    rows = state.connection.execute(_COPIED.encode(), [state.pipeline]).fetchall()
-    rate = _one(state, _RATE)
-    return Copied({(db, table): count for db, table, count in rows}, float(rate), paused(state))
+    if progress is not None:
+        return _streamed(state, progress.copies)
+    rows = state.connection.execute(_LOADED.encode(), [state.pipeline]).fetchall()
+    tables = {(db, table): Going(INITIAL, count, rate) for db, table, count, rate in rows}
+    return Copied(tables, float(_one(state, _LOAD_RATE)), paused(state))
+
+
+def _streamed(state: State, copies: Copies) -> Copied:
+    active = copies.active
+    if active is None:
+        return Copied({}, 0.0, copies.paused)
+    rate = float(_one(state, _PACE, active.id))
+    return Copied({(active.db, active.table): Going(active.kind, active.rows, rate)}, rate, copies.paused)
 
 
 @guarded("cdc.pipeline")
@@ -60,6 +93,6 @@ def pause(state: State, asked: bool) -> None:
     state.connection.execute(_PAUSE.encode(), [asked, state.pipeline])
 
 
-def _one(state: State, sql: str) -> Any:
-    row = state.connection.execute(sql.encode(), [state.pipeline]).fetchone()
+def _one(state: State, sql: str, *more: str) -> Any:
+    row = state.connection.execute(sql.encode(), [state.pipeline, *more]).fetchone()
     return row[0] if row else None

@@ -248,6 +248,16 @@ CREATE TABLE cdc.copy (
     PRIMARY KEY (pipeline, request, db, "table"));
 COMMENT ON TABLE cdc.copy IS 'What became of each copy that was asked for, stored with the cut that ends it.';
 """,
+    # 7: how fast such a copy goes
+    """
+CREATE TABLE cdc.copy_pace (
+    pipeline text NOT NULL REFERENCES cdc.pipeline,
+    copy text NOT NULL,
+    rows bigint NOT NULL,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (pipeline, copy, rows));
+COMMENT ON TABLE cdc.copy_pace IS 'Of the last minute: when the copy that is made while the log is followed had come to so many rows.';
+""",
 )
 
 VERSION = len(MIGRATIONS)

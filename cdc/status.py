@@ -10,13 +10,14 @@ from typing import Any
 from cdc import codec, state_copy
 from cdc.catalog import Catalog
 from cdc.config import Config
+from cdc.copies import WHOLE
 from cdc.errors import Retry
 from cdc.lifecycle import SHOWN_AS_CONSISTENT, State
 from cdc.names import target_of
 from cdc.position import Position
 from cdc.progress import Progress, Stored, TableState
 from cdc.state import State as Target
-from cdc.state_copy import Copied
+from cdc.state_copy import INITIAL, Copied, Going
 
 _POLL_SECONDS = 0.05
 
@@ -25,12 +26,12 @@ def document(config: Config) -> dict[str, Any]:
     """The document of `cdc status`."""
     with Catalog(config.source) as catalog, Target(config.target, config.pipeline.name) as target:
         stored, quarantined = target.read(), target.quarantined() if target.version() else {}
-        copied = state_copy.copied(target)
+        copied = state_copy.copied(target, stored.progress)
         selected = {(t.db, t.name): catalog.row_estimate(t) for t in catalog.tables(config.source.tables, config.source.exclude)}
         source = {"flavour": catalog.flavour, "version": catalog.version, "position": catalog.written_position().to_json()}
     progress = stored.progress
     tables = [
-        _table(config, name, stored, quarantined.get(name, 0), copied.rows.get(name), selected.get(name))
+        _table(config, name, stored, quarantined.get(name, 0), copied.tables.get(name), selected.get(name))
         for name in sorted({*selected, *stored.tables})
     ]
     return {
@@ -41,25 +42,53 @@ def document(config: Config) -> dict[str, Any]:
         "captured": {"position": _json(progress.position if progress else None)},
         "applied": _applied(progress),
         "lag_seconds": _lag(progress),
-        "copying": _copying(copied, tables) if progress is None and stored.tables else None,
+        "copying": _loading(copied, tables) if progress is None and stored.tables else _streaming(copied, stored, tables),
         "tables": tables,
     }
 
 
-def _copying(copied: Copied, tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _loading(copied: Copied, tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The initial load in all; what is copied is counted, the rest is the source's guess."""
     wanted = [table for table in tables if table["state"] != State.REFUSED]
     rows = sum(table["rows_loaded"] for table in wanted)
     estimate = sum(
         table["rows_loaded"] if table["ceiling"] else max(table["rows_loaded"], table["rows_estimated"] or 0) for table in wanted
     )
+    return _in_all(copied, rows, estimate)
+
+
+def _streaming(copied: Copied, stored: Stored, tables: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The copy that is made while the log is followed, and the tables that capture copies next because nothing of them is here yet."""
+    waiting = {f"{one.db}.{one.table}" for one in stored.tables.values() if one.state == State.NEW}
+    wanted = [table for table in tables if table["copying"] or table["source"] in waiting]
+    if not wanted and not copied.paused:
+        return None
+    rows = sum(table["copying"]["rows"] for table in wanted if table["copying"])
+    guesses = [_wanted_rows(table) for table in wanted]
+    return _in_all(copied, rows, sum(guess or 0 for guess in guesses), known=None not in guesses)
+
+
+def _wanted_rows(table: Mapping[str, Any]) -> int | None:
+    """How many rows of a table its copy brings; None: nobody has counted those that were asked for."""
+    going = table["copying"]
+    if going and going["kind"] not in (INITIAL, WHOLE):
+        return None
+    return max(going["rows"] if going else 0, table["rows_estimated"] or 0)
+
+
+def _in_all(copied: Copied, rows: int, estimate: int, known: bool = True) -> dict[str, Any]:
+    rate = copied.rows_per_second
     return {
         "rows": rows,
-        "rows_estimated": estimate,
-        "rows_per_second": copied.rows_per_second,
-        "remaining_seconds": (estimate - rows) / copied.rows_per_second if copied.rows_per_second else None,
+        "rows_estimated": max(rows, estimate),
+        "rows_per_second": rate,
+        "remaining_seconds": _remaining(rows, estimate if known else None, rate),
         "paused": copied.paused,
     }
+
+
+def _remaining(rows: int, estimate: int | None, rate: float) -> float | None:
+    return max(0, estimate - rows) / rate if rate and estimate is not None else None
 
 
 def _json(position: Position | None) -> dict[str, object] | None:
@@ -83,7 +112,7 @@ def _lag(progress: Progress | None) -> dict[str, float | None]:
 
 
 def _table(
-    config: Config, name: tuple[str, str], stored: Stored, quarantined: int, copied: int | None, estimate: int | None
+    config: Config, name: tuple[str, str], stored: Stored, quarantined: int, going: Going | None, estimate: int | None
 ) -> dict[str, Any]:
     db, table = name
     state = stored.tables.get(name) or TableState(db, table, *target_of(config.target.schema_, db, table))
@@ -92,15 +121,21 @@ def _table(
         "source": f"{db}.{table}",
         "target": f"{state.target_schema}.{state.target_table}",
         "state": str(state.state),
-        "rows_loaded": state.rows_loaded if copied is None else copied,
+        "rows_loaded": state.rows_loaded if going is None or state.state != State.COPYING else going.rows,
         "rows_estimated": estimate,
         "floor": _json(state.floor),
         "ceiling": _json(state.ceiling),
+        "copying": None if going is None else _going(going, estimate),
         "consistent_through": None if through is None else _time(through),
         "quarantined": quarantined,
         "reason": state.reason or _waiting(quarantined),
         **({"renamed": state.schema["renamed"]} if state.schema.get("renamed") else {}),
     }
+
+
+def _going(going: Going, estimate: int | None) -> dict[str, Any]:
+    known = estimate if going.kind in (INITIAL, WHOLE) else None
+    return {**going._asdict(), "remaining_seconds": _remaining(going.rows, known, going.rows_per_second)}
 
 
 def _waiting(keys: int) -> str:
@@ -111,7 +146,8 @@ def _stored(config: Config, complete: bool) -> tuple[Stored, dict[tuple[str, str
     """What the target holds, and of tables under way how much; nothing is known when a copy was stopped because the target is away."""
     try:
         with Target(config.target, config.pipeline.name) as state:
-            return state.read(), state_copy.copied(state).rows
+            stored = state.read()
+            return stored, {name: going.rows for name, going in state_copy.copied(state, stored.progress).tables.items()}
     except Retry:
         if complete:
             raise

@@ -44,6 +44,10 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 ON CONFLICT (pipeline, db, "table") DO UPDATE SET target_schema = EXCLUDED.target_schema, target_table = EXCLUDED.target_table,
  state = EXCLUDED.state, floor = EXCLUDED.floor, ceiling = EXCLUDED.ceiling, rows_loaded = EXCLUDED.rows_loaded,
  reason = EXCLUDED.reason, schema = EXCLUDED.schema, changed_at = now()""")
+_PACE = Statement("""
+WITH old AS (
+    DELETE FROM cdc.copy_pace WHERE pipeline = $1 AND (copy <> $2 OR at < clock_timestamp() - interval '1 minute'))
+INSERT INTO cdc.copy_pace (pipeline, copy, rows) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING""")
 _START_LOAD = """UPDATE cdc.tables SET state = 'copying', floor = %s, ceiling = NULL, reason = '', rows_loaded = 0,
  load_no = load_no + 1, changed_at = now() WHERE (pipeline, db, "table") = (%s, %s, %s) RETURNING load_no"""
 _TAKEN = """
@@ -321,6 +325,8 @@ class PostgresTarget:
             return
         at = _json(progress.position), moment(progress.source_ts_us), progress.mark, compact(progress.copies.to_json())
         self._send(_PROGRESS, progress.cut_no, progress.epoch, progress.control_next, *at)
+        if (active := progress.copies.active) is not None:
+            self._send(_PACE, active.id, active.rows)
         for (topic, partition), (offset, seq) in progress.partitions.items():
             if self._known.get((topic, partition)) != (offset, seq):
                 self._send(_PARTITION, topic, partition, offset, seq)

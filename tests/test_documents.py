@@ -26,6 +26,7 @@ ENTRIES = [
 TABLE = {
     "source": "a.b", "target": "a.b", "state": "consistent", "rows_loaded": 3, "rows_estimated": 3, "floor": AT.to_json(),
     "ceiling": AT.to_json(), "consistent_through": "2026-01-02T03:04:05.678901+00:00", "quarantined": 0, "reason": "",
+    "copying": {"kind": "whole", "rows": 1, "rows_per_second": 0.5, "remaining_seconds": 4.0},
 }  # fmt: skip
 STATUS: dict[str, Any] = {
     "pipeline": "od", "transport": "direct", "codec": "compiled",
