@@ -2,6 +2,7 @@
 
 python -m tests.crash.mutants                     every mutant, one after the other
 python -m tests.crash.mutants NO_FENCE ROWS_FIRST
+python -m tests.crash.mutants --innocent          the cases that caught them, on the product itself: each must hold
 
 A mutant is made in a copy of the tree, by texts that are found and replaced; a text that is not there exactly once is an error, so that
 no mutant quietly becomes the product itself. Each has its hunting ground: the cases, in turn, of which one has to see a violation.
@@ -15,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,12 +24,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests import run as servers
-from tests.crash.__main__ import entry_of, run_case
+from tests.crash.__main__ import case_of, entry_of, run_case
 from tests.crash.arena import TARGET, Arena
 from tests.crash.lane import Case
 from tests.crash.patience import Patience
 from tests.crash.plan import plan
-from tests.crash.record import HELD, LEDGER, ROOT, Record, revision
+from tests.crash.record import HELD, LEDGER, ROOT, VIOLATED, Record, revision
 from tests.crash.works import Violation, Works
 from tests.model.wrong import Wrong
 
@@ -314,6 +315,8 @@ def main() -> int:
         return hunt(MUTANTS[Wrong[chosen[1]]], Path(chosen[2]))
     os.environ.setdefault("CDC_REQUIRE_SERVERS", "1")
     servers.open_run()
+    if chosen[:1] == ["--innocent"]:
+        return innocent(chosen[1:])
     try:
         alive = [wrong.name for wrong in MUTANTS if (not chosen or wrong.name in chosen) and not _caught(wrong)]
     finally:
@@ -342,7 +345,7 @@ def _caught(wrong: Wrong) -> bool:
 
 def hunt(mutant: Mutant, found: Path) -> int:
     """Run the cases until one sees a violation, which is written to `found`; done by the copy itself."""
-    Works.patience = lambda works, seconds: Patience(min(seconds, 40), works._pids)  # type: ignore[assignment,method-assign]  # it is to be found out
+    _be_short()
     arena = Arena(private=True)
     try:
         for case in mutant.cases:
@@ -354,6 +357,34 @@ def hunt(mutant: Mutant, found: Path) -> int:
     finally:
         arena.close()
     return 1
+
+
+def innocent(chosen: Sequence[str]) -> int:
+    """0 when the product itself holds in every case that caught a mutant, with the same short patience: else it was not the mutant."""
+    record, arena = Record(LEDGER), Arena(private=True)
+    caught = {entry["mutant"]: entry for entry in record.entries() if entry["result"] == CAUGHT}
+    guilty = []
+    _be_short()
+    try:
+        for name in chosen or caught:
+            began, case = time.time(), case_of(caught[name])
+            with TemporaryDirectory(prefix="innocent-") as folder:
+                why, _ = run_case(arena, case, Path(folder) / "run")
+            result = VIOLATED if why else HELD
+            record.add(
+                {**entry_of(case), "control": name, "result": result, "seconds": round(time.time() - began, 1), "revision": revision()}
+            )
+            print(f"{result:>10}  {name}  {case}  {why.partition(chr(10))[0][:200]}", flush=True)
+            guilty += [name] if why else []
+    finally:
+        arena.close()
+        servers.close_run()
+    return 1 if guilty else 0
+
+
+def _be_short() -> None:
+    """A standstill is to be seen soon: most mutants show by one."""
+    Works.patience = lambda works, seconds: Patience(min(seconds, 40), works._pids)  # type: ignore[assignment,method-assign]
 
 
 if __name__ == "__main__":
