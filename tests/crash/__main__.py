@@ -1,10 +1,11 @@
-"""The long lane: crash points, kills of servers at their commits, full disks, mutants of the product, then seeds after seeds.
+"""The long lane: crash points, kills of servers at their commits, full disks, lost records, then seeds after seeds.
 
 python -m tests.crash --minutes 60                                        everything, on from where the ledger ends
 python -m tests.crash --only seeds --seeds 300                            until 300 seeds have held at this revision
 python -m tests.crash --seed 7 --source mysql --transport kafka           one run again
 python -m tests.crash --seed 7 --source mysql --transport kafka --point capture.cut:2
 python -m tests.crash --seed 7 --source mysql --transport kafka --kill target:10
+python -m tests.crash --seed 7 --source mysql --transport kafka --kill log:5      the broker loses the end of its files
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -28,7 +29,7 @@ from confluent_kafka import KafkaException
 
 from cdc.errors import CdcError
 from tests import run as servers
-from tests.crash import disks, harm, kills, lane
+from tests.crash import disks, harm, kills, lane, losses
 from tests.crash.arena import BROKER, COMBINATIONS, FLAVOURS, SOURCE, TARGET, TRANSPORTS, Arena
 from tests.crash.lane import Case
 from tests.crash.points import ORDINALS, chains
@@ -36,7 +37,7 @@ from tests.crash.record import HELD, LEDGER, VIOLATED, Record, revision, story
 from tests.crash.storm import storm
 from tests.crash.works import Violation
 
-PARTS = ("points", "kills", "disks", "seeds")
+PARTS = ("points", "kills", "disks", "losses", "seeds")
 _FAILED = (AssertionError, CdcError, OSError, ArithmeticError, LookupError, ValueError, psycopg.Error, pymysql.err.Error,
            subprocess.SubprocessError, KafkaException)  # fmt: skip
 
@@ -124,7 +125,7 @@ def work(asked: argparse.Namespace) -> int:
 
 def _cases(asked: argparse.Namespace, record: Record) -> Iterator[Case]:
     done = {str(case_of(entry)) for entry in record.held(revision())}
-    parts = {"points": systematic, "kills": kills.cases, "disks": disks.cases}
+    parts = {"points": systematic, "kills": kills.cases, "disks": disks.cases, "losses": losses.cases}
     listed = [case for part, cases in parts.items() if asked.only in ("", part) for case in cases()]
     for number, case in enumerate(listed):
         if number % asked.workers == asked.worker and str(case) not in done:
@@ -187,12 +188,18 @@ def _held(arena: Arena, case: Case, record: Record) -> bool:
 def run_case(arena: Arena, case: Case, folder: Path) -> tuple[str, list[str]]:
     """Why it did not hold, a violation or something that broke; "" and what was done when it did."""
     try:
-        run = (lane.crashes if case.points else kills.kills if case.victim else disks.full if case.full else storm)(arena, case, folder)
+        run = _way(case)(arena, case, folder)
     except disks.Impossible as error:
         return "", [f"impossible here: {error}"]
     except _FAILED as error:
         return f"{type(error).__name__}: {error}", []
     return "", run.faults
+
+
+def _way(case: Case) -> Callable[[Arena, Case, Path], lane.Run]:
+    if case.victim:
+        return losses.losses if case.victim == losses.LOG else kills.kills
+    return lane.crashes if case.points else disks.full if case.full else storm
 
 
 if __name__ == "__main__":

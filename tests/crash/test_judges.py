@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from cdc.stack.probe import HOST
-from tests.crash import lane, mutants, oracle
+from tests.crash import lane, oracle, planted
 from tests.crash.__main__ import case_of, entry_of
 from tests.crash.arena import Arena
 from tests.crash.lane import Case, Run
@@ -253,9 +253,9 @@ def _undone(run: Run, sql: str, while_so: Callable[[], object]) -> None:
 
 
 def test_each_wrong_variant_of_the_model_is_planted_once_where_it_says_or_says_why_not() -> None:
-    assert set(Wrong) == set(mutants.MUTANTS) | set(mutants.NOT_PLANTED)
-    assert not set(mutants.MUTANTS) & set(mutants.NOT_PLANTED)
-    for wrong, mutant in mutants.MUTANTS.items():
+    assert set(Wrong) == set(planted.MUTANTS) | set(planted.NOT_PLANTED)
+    assert not set(planted.MUTANTS) & set(planted.NOT_PLANTED)
+    for wrong, mutant in planted.MUTANTS.items():
         assert mutant.cases, wrong
         for change in mutant.changes:
             assert 1 == (ROOT / change.path).read_text().count(change.old), (wrong, change)

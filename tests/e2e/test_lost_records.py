@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cdc.stack import Kafka
+from tests.crash.losses import cut_off
 from tests.refusals import ended, outcome, rows, until
 from tests.servers import Broker, SourceDatabase, TargetDatabase
 
@@ -20,20 +19,8 @@ def lose(broker: Kafka, topic: str, batches: int) -> None:
     """Kill the broker, cut so many of the last record batches off the topic's file, start it again."""
     broker.kill()
     [file] = sorted((broker.data / "log" / f"{topic}-0").glob("*.log"))
-    starts = batch_starts(file)
-    assert batches < len(starts)
-    with file.open("r+b") as log:
-        log.truncate(starts[-batches])
+    assert batches == cut_off(file, batches)
     broker.start()
-
-
-def batch_starts(file: Path) -> list[int]:
-    """Where each record batch begins: base offset (8 bytes), length of what follows (4)."""
-    content, at, found = file.read_bytes(), 0, list[int]()
-    while at + 12 <= len(content) and (length := struct.unpack(">I", content[at + 8 : at + 12])[0]):
-        found.append(at)
-        at += 12 + length
-    return found
 
 
 def work(made: Any, source: SourceDatabase, *numbers: int) -> None:

@@ -1,0 +1,290 @@
+"""The model's wrong variants as changes of the product's text, and where each has to show.
+
+A text that is not in its file exactly once is an error, so that no mutant quietly becomes the product itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+from tests.crash.arena import TARGET
+from tests.crash.lane import Case
+from tests.crash.losses import LOG
+from tests.crash.plan import plan
+from tests.model.wrong import Wrong
+
+
+@dataclass(frozen=True)
+class Change:
+    """One text of one file."""
+
+    path: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """How the product would look if it were careless in this way, and where that shows."""
+
+    changes: tuple[Change, ...]
+    cases: tuple[Case, ...]
+
+
+def _at(flavour: str, transport: str, *points: str, seeds: int = 2) -> Iterator[Case]:
+    """Cases that die at these points."""
+    told = tuple((name, int(ordinal or 1)) for name, _, ordinal in (point.partition(":") for point in points))
+    for seed in range(1, seeds + 1):
+        yield Case(seed, flavour, transport, told)
+
+
+def _kills(victim: str, flavour: str, transport: str) -> Iterator[Case]:
+    yield Case(1, flavour, transport, victim=victim, times=10)
+
+
+def _losses(seeds: int = 4) -> Iterator[Case]:
+    for seed in range(1, seeds + 1):
+        yield Case(seed, "mariadb", "kafka", victim=LOG, times=5)
+
+
+def _storms(kind: str, victim: str, transport: str, count: int = 4) -> Iterator[Case]:
+    """The first seeds whose plan has such a fault."""
+    for seed in range(1, 10_000):
+        if any(fault.kind == kind and fault.victim == victim for fault in plan(seed, transport).faults):
+            yield Case(seed, "mariadb", transport)
+            count -= 1
+        if not count:
+            return
+
+
+def _storms_with_xa(count: int = 4) -> Iterator[Case]:
+    """The first seeds in which capture is hurt while writers prepare transactions; not a point, which such a mutant never comes by."""
+    plans = ((seed, plan(seed, "kafka")) for seed in range(1, 10_000))
+    found = (seed for seed, one in plans if one.habits.xa and any(fault.victim == "capture" for fault in one.faults))
+    yield from (Case(seed, "mariadb", "kafka") for seed in islice(found, count))
+
+
+def _mutant(*changes: tuple[str, str, str], cases: tuple[Iterator[Case], ...]) -> Mutant:
+    return Mutant(tuple(Change(*change) for change in changes), tuple(case for some in cases for case in some))
+
+
+_CAPTURE, _APPLY, _CUTS, _APP, _CONTROL = "cdc/capture.py", "sinks/apply.py", "sinks/cuts.py", "cdc/app.py", "cdc/control.py"
+_TARGET, _FENCE = "sinks/postgres.py", "sinks/postgres_fence.py"
+_UNENDED = (_FENCE, '    connection.execute(_WRITERS.encode(), {"pipeline": pipeline, "pid": None})\n', "")
+_UNCHECKED = (_FENCE, "    if result.ntuples != 1:\n        raise fenced(pipeline)\n", "")
+_UNREFUSED = (_CUTS, "        elif not self.at.position.covers(base.position):\n", "        elif False:\n")
+_NOW = ("cdc/capturing.py", "    return Restart(floor or catalog.visible_position(),", "    return Restart(catalog.visible_position(),")
+_REMEMBERED = (
+    (
+        _TARGET,
+        "        stored = state.read()\n",
+        "        stored = self._remembered = getattr(self, '_remembered', None) or state.read()\n",
+    ),
+    (
+        _TARGET,
+        "        if progress is not None:\n            self._known |= progress.partitions\n        return changed\n",
+        "        if progress is not None:\n            self._known |= progress.partitions\n"
+        "            from cdc.progress import Stored as S\n            from dataclasses import replace as r\n"
+        "            kept = self._remembered\n            both = {**(dict(kept.progress.partitions) if kept.progress else {}), **progress.partitions}\n"
+        "            self._remembered = r(kept, progress=r(progress, partitions=both), tables={**kept.tables, **{(t.db, t.table): t for t in tables}})\n"
+        "        return changed\n",
+    ),
+)
+_LOG = "cdc/binlog.py"
+_NO_FLOOR = (
+    (
+        _LOG,
+        "        self._again = None if start.floor is None else xa.Again(start, start.floor)\n",
+        "        start = replace(start, floor=None)\n        self._again = None\n",
+    ),
+    (_LOG, "from cdc import binlog_xa as xa\n", "from dataclasses import replace\n\nfrom cdc import binlog_xa as xa\n"),
+)
+_PASSED = (
+    _LOG,
+    '        if decided is None and said.verb == b"COMMIT" and not',
+    '        if False and decided is None and said.verb == b"COMMIT" and not',
+)
+
+MUTANTS: Mapping[Wrong, Mutant] = {
+    Wrong.POSITION_BEFORE_ACK: _mutant(
+        (_CAPTURE, '        """Acknowledge everything, then say so."""\n        self._send()\n', ""),
+        (_CAPTURE, "        self._append(entry, wait=False)\n", "        self._append(entry, wait=False)\n        self._send()\n"),
+        cases=(_at("mariadb", "kafka", "capture.sending:3", "capture.sending:5"), _at("mysql", "direct", "capture.sending:3")),
+    ),
+    Wrong.CUT_BEFORE_ACK: _mutant(
+        ("cdc/kafka.py", "        while self._producer.flush(1.0):\n", "        while self._producer.flush(0) < 0:\n"),
+        cases=(_at("mariadb", "kafka", "capture.acknowledged:3"), _storms("slow", "broker", "kafka")),
+    ),
+    Wrong.RECORDS_WITHOUT_EPOCH: _mutant(
+        (_CUTS, "            if row[0] != epoch or row[1] <= seq:\n", "            if row[1] <= seq:\n"),
+        (_CUTS, "    return {row[0] for row in opened} <= {epoch} and [row[1]", "    return [row[1]"),
+        (_CUTS, "            self.at.offsets[partition], self.at.numbers[partition] = end, base.number(partition)\n",
+         "            self.at.offsets[partition] = end\n"),
+        cases=(_storms("zombie", "capture", "kafka", 12),),
+    ),
+    Wrong.NEWEST_CUT_VOID_OR_NOT: _mutant(
+        (_CONTROL, "    counting = [(at, entry) for at, (offset, entry) in enumerate(known) if ledger.add(offset, entry)]\n",
+         "    counting = [(at, entry) for at, (offset, entry) in enumerate(known) if ledger.add(offset, entry) or True]\n"),
+        (_CONTROL, "        elif isinstance(entry, Cut) and not entry.partial and not ledger.went_below(entry):\n",
+         "        elif isinstance(entry, Cut) and not entry.partial:\n"),
+        cases=(_storms("zombie", "capture", "kafka", 12),),
+    ),
+    Wrong.START_AT_NOW: _mutant(_NOW, cases=(_at("mariadb", "kafka", "load.stored", "capture.started"),)),
+    Wrong.START_AT_NOW_UNREFUSED: _mutant(_NOW, _UNREFUSED, cases=(_at("mariadb", "kafka", "load.stored", "capture.started"),)),
+    Wrong.PARTIAL_COMMITTED: _mutant(
+        (_APPLY, "        if not batch.partial:\n            self._commit()\n", "        if True:\n            self._commit()\n"),
+        cases=(_at("mariadb", "kafka", "capture.partial_cut"),),
+    ),
+    Wrong.PARTIAL_RESTART: _mutant(
+        (_CONTROL, "        elif isinstance(entry, Cut) and not entry.partial and not ledger", "        elif isinstance(entry, Cut) and not ledger"),
+        cases=(_at("mariadb", "kafka", "capture.partial_cut", "capture.partial_cut"), _at("mariadb", "kafka", "apply.rewinding")),
+    ),
+    Wrong.PIECES_KEPT: _mutant(
+        (_APPLY, '            self.target.rollback()\n            crash.point("apply.rewinding")\n            raise Rewound\n',
+         '            crash.point("apply.rewinding")\n'),
+        cases=(_at("mariadb", "kafka", "capture.partial_cut", "capture.partial_cut", "capture.partial_cut", seeds=4),),
+    ),
+    Wrong.NO_VOID_BY_BASE: _mutant(
+        (_CONTROL, "        return any(base.epoch > entry.epoch and base.cut_no < entry.cut_no for base in self._bases)\n", "        return False\n"),
+        cases=(_at("mariadb", "kafka", "capture.partial_cut", "capture.partial_cut"), _at("mariadb", "kafka", "apply.rewinding")),
+    ),
+    Wrong.VOID_BY_POSITION: _mutant(
+        (_CONTROL, "base.epoch > entry.epoch and base.cut_no < entry.cut_no for", "base.epoch > entry.epoch and not base.position.covers(entry.position) for"),
+        cases=(_losses(8),),
+    ),
+    Wrong.SKIP_FORGOTTEN: _mutant(
+        (_CUTS, "        self._skip_until = self.at.position\n        \"\"\"What", "        self._skip_until: Position | None = None\n        \"\"\"What"),
+        cases=(_losses(8),),
+    ),
+    Wrong.SKIP_BY_CUT: _mutant(
+        (_CUTS, "        messages = self._taken(partition, named.offset + 1)\n", "        messages, self._passing = self._taken(partition, named.offset + 1), cut\n"),
+        (_CUTS, "known = self._skip_until is not None and self._skip_until.contains(text)\n", "known = self._skip_until is not None and self._skip_until.covers(self._passing.position)\n"),
+        cases=(_losses(8),),
+    ),
+    Wrong.ENDS_UNCHECKED: _mutant((_CAPTURE, "            if offset < self._ends[partition] or (", "            if ("), cases=(_losses(8),)),
+    Wrong.LOSS_UNNOTICED: _mutant(
+        (_CAPTURE, " or (partition in self._all and offset <= self._all[partition].offset):", ":"), cases=(_losses(8),)
+    ),
+    Wrong.NO_SKIP: _mutant(
+        (_CUTS, "            known = self._skip_until is not None and self._skip_until.contains(text)\n"
+         "            known = known or (topic in self.floors and self.floors[topic].contains(text))\n", "            known = False\n"),
+        cases=(_at("mariadb", "kafka", "load.keyless_copied", seeds=4), _at("mysql", "direct", "load.chunk", seeds=4)),
+    ),
+    Wrong.EPOCH_FORGOTTEN: _mutant(
+        (_CUTS, "        self._ledger = Ledger(self.at.epoch)\n", "        self._ledger = Ledger()\n"),
+        cases=(_storms("zombie", "capture", "kafka", 8),),
+    ),
+    Wrong.NO_FENCE: _mutant(_UNENDED, _UNCHECKED, cases=(_storms("zombie", "apply", "kafka", 4), _storms("twice", "apply", "kafka", 4))),
+    Wrong.FENCE_WITHOUT_LOCK: _mutant(
+        _UNENDED, (_FENCE, " AND fence = $2::int8 FOR UPDATE", " AND fence = $2::int8"),
+        cases=(_storms("zombie", "apply", "kafka", 8),),
+    ),
+    Wrong.ROWS_FIRST: _mutant(
+        (_TARGET, '        self._do("cdc.progress", work)\n        crash.point("target.stored")\n',
+         '        self._begin(ONLY)\n        self.wire.send(COMMIT)\n        self.wire.flush()\n        self._begun = False\n'
+         '        crash.point("target.stored")\n        self._do("cdc.progress", work)\n'),
+        cases=(_at("mariadb", "kafka", "target.stored:2", "target.stored:3"), _at("mysql", "direct", "target.stored:2")),
+    ),
+    Wrong.POSITIONS_FIRST: _mutant(
+        (_APPLY, "        for topic, changes in batch.topics.items():\n            if changes.values:\n                self._write",
+         "        if not batch.partial and not self._uncommitted:\n            self._moved.update(batch.cut.partitions)\n            self._commit()\n"
+         "        for topic, changes in batch.topics.items():\n            if changes.values:\n                self._write"),
+        cases=(_at("mariadb", "kafka", "apply.written:2", "apply.written:3"), _at("mysql", "direct", "apply.written:2")),
+    ),
+    Wrong.POSITIONS_IN_MEMORY: _mutant(
+        (_TARGET, "        if progress is None:\n            return\n        at = _json", "        if progress is None or progress.cut_no > 3:\n            return\n        at = _json"),
+        cases=(_at("mariadb", "kafka", "apply.committed:3"),),
+    ),
+    Wrong.BLIND_REPLAY: _mutant(*_REMEMBERED, cases=(_kills(TARGET, "mariadb", "kafka"), _kills(TARGET, "mysql", "kafka"))),
+    Wrong.DIRECT_COMMIT_REPEATED: _mutant(*_REMEMBERED, cases=(_kills(TARGET, "mariadb", "direct"), _kills(TARGET, "mysql", "direct"))),
+    Wrong.XA_NO_FLOOR: _mutant(*_NO_FLOOR, cases=(_at("mariadb", "kafka", "xa.held", "xa.decided:2", "xa.held:3", seeds=4),)),
+    Wrong.XA_UNKNOWN_PASSED: _mutant(
+        *_NO_FLOOR, _PASSED, cases=(_storms_with_xa(8),)
+    ),
+    Wrong.XA_AT_PREPARE: _mutant(
+        (_LOG, "        if not one_phase:\n            self._transaction()\n", "        if False:\n            self._transaction()\n"), _PASSED,
+        cases=(_storms_with_xa(),),
+    ),
+    Wrong.XA_P_WHILE_PREPARED: _mutant(
+        ("cdc/catalog.py", "        waiting = self.prepared() | self.prepared()  #", "        waiting = frozenset[tuple[Any, ...]]()  #"), _PASSED,
+        cases=(_at("mariadb", "direct", "xa.decided", seeds=4), _at("mysql", "direct", "xa.decided", seeds=4)),
+    ),
+    Wrong.QUARANTINE_PASSED: _mutant(
+        (_APPLY, "        if not self.ward.held(name):\n            return records\n", "        if True:\n            return records\n"),
+        cases=(_at("mariadb", "direct", "quarantine.queued:3", "quarantine.queued:2", seeds=3),),
+    ),
+    Wrong.QUARANTINE_FORGOTTEN: _mutant(
+        (_APPLY, "        self.ward.replace(self.target.quarantine(Quarantine.held))\n        check_mark", "        check_mark"),
+        cases=(_at("mariadb", "direct", "quarantine.queued:3", "quarantine.queued:2", seeds=3),),
+    ),
+    Wrong.QUARANTINE_STALE: _mutant(
+        (_APPLY, "        if self.ward and releases != self._releases:\n", "        if False:\n"),
+        cases=(_at("mariadb", "direct", "quarantine.freed", "quarantine.released", "quarantine.replayed", seeds=3),),
+    ),
+    Wrong.APPLY_WHILE_LOADING: _mutant(
+        (_APP, '        while config.snapshot.through == "target" and state.read().progress is None:\n', "        while False:\n"),
+        cases=(_at("mariadb", "kafka", "apply.opened"), _at("mariadb", "kafka", "load.chunk", seeds=3)),
+    ),
+    Wrong.FLOOR_BY_CUT: _mutant(
+        (_CUTS, "self.floors[topic].contains(text))", "self.floors[topic].covers(self._cutting))"),
+        (_CUTS, "        messages = self._taken(partition, named.offset + 1)\n",
+         "        messages = self._taken(partition, named.offset + 1)\n        self._cutting = cut.position\n"),
+        cases=(_at("mariadb", "kafka", "load.keyless_copied", seeds=4), _at("mysql", "direct", "load.keyless_copied", seeds=4)),
+    ),
+    Wrong.WHOLE_BEFORE_Q: _mutant(
+        (_CAPTURE, "        self._partial_until = until\n", "        self._partial_until = None\n"),
+        cases=(_at("mariadb", "kafka", "capture.copying", seeds=4), _at("mysql", "direct", "capture.copying", seeds=4)),
+    ),
+    Wrong.KEYLESS_NO_FLOOR: _mutant(
+        (_APPLY, "            if copy.exact:\n                self.cuts.floors[topic] = copy.position\n", ""),
+        cases=(_at("mariadb", "kafka", "capture.copying", seeds=4), _at("mysql", "direct", "capture.copying", seeds=4)),
+    ),
+    Wrong.DIRECT_READS_ON: _mutant(
+        (_APP, "    progress = stored.progress\n    log = DirectLog(", "    progress = stored.progress\n    if metrics.captured and progress:\n"
+         "        from dataclasses import replace\n        progress = replace(progress, position=metrics.captured[-1].position)\n    log = DirectLog("),
+        cases=(_storms("session", TARGET, "direct"), _kills(TARGET, "mariadb", "direct")),
+    ),
+    Wrong.DIRECT_COMMIT_MID_TRANSACTION: _mutant(
+        (_APPLY, "        if not batch.partial:\n            self._commit()\n", "        if True:\n            self._commit()\n"),
+        cases=(_at("mariadb", "direct", "capture.partial_cut", "apply.piece_written"),),
+    ),
+    Wrong.DIRECT_NO_FENCE: _mutant(_UNENDED, _UNCHECKED, cases=(_storms("zombie", "apply", "direct", 4), _storms("twice", "apply", "direct", 4))),
+    Wrong.DIRECT_START_AT_NOW: _mutant(
+        _NOW, _UNREFUSED, (_APP, "    previous = capturing.stored_restart(stored)\n", "    previous = None\n"),
+        cases=(_at("mariadb", "direct", "capture.cut:2"),),
+    ),
+}  # fmt: skip
+"""By the model's variant."""
+
+_BARRIERS = "barriers and copies while streaming came after this list"
+_LOSS = "needs a loss at one instant, or of the control topic: tests/test_control.py and tests/e2e/test_lost_records.py take those away"
+_INSTANT = "the window is an instant between the source's log and its engine: tests/test_catalog.py puts a commit into it"
+_ONE = "there is one sink process per pipeline"
+_SECOND_LOAD = "the lane starts no second loader beside a first"
+_FIRST_COPY = "every table is empty before its only copy"
+_ONE_XA = "one XA transaction of the lane is prepared at a time"
+_DOMAINS = "the lane's source writes one domain, on one server"
+_BELT = "another rule makes it harmless (docs/decisions/001-protocol.md: belts beside braces)"
+_STATEMENTS = "a race between two statements, and the lane's replays are few"
+_WIRE = "the queue is written on the batch's own connection: a transaction of its own would need another one"
+_CONFLICT = "the lane provokes no deadlock on the target: tests/target has it"
+NOT_PLANTED: Mapping[Wrong, str] = {
+    **dict.fromkeys((Wrong.BARRIER_WITHOUT_CUT, Wrong.BARRIER_TWICE, Wrong.NO_BARRIER, Wrong.CHUNK_OUTSIDE_CUT, Wrong.MAKE_WHOLE_BARRIER,
+                     Wrong.CHUNK_SHAPE_UNCHECKED, Wrong.COPY_GOES_ON, Wrong.SWAP_CHANGES_ONCE), _BARRIERS),
+    **dict.fromkeys((Wrong.COVERED_BY_LAST_NUMBER, Wrong.MARK_UNCHECKED, Wrong.NO_WAIT_FOR_S, Wrong.NO_WAIT_FOR_CUTS), _LOSS),
+    **dict.fromkeys((Wrong.CARELESS_P, Wrong.Q_FROM_EXECUTED, Wrong.INEXACT_KEYLESS), _INSTANT),
+    **dict.fromkeys((Wrong.SCALED_NO_FENCE, Wrong.SCALED_SHARED_POSITION, Wrong.SCALED_BARRIER_ALONE, Wrong.SCALED_BARRIER_EACH,
+                     Wrong.SCALED_BASE_ALONE), _ONE),
+    **dict.fromkeys((Wrong.DOMAINS_KEPT, Wrong.DOMAINS_TAKEN, Wrong.DOMAINS_BY_NUMBER), _DOMAINS),
+    **dict.fromkeys((Wrong.NEW_P_EACH_ATTEMPT, Wrong.NEW_P_UNSTORED, Wrong.NEW_P_UNREFUSED, Wrong.KEYLESS_NOT_EMPTIED,
+                     Wrong.COPY_WITHOUT_EPOCH), _FIRST_COPY),
+    **dict.fromkeys((Wrong.XA_FLOOR_OF_NEWEST, Wrong.XA_FLOOR_MOVES_EARLY), _ONE_XA),
+    Wrong.LOADER_WITHOUT_FENCE: _SECOND_LOAD,
+    Wrong.CEILING_KEPT: _BELT,
+    Wrong.QUARANTINE_UNLOCKED: _STATEMENTS,
+    Wrong.QUARANTINE_APART: _WIRE,
+    Wrong.DIRECT_MEMORY_KEPT: _CONFLICT,
+}  # fmt: skip
+"""What is not planted, and why."""
