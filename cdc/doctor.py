@@ -37,7 +37,10 @@ _TABLES_SQL = """
 SELECT n.nspname, c.relname, format('%%I.%%I', n.nspname, c.relname), c.relkind IN ('r', 'p'), pg_has_role(c.relowner, 'USAGE')
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = ANY(%s) AND c.relname = ANY(%s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')"""
-_OURS_SQL = "SELECT target_schema, target_table FROM cdc.tables WHERE pipeline = %s AND state NOT IN ('new', 'refused')"
+# What a streaming pipeline knows as new it has made, or has copied once: rows are ours, those of a copy that was stopped among them.
+_OURS_SQL = """
+SELECT target_schema, target_table FROM cdc.tables t WHERE pipeline = %s
+ AND (state NOT IN ('new', 'refused') OR (state = 'new' AND EXISTS (SELECT FROM cdc.progress p WHERE p.pipeline = t.pipeline)))"""
 _OTHERS_SQL = """
 SELECT target_schema, target_table, pipeline, db, "table" FROM cdc.tables WHERE pipeline <> %s AND state <> 'refused'"""
 
@@ -372,15 +375,8 @@ def _taken(place: tuple[str, str], pipeline: str, db: str, table: str) -> Findin
 
 def _existing(config: Config, query: Query, relation: str, is_table: bool, is_owner: bool) -> list[Finding]:
     if not is_table:
-        return [
-            Finding(
-                "error",
-                "target_exists",
-                relation,
-                "exists and is not a table",
-                f"-- rename it, or set target.schema; {relation} is a view or the like",
-            )
-        ]
+        rule, hint = "exists and is not a table", f"-- rename it, or set target.schema; {relation} is a view or the like"
+        return [Finding("error", "target_exists", relation, rule, hint)]
     if not is_owner:
         return [
             Finding(

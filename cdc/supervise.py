@@ -101,6 +101,8 @@ def supervise(
     first, attempt = time.monotonic(), 0
     _state(component, "starting", metrics)
     while not stop.is_set():
+        if attempt:
+            gc.collect()  # an error and the frames that it went through hold each other, and so connections, threads and files
         started = time.monotonic()
         try:
             return work(worked.set)

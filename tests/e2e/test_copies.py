@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cdc.signals import execute
+from cdc.signals import STOP, execute
 from tests.documents import faults
 from tests.e2e import oracle
 from tests.e2e.bank import TABLES, Auditor, Bank, create
@@ -122,6 +122,29 @@ def test_a_copy_goes_on_where_it_was_when_processes_are_killed(
         for table, _ in attempts:
             rows = [count for one, _, count in seen if one == table]
             assert sorted(rows) == rows
+
+
+def test_a_copy_that_was_stopped_in_its_middle_keeps_no_process_from_starting(
+    mariadb: SourceDatabase, pipeline: Any, postgres: TargetDatabase
+) -> None:
+    """The table is new again and holds rows, ours: not those of a stranger, which a start refuses."""
+    _three_tables(mariadb)
+    with streaming(pipeline, mariadb, postgres, None, "direct", snapshot={"max_rows_per_second": 500}) as works:
+        made, state = works.pipeline, "SELECT state FROM cdc.tables WHERE \"table\" = 'wide'"
+        caught_up(made)
+        made.json("copy", f"{mariadb.name}.wide", "--no-wait")
+        rows = f"SELECT count(*) > 0 FROM {mariadb.name}.wide"
+        until(lambda: postgres.execute(state) == [("copying",)] and postgres.execute(rows)[0][0], 60, "rows", *works.processes.values())
+        stop = json.dumps({"id": "enough", "type": STOP, "data": {}})
+        postgres.execute(f"INSERT INTO cdc.request (pipeline, number, signal) SELECT pipeline, max(number) + 1, '{stop}'"
+                         f" FROM cdc.request WHERE pipeline = '{name_of(made)}' GROUP BY 1")  # fmt: skip
+        until(lambda: postgres.execute(state) == [("new",)], 60, "the end of the copy", *works.processes.values())
+        works.kill()
+        assert postgres.execute(rows)[0][0]
+        works.start()
+        assert "done" == made.json("copy", f"{mariadb.name}.wide")["outcome"]
+        caught_up(made)
+        assert {} == oracle.differences(mariadb, postgres, ("wide", "pair", "heap"))
 
 
 def _dies_within_a_copy(works: Streaming, command: str, source: SourceDatabase, target: TargetDatabase) -> tuple[str, str, int]:
