@@ -1,4 +1,4 @@
-"""The long lane: crash points, kills of servers at their commits, full disks, lost records, then seeds after seeds.
+"""The long lane: crash points, kills of servers at their commits, full disks, lost records, zombies, then seeds after seeds.
 
 python -m tests.crash --minutes 60                                        everything, on from where the ledger ends
 python -m tests.crash --only seeds --seeds 300                            until 300 seeds have held at this revision
@@ -6,6 +6,7 @@ python -m tests.crash --seed 7 --source mysql --transport kafka           one ru
 python -m tests.crash --seed 7 --source mysql --transport kafka --point capture.cut:2
 python -m tests.crash --seed 7 --source mysql --transport kafka --kill target:10
 python -m tests.crash --seed 7 --source mysql --transport kafka --kill log:5      the broker loses the end of its files
+python -m tests.crash --seed 7 --source mysql --transport kafka --kill zombie:4   processes stopped, replaced and woken
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from confluent_kafka import KafkaException
 
 from cdc.errors import CdcError
 from tests import run as servers
-from tests.crash import disks, harm, kills, lane, losses
+from tests.crash import disks, harm, kills, lane, losses, zombies
 from tests.crash.arena import BROKER, COMBINATIONS, FLAVOURS, SOURCE, TARGET, TRANSPORTS, Arena
 from tests.crash.lane import Case
 from tests.crash.points import ORDINALS, chains
@@ -37,7 +38,7 @@ from tests.crash.record import HELD, LEDGER, VIOLATED, Record, revision, story
 from tests.crash.storm import storm
 from tests.crash.works import Violation
 
-PARTS = ("points", "kills", "disks", "losses", "seeds")
+PARTS = ("points", "kills", "disks", "losses", "zombies", "seeds")
 _FAILED = (AssertionError, CdcError, OSError, ArithmeticError, LookupError, ValueError, psycopg.Error, pymysql.err.Error,
            subprocess.SubprocessError, KafkaException)  # fmt: skip
 
@@ -125,7 +126,7 @@ def work(asked: argparse.Namespace) -> int:
 
 def _cases(asked: argparse.Namespace, record: Record) -> Iterator[Case]:
     done = {str(case_of(entry)) for entry in record.held(revision())}
-    parts = {"points": systematic, "kills": kills.cases, "disks": disks.cases, "losses": losses.cases}
+    parts = {"points": systematic, "kills": kills.cases, "disks": disks.cases, "losses": losses.cases, "zombies": zombies.cases}
     listed = [case for part, cases in parts.items() if asked.only in ("", part) for case in cases()]
     for number, case in enumerate(listed):
         if number % asked.workers == asked.worker and str(case) not in done:
@@ -198,7 +199,7 @@ def run_case(arena: Arena, case: Case, folder: Path) -> tuple[str, list[str]]:
 
 def _way(case: Case) -> Callable[[Arena, Case, Path], lane.Run]:
     if case.victim:
-        return losses.losses if case.victim == losses.LOG else kills.kills
+        return {losses.LOG: losses.losses, zombies.ZOMBIE: zombies.zombies}.get(case.victim, kills.kills)
     return lane.crashes if case.points else disks.full if case.full else storm
 
 

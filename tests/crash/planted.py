@@ -13,6 +13,7 @@ from tests.crash.arena import TARGET
 from tests.crash.lane import Case
 from tests.crash.losses import LOG
 from tests.crash.plan import plan
+from tests.crash.zombies import ZOMBIE
 from tests.model.wrong import Wrong
 
 
@@ -44,9 +45,9 @@ def _kills(victim: str, flavour: str, transport: str) -> Iterator[Case]:
     yield Case(1, flavour, transport, victim=victim, times=10)
 
 
-def _losses(seeds: int = 4) -> Iterator[Case]:
+def _again(victim: str, seeds: int = 8) -> Iterator[Case]:
     for seed in range(1, seeds + 1):
-        yield Case(seed, "mariadb", "kafka", victim=LOG, times=5)
+        yield Case(seed, "mariadb", "kafka", victim=victim, times=5)
 
 
 def _storms(kind: str, victim: str, transport: str, count: int = 4) -> Iterator[Case]:
@@ -129,7 +130,7 @@ MUTANTS: Mapping[Wrong, Mutant] = {
          "    counting = [(at, entry) for at, (offset, entry) in enumerate(known) if ledger.add(offset, entry) or True]\n"),
         (_CONTROL, "        elif isinstance(entry, Cut) and not entry.partial and not ledger.went_below(entry):\n",
          "        elif isinstance(entry, Cut) and not entry.partial:\n"),
-        cases=(_storms("zombie", "capture", "kafka", 12),),
+        cases=(_again(ZOMBIE),),
     ),
     Wrong.START_AT_NOW: _mutant(_NOW, cases=(_at("mariadb", "kafka", "load.stored", "capture.started"),)),
     Wrong.START_AT_NOW_UNREFUSED: _mutant(_NOW, _UNREFUSED, cases=(_at("mariadb", "kafka", "load.stored", "capture.started"),)),
@@ -152,20 +153,20 @@ MUTANTS: Mapping[Wrong, Mutant] = {
     ),
     Wrong.VOID_BY_POSITION: _mutant(
         (_CONTROL, "base.epoch > entry.epoch and base.cut_no < entry.cut_no for", "base.epoch > entry.epoch and not base.position.covers(entry.position) for"),
-        cases=(_losses(8),),
+        cases=(_again(LOG),),
     ),
     Wrong.SKIP_FORGOTTEN: _mutant(
         (_CUTS, "        self._skip_until = self.at.position\n        \"\"\"What", "        self._skip_until: Position | None = None\n        \"\"\"What"),
-        cases=(_losses(8),),
+        cases=(_again(LOG),),
     ),
     Wrong.SKIP_BY_CUT: _mutant(
         (_CUTS, "        messages = self._taken(partition, named.offset + 1)\n", "        messages, self._passing = self._taken(partition, named.offset + 1), cut\n"),
         (_CUTS, "known = self._skip_until is not None and self._skip_until.contains(text)\n", "known = self._skip_until is not None and self._skip_until.covers(self._passing.position)\n"),
-        cases=(_losses(8),),
+        cases=(_again(LOG),),
     ),
-    Wrong.ENDS_UNCHECKED: _mutant((_CAPTURE, "            if offset < self._ends[partition] or (", "            if ("), cases=(_losses(8),)),
+    Wrong.ENDS_UNCHECKED: _mutant((_CAPTURE, "            if offset < self._ends[partition] or (", "            if ("), cases=(_again(LOG),)),
     Wrong.LOSS_UNNOTICED: _mutant(
-        (_CAPTURE, " or (partition in self._all and offset <= self._all[partition].offset):", ":"), cases=(_losses(8),)
+        (_CAPTURE, " or (partition in self._all and offset <= self._all[partition].offset):", ":"), cases=(_again(LOG),)
     ),
     Wrong.NO_SKIP: _mutant(
         (_CUTS, "            known = self._skip_until is not None and self._skip_until.contains(text)\n"
@@ -179,7 +180,7 @@ MUTANTS: Mapping[Wrong, Mutant] = {
     Wrong.NO_FENCE: _mutant(_UNENDED, _UNCHECKED, cases=(_storms("zombie", "apply", "kafka", 4), _storms("twice", "apply", "kafka", 4))),
     Wrong.FENCE_WITHOUT_LOCK: _mutant(
         _UNENDED, (_FENCE, " AND fence = $2::int8 FOR UPDATE", " AND fence = $2::int8"),
-        cases=(_storms("zombie", "apply", "kafka", 8),),
+        cases=(_again(ZOMBIE),),
     ),
     Wrong.ROWS_FIRST: _mutant(
         (_TARGET, '        self._do("cdc.progress", work)\n        crash.point("target.stored")\n',
@@ -242,8 +243,9 @@ MUTANTS: Mapping[Wrong, Mutant] = {
         cases=(_at("mariadb", "kafka", "capture.copying", seeds=4), _at("mysql", "direct", "capture.copying", seeds=4)),
     ),
     Wrong.DIRECT_READS_ON: _mutant(
-        (_APP, "    progress = stored.progress\n    log = DirectLog(", "    progress = stored.progress\n    if metrics.captured and progress:\n"
-         "        from dataclasses import replace\n        progress = replace(progress, position=metrics.captured[-1].position)\n    log = DirectLog("),
+        (_APP, "    previous = capturing.stored_restart(stored)\n", "    previous = capturing.stored_restart(stored)\n"
+         "    if metrics.captured and previous:\n        from dataclasses import replace\n"
+         "        previous = replace(previous, position=metrics.captured[-1].position)\n"), _UNREFUSED,
         cases=(_storms("session", TARGET, "direct"), _kills(TARGET, "mariadb", "direct")),
     ),
     Wrong.DIRECT_COMMIT_MID_TRANSACTION: _mutant(

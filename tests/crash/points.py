@@ -222,6 +222,8 @@ def die_at(works: Works, work: Workload, name: str, ordinal: int) -> bool:
         works.kill(command)
         if command != "snapshot":
             works.start_all(but=command)
+        elif "apply" not in works.processes:
+            works.start("apply")  # what always runs may be there before there is anything to apply
         works.start(command, f"{name}:{at}")
         way.provoke(works, work)
         died = works.dies(command)

@@ -1,0 +1,85 @@
+"""Processes that are stopped where it is worst, replaced, and woken; a stop at random rarely finds the moment.
+
+A sink is stopped between the check of its fence and its commit: a lock on a table that it writes holds it there. Capture is stopped,
+and its successor dies before its base: the next cut in the topic is a dead epoch's.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from subprocess import TimeoutExpired
+
+from tests.crash.arena import FLAVOURS, Arena
+from tests.crash.lane import Case, Run, beginning, ending
+from tests.crash.works import until
+from tests.pipelines import Running
+
+ZOMBIE = "zombie"
+_PIPELINES, _ROUND = 10, 4
+_AWAKE_SECONDS = 0.5
+_HELD = """SELECT count(*) FROM pg_stat_activity
+ WHERE datname = current_database() AND wait_event_type = 'Lock' AND application_name LIKE '% apply'"""
+
+
+def cases() -> Iterator[Case]:
+    """The long lane's share."""
+    for number in range(_PIPELINES):
+        yield Case(number + 1, FLAVOURS[number % len(FLAVOURS)], "kafka", victim=ZOMBIE, times=_ROUND)
+
+
+def zombies(arena: Arena, case: Case, folder: Path) -> Run:
+    """Sink and capture in turn; the pipeline goes on before the next."""
+    rng = Random(f"zombies {case.seed}")
+    with arena.place(case.flavour, case.transport) as place, beginning(place, case, folder) as run:
+        run.works.load()
+        run.works.await_cut()
+        for number in range(case.times):
+            before = run.works.cut_no()
+            (_sink, _capture)[number % 2](run, rng)
+            run.works.await_cut(before)
+        ending(run)
+        return run
+
+
+def _sink(run: Run, rng: Random) -> None:
+    works, command = run.works, run.works.of("apply")
+    works.start_all()
+    with works.place.target.connect("postgres") as line:
+        with line.transaction():
+            line.execute(f'LOCK TABLE "{works.name}".{rng.choice(("account", "trail", "counter"))} IN EXCLUSIVE MODE'.encode())
+            until(lambda: line.execute(_HELD).fetchone() != (0,), works.patience(60), "a sink that waits for a table")
+            sleeper = _stopped(run, command)
+            works.start(command)
+            with suppress(TimeoutExpired):  # so long it may take over and come to the same table
+                works.processes[command].process.wait(1 + 2 * rng.random())
+    _woken(run, sleeper)
+    run.faults.append("sink")
+
+
+def _capture(run: Run, rng: Random) -> None:
+    works, command = run.works, run.works.of("capture")
+    works.start_all()
+    sleeper = _stopped(run, command)
+    works.start(command, rng.choice(("capture.started:1", "capture.prepared:1")))
+    works.dies(command)
+    _woken(run, sleeper)
+    sleeper.kill()
+    run.faults.append("capture")
+
+
+def _stopped(run: Run, command: str) -> Running:
+    sleeper = run.works.processes.pop(command)
+    sleeper.process.send_signal(signal.SIGSTOP)
+    run.works.sleepers.append(sleeper)
+    return sleeper
+
+
+def _woken(run: Run, sleeper: Running) -> None:
+    """It goes on for a moment, or ends by what it finds."""
+    sleeper.process.send_signal(signal.SIGCONT)
+    with suppress(TimeoutExpired):
+        sleeper.process.wait(_AWAKE_SECONDS)
