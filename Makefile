@@ -56,6 +56,7 @@ quick: install
 demo: install
 	$(BIN)/cdc demo $(DEMO)
 
+# All parts take about an hour; `ARGS='--only latency --tables narrow'` runs one.
 bench: install
 	$(BIN)/python -m bench $(ARGS)
 

@@ -11,12 +11,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.machine import Meter
 from bench.tables import SHAPES, Shape
 from cdc import stack
 from cdc.config import Config, load
@@ -61,8 +62,8 @@ class Job:
     """The position that the stage begins at."""
     end: dict[str, object]
     """The position that it has to reach."""
-    log: dict[str, object]
-    """The same place as `start`, with the log's file and offset."""
+    servers: dict[str, int]
+    """The servers' processes, whose CPU time is taken with ours."""
     profile: bool = False
 
     @property
@@ -98,20 +99,22 @@ def run(job: Job, environ: dict[str, str]) -> Figures:
     return found
 
 
-@dataclass(slots=True)
 class Clock:
-    """Time and CPU since it was started."""
+    """Time and CPU since it was started: our own, and that of the servers."""
 
-    started: float = 0.0
-    cpu: float = 0.0
+    def __init__(self, servers: Mapping[str, int]) -> None:
+        self._meter = Meter(servers, os.getppid())
+        self.start()
 
-    def start(self) -> Clock:
-        self.started, self.cpu = time.perf_counter(), _cpu()
-        return self
+    def start(self) -> None:
+        """From here on."""
+        self._meter.begin()
+        self._started, self._cpu = time.perf_counter(), _cpu()
 
     def read(self) -> Figures:
         """What has passed."""
-        return {"seconds": time.perf_counter() - self.started, "cpu_seconds": _cpu() - self.cpu}
+        seconds, own = time.perf_counter() - self._started, _cpu() - self._cpu
+        return {"seconds": seconds, "cpu_seconds": own, "cpu": self._meter.cpu(), "other_load": self._meter.other_load(own)}
 
 
 def _cpu() -> float:
@@ -121,22 +124,43 @@ def _cpu() -> float:
 
 def measured(job: Job, work: Work) -> Figures:
     """Run the work and say what it took; what the work itself reports goes first."""
-    clock = Clock().start()
+    clock = Clock(job.servers)
     with _profiled(job):
         found = work()
-    return figures(job.stage, job.shape, **{"rows": job.rows, **clock.read(), "peak_bytes": peak_bytes(), **found})
+    told = {"rows": job.rows, **clock.read(), "peak_bytes": peak_bytes(), **found}
+    if told["rows"] != job.rows:
+        raise Failed(f"{job.stage} of the {job.label} table carried {told['rows']} of {job.rows} rows")
+    return figures(job.stage, job.shape, **told)
 
 
 def figures(
-    stage: str, shape: Shape, *, rows: int, seconds: float, cpu_seconds: float | None, peak_bytes: int | None, **more: Any
-) -> Figures:
-    """One line of results."""
+    stage: str, shape: Shape, *, rows: int, seconds: float, cpu_seconds: float | None, peak_bytes: int | None,
+    cpu: Mapping[str, float] | None = None, **more: Any,
+) -> Figures:  # fmt: skip
+    """One line of results; `cpu` holds the CPU seconds of the processes beside ours, or of each of ours."""
+    processes = {name: {"cpu_seconds_per_million": round(used * 1e6 / rows, 2)} for name, used in (cpu or {}).items()}
     return {
-        "stage": stage, "table": shape.label, "columns": len(shape.columns), "rows": rows, "seconds": round(seconds, 3),
-        "rows_per_second": round(rows / seconds), "cpu_seconds": cpu_seconds and round(cpu_seconds, 3),
-        "cpu_seconds_per_million": cpu_seconds and round(cpu_seconds * 1e6 / rows, 2), "peak_mb": peak_bytes and round(peak_bytes / 2**20),
-        **more,
+        "stage": stage, "table": shape.label, "columns": len(shape.columns), "engine": shape.engine, "rows": rows,
+        "seconds": round(seconds, 3), "rows_per_second": round(rows / seconds), "cpu_seconds": cpu_seconds and round(cpu_seconds, 3),
+        "cpu_seconds_per_million": cpu_seconds and round(cpu_seconds * 1e6 / rows, 2), "peak_mb": peak_bytes and megabytes(peak_bytes),
+        "processes": processes, **more,
     }  # fmt: skip
+
+
+def with_bytes(found: Figures, size: int) -> Figures:
+    """The same with MB/s of log (or of table, for a load), which holds `size` bytes for these rows."""
+    return {**found, "row_bytes": round(size / found["rows"]), "mb_per_second": round(size / found["seconds"] / 1e6, 1)}
+
+
+def with_peaks(found: Figures, peaks: Mapping[str, int]) -> Figures:
+    """The same with the most memory of each process."""
+    processes = {name: {**known, "peak_mb": megabytes(peaks[name])} for name, known in found["processes"].items()}
+    return {**found, "processes": processes}
+
+
+def megabytes(size: int) -> int:
+    """Whole MiB."""
+    return round(size / 2**20)
 
 
 def peak_bytes(who: int = resource.RUSAGE_SELF) -> int:

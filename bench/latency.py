@@ -1,32 +1,33 @@
-"""From the commit on the source to the row's appearance on the target, at a steady rate, for real `cdc` processes."""
+"""From the commit on the source to the row's appearance on the target, at a steady rate, for real processes, idle and beside load."""
 
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from bench.job import Failed, Figures, figures
+from bench.chain import Running
+from bench.job import Failed, Figures, figures, with_peaks
+from bench.machine import Meter, pids
 from bench.practice import connect
 from bench.tables import Shape
 from cdc import stack
 
 Target = psycopg.Connection[tuple[Any, ...]]
 
-RATE = 100.0
-FIRST_KEY = 1_000_000_000
+FIRST_KEY, FIRST_LOAD_KEY = 1_000_000_000, 2_000_000_000
 POLL_SECONDS = 0.001
+LOAD_ROWS, LOAD_PER_SECOND = 100, 20
+"""The load beside: rows a transaction, transactions a second."""
+WARM_SECONDS = 3.0
+"""Of the same work, before anything is measured."""
 _ARRIVAL_SECONDS = 60.0
 
 
@@ -37,6 +38,7 @@ class Watch:
     shape: Shape
     key: int
     count: int
+    rate: float
     committed: dict[int, float] = field(default_factory=dict)
     seen: dict[int, float] = field(default_factory=dict)
     looks: list[float] = field(default_factory=list)
@@ -49,65 +51,87 @@ class Watch:
 
 
 @dataclass(slots=True)
-class Ended:
-    """What the processes of a pipeline have used."""
+class Load:
+    """Rows that others write meanwhile."""
 
-    cpu_seconds: float = 0.0
-    peak_bytes: int = 0
-
-
-@contextmanager
-def pipeline(commands: Sequence[str], config: Path, environ: dict[str, str]) -> Iterator[Ended]:
-    """The commands as processes for the length of the block; what they used is known after it."""
-    processes = [_start(command, config, environ) for command in commands]
-    used = Ended()
-    try:
-        yield used
-    finally:
-        for process in processes:
-            process.send_signal(signal.SIGTERM)
-        for process in processes:
-            _, _, usage = os.wait4(process.pid, 0)
-            process.returncode = 0
-            used.cpu_seconds += usage.ru_utime + usage.ru_stime
-            used.peak_bytes = max(used.peak_bytes, usage.ru_maxrss * 1024)
+    rows: int = 0
+    failed: BaseException | None = None
 
 
-def _start(command: str, config: Path, environ: dict[str, str]) -> subprocess.Popen[bytes]:
-    with config.with_suffix(f".{command}.log").open("wb") as log:
-        arguments = [sys.executable, "-m", "cdc.cli", "--config", str(config), command]
-        return subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **environ})
+class Latency:
+    """Single changes through one running pipeline; keys are never used twice."""
 
+    def __init__(self, servers: stack.Stack, shape: Shape, place: tuple[str, str], rate: float) -> None:
+        """`place` is the schema and the table where rows appear, `rate` changes a second, one a transaction."""
+        self._servers, self._shape, self._place, self._rate = servers, shape, place, rate
+        self._key, self._load_key = FIRST_KEY, FIRST_LOAD_KEY
 
-def measure(
-    servers: stack.Stack, shape: Shape, place: tuple[str, str], config: Path, commands: Sequence[str], seconds: float, key: int
-) -> Figures:
-    """`seconds` of single-row inserts, one a transaction; rows get keys from `key` on."""
-    with pipeline(commands, config, servers.environ) as used, closing(psycopg.connect(servers.target_admin_url, autocommit=True)) as target:
-        _run(servers, target, shape, place, key, 1)  # the pipeline is up when the first change is there
-        watch = _run(servers, target, shape, place, key + 1, max(1, round(RATE * seconds)))
-    ordered = watch.milliseconds()
-    lost = len(watch.committed) - len(ordered)
-    return figures(
-        f"latency_{'kafka' if len(commands) > 1 else 'direct'}", shape, rows=len(ordered), seconds=seconds, cpu_seconds=None,
-        peak_bytes=used.peak_bytes, p50_ms=_share(ordered, 0.5), p99_ms=_share(ordered, 0.99), max_ms=round(ordered[-1], 1), lost=lost,
-        resolution_ms=_share(sorted(1000 * look for look in watch.looks), 0.5), process_cpu_seconds=round(used.cpu_seconds, 2),
-    )  # fmt: skip
+    def measure(self, name: str, processes: Running, seconds: float) -> Iterator[Figures]:
+        """First idle, then beside load: two lines of results."""
+        with closing(psycopg.connect(self._servers.target_admin_url, autocommit=True)) as target:
+            self._run(target, 1, processes)  # the pipeline is up when the first change is there
+            yield self._figures(f"latency_{name}", target, processes, seconds, Load())
+            with self._beside() as load:
+                yield self._figures(f"latency_{name}_loaded", target, processes, seconds, load)
+
+    def _figures(self, stage: str, target: Target, processes: Running, seconds: float, load: Load) -> Figures:
+        self._run(target, max(1, round(self._rate * min(WARM_SECONDS, seconds))), processes)
+        meter, count = Meter({**pids(self._servers), **processes.pids()}, os.getpid()), max(1, round(self._rate * seconds))
+        before = load.rows
+        with meter.watching():
+            watch = self._run(target, count, processes)
+        took, used, ordered = time.perf_counter() - meter.began, meter.cpu(), watch.milliseconds()
+        found = figures(
+            stage, self._shape, rows=count, seconds=took, cpu_seconds=sum(used[name] for name in processes.processes), peak_bytes=None,
+            p50_ms=_share(ordered, 0.5), p99_ms=_share(ordered, 0.99), max_ms=round(ordered[-1], 1), lost=count - len(ordered),
+            resolution_ms=_share(sorted(1000 * look for look in watch.looks), 0.5), cpu=used, other_load=meter.other_load(),
+            load_rows_per_second=round((load.rows - before) / took), changes_per_second=self._rate,
+            cpu_percent={name: round(100 * seconds_used / took, 1) for name, seconds_used in used.items()},
+        )  # fmt: skip
+        found["peak_mb"] = max(round(meter.peaks[name] / 2**20) for name in processes.processes)
+        return with_peaks(found, meter.peaks)
+
+    def _run(self, target: Target, count: int, processes: Running) -> Watch:
+        watch = Watch(self._shape, self._key, count, self._rate)
+        self._key += count
+        writer = threading.Thread(target=_write, args=(self._servers, watch))
+        writer.start()
+        try:
+            _look(target, self._place, watch, processes)
+        finally:
+            writer.join()
+        if watch.failed is not None:
+            raise watch.failed
+        return watch
+
+    @contextmanager
+    def _beside(self) -> Iterator[Load]:
+        """For the length of the block, 20 transactions of 100 rows a second."""
+        load, stop = Load(), threading.Event()
+        thread = threading.Thread(target=self._write_load, args=(load, stop))
+        thread.start()
+        try:
+            yield load
+        finally:
+            stop.set()
+            thread.join()
+        if load.failed is not None:
+            raise load.failed
+
+    def _write_load(self, load: Load, stop: threading.Event) -> None:
+        try:
+            with closing(connect(self._servers)) as line, line.cursor() as cursor:
+                started, number = time.perf_counter(), 0
+                while not stop.wait(max(0.0, started + number / LOAD_PER_SECOND - time.perf_counter())):
+                    load.rows += cursor.execute(self._shape.insert(self._load_key, self._load_key + LOAD_ROWS))
+                    self._load_key += LOAD_ROWS
+                    number += 1
+        except BaseException as error:  # noqa: BLE001 - handed to the owner, who raises it
+            load.failed = error
 
 
 def _share(ordered: Sequence[float], share: float) -> float:
     return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))], 1)
-
-
-def _run(servers: stack.Stack, target: Target, shape: Shape, place: tuple[str, str], key: int, count: int) -> Watch:
-    watch = Watch(shape, key, count)
-    writer = threading.Thread(target=_write, args=(servers, watch))
-    writer.start()
-    try:
-        _look(target, place, watch)
-    finally:
-        writer.join()
-    return watch
 
 
 def _write(servers: stack.Stack, watch: Watch) -> None:
@@ -115,20 +139,20 @@ def _write(servers: stack.Stack, watch: Watch) -> None:
         with closing(connect(servers)) as connection, connection.cursor() as cursor:
             started = time.perf_counter()
             for number in range(watch.count):
-                time.sleep(max(0.0, started + number / RATE - time.perf_counter()))
+                time.sleep(max(0.0, started + number / watch.rate - time.perf_counter()))
                 cursor.execute(watch.shape.insert_one(watch.key + number, number))
                 watch.committed[watch.key + number] = time.perf_counter()
     except BaseException as error:  # noqa: BLE001 - handed to the owner, who raises it
         watch.failed = error
 
 
-def _look(target: Target, place: tuple[str, str], watch: Watch) -> None:
+def _look(target: Target, place: tuple[str, str], watch: Watch, processes: Running) -> None:
     """Ask for the next keys until all were seen."""
     name = sql.Identifier(watch.shape.key)
     text = sql.SQL("SELECT {} FROM {} WHERE {} >= %s AND {} < %s ORDER BY 1").format(name, sql.Identifier(*place), name, name)
     query, next_key, end = text.as_bytes(target), watch.key, watch.key + watch.count
     before = time.perf_counter()
-    deadline = before + watch.count / RATE + _ARRIVAL_SECONDS
+    deadline = before + watch.count / watch.rate + _ARRIVAL_SECONDS
     while next_key < end:
         time.sleep(POLL_SECONDS)
         rows = target.execute(query, [next_key, end]).fetchall()
@@ -141,6 +165,7 @@ def _look(target: Target, place: tuple[str, str], watch: Watch) -> None:
         if watch.failed is not None:
             raise watch.failed
         if now > deadline:
+            processes.check()
             missing = watch.count - len(watch.seen)
             raise Failed(
                 f"{missing} of {watch.count} changes of the {watch.shape.label} table did not arrive within {_ARRIVAL_SECONDS:g} s"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import psycopg
 
-from bench.job import Failed, Figures, figures
+from bench.job import Failed, Figures, figures, with_peaks
+from bench.machine import Meter, pids
 from bench.tables import DATABASE, Shape
 from cdc import stack
 from cdc.stack import install
@@ -35,17 +36,22 @@ def pgloader(servers: stack.Stack, shape: Shape, rows: int, folder: Path, *, ins
     source, target = servers.source_admin_url, servers.target_admin_url
     script.write_text(_LOAD.format(source=source, database=DATABASE, target=target, table=shape.table, schema=schema))
     script.chmod(0o600)
-    started = time.perf_counter()
-    with (folder / "pgloader.log").open("wb") as log:
+    started, meter = time.perf_counter(), Meter(pids(servers), os.getpid())
+    with (folder / "pgloader.log").open("wb") as log, meter.watching():
         process = subprocess.Popen([program, "--root-dir", folder, script], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         _, status, used = os.wait4(process.pid, 0)
+        servers_cpu, other = meter.cpu(), meter.other_load(used.ru_utime + used.ru_stime)
     process.returncode, seconds = os.waitstatus_to_exitcode(status), time.perf_counter() - started
     loaded = _count(servers, schema, shape)
     if process.returncode != 0 or loaded != rows:
         log_end = (folder / "pgloader.log").read_text()[-2000:]
         raise Failed(f"pgloader loaded {loaded} of {rows} rows and ended with {process.returncode}: {log_end}")
     cpu = used.ru_utime + used.ru_stime
-    return figures("load_pgloader", shape, rows=rows, seconds=seconds, cpu_seconds=cpu, peak_bytes=used.ru_maxrss * 1024)
+    found = figures(
+        "load_pgloader", shape, rows=rows, seconds=seconds, cpu_seconds=cpu, peak_bytes=used.ru_maxrss * 1024, cpu=servers_cpu,
+        other_load=other,
+    )  # fmt: skip
+    return with_peaks(found, meter.peaks)
 
 
 def _count(servers: stack.Stack, schema: str, shape: Shape) -> int:

@@ -24,6 +24,7 @@ from typing import Any
 import psycopg
 
 from bench.job import Failed, Figures, configured
+from bench.machine import cpu_seconds, pids
 from bench.practice import connect
 from bench.results import FOLDER, conditions, sentence
 from cdc import logs, stack
@@ -33,7 +34,6 @@ from examples.opendental.large import grow
 
 DATABASE = "opendental"
 WAIT_SECONDS = 600.0
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(slots=True)
@@ -142,12 +142,11 @@ class Production:
 
     @contextmanager
     def _used(self) -> Iterator[Used]:
-        used, servers = Used(), {"mariadb": self.servers.source, "postgres": self.servers.target}
-        pids = {name: server.process.pid for name, server in servers.items() if server.process is not None}
-        before, started = {name: _cpu(pid) for name, pid in pids.items()}, time.monotonic()
+        used, servers = Used(), pids(self.servers)
+        before, started = {name: cpu_seconds(pid) for name, pid in servers.items()}, time.monotonic()
         yield used
         used.seconds = time.monotonic() - started
-        used.cpu_seconds = {name: round(_cpu(pid) - before[name], 1) for name, pid in pids.items()}
+        used.cpu_seconds = {name: round(cpu_seconds(pid) - before[name], 1) for name, pid in servers.items()}
 
     def _config(self, name: str) -> Path:
         with psycopg.connect(self.servers.target_admin_url, autocommit=True) as line:
@@ -161,21 +160,6 @@ def _latency(report: Report) -> Figures:
         "changes_per_second": round(report.per_second, 1), "statements": report.statements, "p50_ms": report.p50_ms,
         "p99_ms": report.p99_ms, "longest_ms": report.longest_ms, "work_seconds": round(report.seconds, 1),
     }  # fmt: skip
-
-
-def _cpu(pid: int) -> float:
-    """Seconds of a process, of those of its children that have ended, and of those that live."""
-    ticks = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # it ended meanwhile
-        if stat.parent.name == str(pid):
-            ticks += sum(map(int, fields[11:15]))
-        elif fields[1] == str(pid):
-            ticks += sum(map(int, fields[11:13]))
-    return ticks / _TICKS
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

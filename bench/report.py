@@ -1,175 +1,269 @@
-"""`python -m bench.report [FILE ..]`: docs/performance.md from the newest run on each source, or from the runs that are named."""
+"""`python -m bench.report [FILE ..]`: docs/performance.md and its plot, from the newest figure of each kind, or of the runs named."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
+from bench import plot, report_production
 from bench.job import Figures
 from bench.results import FOLDER, read
 
-PAGE = Path("docs/performance.md")
-NAMES = {
+PAGE, PLOT = Path("docs/performance.md"), Path("docs/performance.svg")
+STAGES = {
     "read": "log reader alone: packets, checksums, events",
     "encode": "codec alone: row images -> Avro",
     "capture": "capture: log -> records in the in-process transport",
     "stock": "stock mysql-replication reader, the first rows of the same log",
     "capture_kafka": "capture: log -> records acknowledged by Kafka",
-    "capture_kafka_updates": "capture: log -> records acknowledged by Kafka, updates",
-    "apply": "apply: Kafka -> PostgreSQL, new rows",
-    "apply_updates": "apply: Kafka -> PostgreSQL, updates",
-    "direct": "`cdc run` over a backlog, direct: log -> PostgreSQL, new rows",
-    "direct_updates": "`cdc run` over a backlog, direct, updates",
-    "capture_single": "capture, in-process transport, transactions of one row",
-    "direct_single": "`cdc run`, direct, transactions of one row",
+    "apply": "apply: Kafka -> PostgreSQL",
+    "direct": "whole chain, direct: `cdc run`",
+    "kafka": "whole chain by Kafka: `cdc capture` and `cdc apply`",
     "load": "`cdc snapshot`: initial load",
     "load_pgloader": "pgloader, the same table",
+    "debezium_source": "Debezium: log -> records acknowledged by Kafka, JSON",
+    "debezium_avro": "Debezium: log -> records acknowledged by Kafka, Avro",
+    "debezium_sink": "Debezium's JDBC sink: Kafka -> PostgreSQL",
+    "debezium_chain": "whole chain, Debezium source and sink in one Connect worker",
 }
-LATENCIES = {"latency_direct": "direct (`cdc run`)", "latency_kafka": "Kafka (`cdc capture`, `cdc apply`)"}
-
+BACKLOGS = {
+    "": "", "updates": "updates", "mixed": "inserts, updates and deletes", "single": "transactions of one row", "large": "one transaction",
+    "deep": "deep backlog", "first": "the first rows of a history", "after": "nine times as many on top of them",
+}  # fmt: skip
+LATENCIES = {
+    "latency_direct": "direct: `cdc run`",
+    "latency_kafka": "Kafka: `cdc capture`, `cdc apply`",
+    "latency_debezium": "Debezium source and sink in one Connect worker",
+}
+LOADED = "_loaded"
+TABLES = {
+    "narrow": "a dental procedure log", "myisam": "the same, MyISAM", "text": "the same with a long note in each row",
+    "middle": "procedures of insurance claims", "wide": "patients",
+}  # fmt: skip
+PAIRS = {
+    "log -> Kafka, new rows, both Avro": ("capture_kafka", "debezium_avro"),
+    "log -> Kafka, new rows, Debezium in JSON": ("capture_kafka", "debezium_source"),
+    "log -> Kafka, updates, Debezium in JSON": ("capture_kafka_updates", "debezium_source_updates"),
+    "Kafka -> PostgreSQL, new rows": ("apply", "debezium_sink"),
+    "Kafka -> PostgreSQL, updates": ("apply_updates", "debezium_sink_updates"),
+    "whole chain by Kafka, new rows": ("kafka", "debezium_chain"),
+    "whole chain, ours without a broker": ("direct", "debezium_chain"),
+}
+SOURCES, BROKERS, TARGETS, OWN = ("mariadb", "mariadb114", "mysql"), ("kafka",), ("postgres",), ("capture", "apply")
+"""Names of processes in the figures."""
 HEAD = """# Performance
 
-Written by `python -m bench.report` from what `make bench` measured: one run each, no best of many. Source, broker, target and
-the measured process share one machine, so **CPU seconds per million rows of our own process is the figure to compare**; rows a
-second depend on what else wants the cores.
+Written by `python -m bench.report` from what `make bench` measured: one run each, no best of many. Source, broker,
+target and the measured processes share one machine, so **CPU seconds per million rows are the figures to compare**; rows a second
+depend on what else wants the cores.
 
-- 17 columns: a dental procedure log. 90 columns: a patient. InnoDB; backlogs are in transactions of 1000 rows unless a line says
-  otherwise.
-- Each stage runs in a process of its own; its peak memory is that whole process's, the interpreter and all imports included.
-  Only the work is timed, except for `cdc run`, `cdc snapshot` and pgloader, whose start is included: it weighs on few rows.
+- Backlogs are in transactions of 1000 rows unless a line says otherwise. MB are those of the source's log; for a load, of the table.
+- Each stage up to `apply` runs in a process of its own and only its work is timed. The whole chain is real `cdc` processes over a
+  backlog, their start included, which weighs on few rows: *warm* is the second half of the rows. Loads include their start too.
+- CPU and memory are of whole processes, interpreter, imports and children included; of several of ours the CPU is the sum and the memory
+  that of each. PostgreSQL's shared buffers count once.
+- After every stage that ends in the target, its rows, keys and a changed column are summed on both sides; each other stage counts
+  the rows it carried. A figure that does not agree is not written.
+- *Other* is the share of the machine that went to nobody in the table: other load, and the kernel's own threads.
 - pgloader (workers = 2, concurrency = 1) turns zero dates into null as `cdc snapshot` does, by its own rule for that; without the
   rule it loads no table that holds one.
 - The stock reader runs over fewer rows, because it takes so long; it only decodes, and writes no records.
 """
+DEBEZIUM = """### Beside Debezium
 
-
-def page(runs: Iterable[Sequence[Figures]], production: Iterable[Figures] = ()) -> str:
-    """The whole document."""
-    return "\n".join([HEAD, *(_section(run) for run in runs), *_production(list(production))])
-
-
-def _production(found: Sequence[Figures]) -> list[str]:
-    """A practice of production size: what `python -m bench.production` wrote, the newest line of each of its stages."""
-    by_stage = {figure["stage"]: figure for figure in found}
-    lines = [f"- {_PRODUCTION[stage](figure)} {_beside(figure)}" for stage, figure in by_stage.items() if stage in _PRODUCTION]
-    return [PRODUCTION_HEAD, *lines, ""] if lines else []
-
-
-def _beside(figure: Figures) -> str:
-    run = figure["run"]
-    return (
-        f"(revision {run['revision']}, {run['date']}; load average {run['load_before']} before the run, {figure['load_after']} at its end)"
-    )
-
-
-def _cpus(figure: Figures) -> str:
-    return ", ".join(f"{name} {seconds:g}" for name, seconds in figure["cpu_seconds"].items())
-
-
-def _copied(figure: Figures) -> str:
-    proof = f" Reconcile: {'equal' if figure['equal'] else 'DIFFERENT'}, {figure['proof_seconds']:g} s." if "equal" in figure else ""
-    return (
-        f"{figure['rows']:,} rows of {figure['tables']} tables in {figure['seconds'] / 60:.1f} minutes, "
-        f"{figure['rows_per_second']:,} rows/s; CPU seconds: {_cpus(figure)}; "
-        f"peak memory of `cdc snapshot` {figure['peak_mb']} MB. {_reads(figure)}{proof}"
-    )
-
-
-def _reads(figure: Figures) -> str:
-    locking = figure["reads"]["locking"]
-    if not locking:
-        return ""
-    times = ", ".join(f"{name} {1000 * locking[name + '_seconds']:.1f}" for name in ("p50", "p99", "max"))
-    return f"A read held its table's lock, client included, for {times} ms ({locking['pieces']:,} reads)."
-
-
-def _worked(figure: Figures) -> str:
-    return (
-        f"{figure['changes_per_second']:g} changes/s for {figure['work_seconds']:g} s: a statement took p50 {figure['p50_ms']:g}, "
-        f"p99 {figure['p99_ms']:g}, at most {figure['longest_ms']:g} ms"
-    )
-
-
-_PRODUCTION: dict[str, Callable[[Figures], str]] = {
-    "production_made": lambda f: f"The practice: {f['rows']:,} rows in {f['tables']} tables, {f['bytes'] / 1e9:.2f} GB of data, "
-                                 f"generated in {f['seconds'] / 60:.1f} minutes.",
-    "production_copy": lambda f: f"Copied alone: {_copied(f)}",
-    "production_work": lambda f: f"People at work, no copy: {_worked(f)}.",
-    "production_copy_beside": lambda f: f"The same with a copy at the default pace: {_worked(f)}; p99 {f['p99_ms_above']:+g} ms. "
-                                        f"{_copied(f)}",
-    "production_proof": lambda f: f"Caught up after {f['caught_up_seconds']:g} s; reconcile: {'equal' if f['equal'] else 'DIFFERENT'}.",
-}  # fmt: skip
-PRODUCTION_HEAD = """## A practice of production size
-
-`python -m bench.production`: OpenDental-like, MyISAM on MariaDB, `snapshot.parallel` = 2.
+`make bench-peers`: {version}, in one run on the same servers and table, tuned; the figures are those
+of the second half of the rows (warm), as above.
 """
 
 
-def _section(run: Sequence[Figures]) -> str:
-    conditions = run[0]["run"]
-    columns = sorted({figure["columns"] for figure in run})
-    return "\n".join([f"## {conditions['source']}\n", _conditions(conditions), *(_table(run, count) for count in columns), _latencies(run)])
+def page(runs: Iterable[Sequence[Figures]], production: Iterable[Figures] = ()) -> str:
+    """The whole document, of the newest figure of each kind."""
+    everything = [figure for run in runs for figure in run]
+    sources = sorted({str(figure["run"]["source"]) for figure in everything})
+    sections = [_section(source, [figure for figure in everything if figure["run"]["source"] == source]) for source in sources]
+    return "\n".join([HEAD, f"![Rows a second]({PLOT.name})\n", *sections, *report_production.section(list(production))])
+
+
+def newest(figures: Iterable[Figures]) -> list[Figures]:
+    """One of each source, table and stage, in the order of the page."""
+    found: dict[tuple[object, ...], Figures] = {}
+    for figure in sorted(figures, key=lambda f: str(f["run"]["date"])):
+        found[figure["run"]["source"], figure["table"], figure["columns"], figure["stage"]] = figure
+    return sorted(found.values(), key=_place)
+
+
+def _place(figure: Figures) -> tuple[int, int, int, int]:
+    tables, stages, backlogs = list(TABLES), list(STAGES), list(BACKLOGS)
+    stage, backlog = split(figure["stage"])
+    order = (stages.index(stage), backlogs.index(backlog)) if stage in stages else (len(stages), 0)
+    return tables.index(figure["table"]), figure["columns"], *order
+
+
+def split(stage: str) -> tuple[str, str]:
+    """A stage and the kind of its backlog."""
+    head, _, tail = stage.rpartition("_")
+    return (head, tail) if tail in BACKLOGS and head in STAGES else (stage, "")
+
+
+def name_of(figure: Figures) -> str:
+    """What a line of the table says."""
+    stage, backlog = split(figure["stage"])
+    return STAGES[stage] + (f"; {BACKLOGS[backlog]}" if backlog else "")
+
+
+def _section(source: str, everything: Sequence[Figures]) -> str:
+    figures = newest(everything)
+    dates = sorted({str(figure["run"]["date"]) for figure in figures})
+    letters = {date: chr(ord("A") + number) for number, date in enumerate(dates)}
+    runs = {str(figure["run"]["date"]): figure["run"] for figure in figures}
+    parts = [f"## {source}\n", *(f"- Run {letters[date]}: {_conditions(runs[date])}" for date in dates), ""]
+    for (table, columns), found in groupby(figures, key=lambda f: (f["table"], f["columns"])):
+        parts += _table(table, columns, list(found), letters)
+    return "\n".join([*parts, *_history(figures), *_beside(everything), *_latencies(figures, letters)])
 
 
 def _conditions(run: Figures) -> str:
     beside = "nothing else ran" if run["quiet"] else f"**other load beside it** (load average {run['load_before']} before the start)"
     return (
-        f"Revision {run['revision']}, {run['date']}; {run['cores']} cores ({run['processor']}), Linux {run['kernel']}, "
-        f"Python {run['python']}, codec {run['codec']}; {beside}.\n"
+        f"revision {run['revision']}, {run['date']}; {run['cores']} cores ({run['processor']}), Linux {run['kernel']}, "
+        f"Python {run['python']}, codec {run['codec']}; {beside}."
     )
 
 
-def _table(run: Sequence[Figures], columns: int) -> str:
-    lines = [f"| {columns} columns | rows | rows/s | CPU s per million | peak MB |", "| --- | ---: | ---: | ---: | ---: |"]
-    for figure in run:
-        if figure["columns"] == columns and figure["stage"] in NAMES:
-            cells = (figure["rows"], figure["rows_per_second"], figure["cpu_seconds_per_million"], figure["peak_mb"])
-            lines.append(f"| {NAMES[figure['stage']]} | " + " | ".join(f"{cell:,}" for cell in cells) + " |")
-    return "\n".join([*lines, "", *_times(run, columns)])
+def _table(table: str, columns: int, figures: Sequence[Figures], letters: Mapping[str, str]) -> list[str]:
+    lines = [
+        f"### {columns} columns: {TABLES[table]}{_row_size(figures)}\n",
+        "| | run | rows | rows/s | warm | MB/s | CPU s per million: ours | source | broker | target | peak MB: ours | source | broker "
+        "| target | other |",
+        "| --- | --- |" + " ---: |" * 13,
+    ]
+    for figure in figures:
+        if split(figure["stage"])[0] in STAGES:
+            servers = [_server(figure, names) for names in (SOURCES, BROKERS, TARGETS)]
+            cells = [
+                figure["rows"], figure["rows_per_second"], figure.get("warm_rows_per_second"), figure.get("mb_per_second"),
+                figure["cpu_seconds_per_million"], *(one.get("cpu_seconds_per_million") for one in servers), _peak(figure),
+                *(one.get("peak_mb") for one in servers), figure.get("other_load"),
+            ]  # fmt: skip
+            lines.append(f"| {name_of(figure)} | {letters[figure['run']['date']]} | {' | '.join(map(_cell, cells))} |")
+    return [*lines, "", *_against_stock(figures)]
 
 
-def _times(run: Sequence[Figures], columns: int) -> list[str]:
-    """How capture compares with the stock reader."""
-    cpu = {figure["stage"]: figure["cpu_seconds_per_million"] for figure in run if figure["columns"] == columns}
+def _row_size(figures: Sequence[Figures]) -> str:
+    sizes = [figure["row_bytes"] for figure in figures if figure["stage"] == "capture" and "row_bytes" in figure]
+    return f", {sizes[0]:,} bytes of log a row" if sizes else ""
+
+
+def _server(figure: Figures, names: Sequence[str]) -> Figures:
+    processes: Figures = figure.get("processes", {})
+    return next((processes[name] for name in names if name in processes), {})
+
+
+def _peak(figure: Figures) -> str:
+    """The memory of our process, or of each of them."""
+    processes: Figures = figure.get("processes", {})
+    several = [f"{name} {one['peak_mb']}" for name, one in processes.items() if name in OWN]
+    return ", ".join(several) if len(several) > 1 else str(figure["peak_mb"])
+
+
+def _cell(value: float | str | None) -> str:
+    return "" if value is None else value if isinstance(value, str) else f"{value:,}"
+
+
+def _against_stock(figures: Sequence[Figures]) -> list[str]:
+    cpu = _by_stage(figures, "cpu_seconds_per_million")
     if not {"stock", "capture"} <= set(cpu):
         return []
     return [f"Per row, capture takes {cpu['stock'] / cpu['capture']:.0f} times less CPU than the stock reader.\n"]
 
 
-def _latencies(run: Sequence[Figures]) -> str:
-    """One line per transport and table."""
+def _by_stage(figures: Sequence[Figures], name: str) -> dict[str, float]:
+    return {figure["stage"]: figure[name] for figure in figures if figure.get(name)}
+
+
+def _history(figures: Sequence[Figures]) -> list[str]:
+    """What a row costs once there are ten times as many."""
+    found = {figure["stage"]: figure for figure in figures if figure["table"] == "narrow"}
+    lines = []
+    for stage in ("capture_kafka", "apply", "direct"):
+        if {f"{stage}_first", f"{stage}_after"} <= set(found):
+            first, after = found[f"{stage}_first"], found[f"{stage}_after"]
+            cpu = after["cpu_seconds_per_million"] / first["cpu_seconds_per_million"] - 1
+            wall = first["rows_per_second"] / after["rows_per_second"] - 1
+            lines.append(f"- {STAGES[stage]}: {100 * cpu:+.0f} % own CPU per row, {100 * wall:+.0f} % time per row.")
+    head = "Cost with history: rows after the first, until there are ten times as many, beside the first of them.\n"
+    return [head, *lines, ""] if lines else []
+
+
+def _beside(figures: Sequence[Figures]) -> list[str]:
+    """Ours and Debezium's on the narrow table, of the newest run that measured both."""
+    last = max((str(figure["run"]["date"]) for figure in figures if "version" in figure), default="")
+    found = {figure["stage"]: figure for figure in figures if figure["run"]["date"] == last and figure["table"] == "narrow"}
     lines = [
-        "Commit on the source to visible on the target, single-row inserts at 100 a second, milliseconds from the source's answer to "
-        "the commit until a poller sees the row; resolution is the poller's median interval.\n",
-        "| transport | columns | changes | p50 | p99 | max | resolution | CPU s of all processes | peak MB of the largest |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| | rows/s: ours | Debezium | times | CPU s per million: ours | Debezium | times less | peak MB: ours | Debezium |",
+        "| --- |" + " ---: |" * 8,
     ]
-    for figure in run:
-        if figure["stage"] in LATENCIES:
-            names = ("columns", "rows", "p50_ms", "p99_ms", "max_ms", "resolution_ms", "process_cpu_seconds", "peak_mb")
-            lines.append(f"| {LATENCIES[figure['stage']]} | " + " | ".join(f"{figure[name]:,}" for name in names) + " |")
-    return "\n".join([*lines, ""]) if len(lines) > 3 else ""
+    for name, (ours, theirs) in PAIRS.items():
+        if {ours, theirs} <= set(found):
+            (rate, cpu, peak), (their_rate, their_cpu, their_peak) = _warm(found[ours]), _warm(found[theirs])
+            cells = (rate, their_rate, round(rate / their_rate, 1), cpu, their_cpu, round(their_cpu / cpu, 1), peak, their_peak)
+            lines.append(f"| {name} | {' | '.join(map(_cell, cells))} |")
+    version = next((figure["version"] for figure in found.values() if "version" in figure), "")
+    return [DEBEZIUM.format(version=version), *lines, ""] if len(lines) > 2 else []
 
 
-def newest_of_each(folder: Path = FOLDER) -> list[Path]:
-    """The last whole run on each source."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.glob("*.jsonl")):
-        run = read(path)
-        if {"capture", "apply", "load"} <= {figure["stage"] for figure in run}:
-            found[run[0]["run"]["source"]] = path
-    return [found[source] for source in sorted(found)]
+def _warm(figure: Figures) -> tuple[float, float, int]:
+    warm = {name: figure.get(f"warm_{name}") or figure[name] for name in ("rows_per_second", "cpu_seconds_per_million")}
+    return warm["rows_per_second"], warm["cpu_seconds_per_million"], figure["peak_mb"]
+
+
+def _latencies(figures: Sequence[Figures], letters: Mapping[str, str]) -> list[str]:
+    """One line per way, table and load."""
+    lines = [
+        "### Latency\n",
+        "Commit on the source to visible on the target, single-row inserts at a steady rate, milliseconds from the source's answer to the "
+        "commit until a poller sees the row; resolution is the poller's median interval. The load beside it is 20 transactions of 100 rows "
+        "a second. CPU is of one core.\n",
+        "| | run | columns | load rows/s | changes | p50 | p99 | max | resolution | CPU %: ours | source | broker | target "
+        "| peak MB: ours |",
+        "| --- | --- |" + " ---: |" * 12,
+    ]
+    for figure in figures:
+        way = LATENCIES.get(figure["stage"].removesuffix(LOADED))
+        if way:
+            cells = [
+                figure["columns"], figure.get("load_rows_per_second", 0), figure["rows"], *(figure[n] for n in _MILLISECONDS),
+                *_percents(figure), figure["peak_mb"],
+            ]  # fmt: skip
+            kind = ", MyISAM" if figure.get("engine") == "MyISAM" else ", long text" if figure["table"] == "text" else ""
+            lines.append(f"| {way}{kind} | {letters[figure['run']['date']]} | {' | '.join(map(_cell, cells))} |")
+    return [*lines, ""] if len(lines) > 4 else []
+
+
+_MILLISECONDS = ("p50_ms", "p99_ms", "max_ms", "resolution_ms")
+
+
+def _percents(figure: Figures) -> list[float | None]:
+    """Ours, source, broker, target."""
+    percent: dict[str, float] = figure.get("cpu_percent", {})
+    servers = [[name for name in names if name in percent] for names in (SOURCES, BROKERS, TARGETS)]
+    known = {name for names in servers for name in names}
+    ours = [value for name, value in percent.items() if name not in known]
+    return [round(sum(ours), 1) if ours else None, *(percent[names[0]] if names else None for names in servers)]
 
 
 def main() -> int:
-    paths = [Path(name) for name in sys.argv[1:]] or newest_of_each()
+    paths = [Path(name) for name in sys.argv[1:]] or sorted(p for p in FOLDER.glob("*.jsonl") if not p.name.startswith("production-"))
     if not paths:
-        print(f"{FOLDER} holds no whole run: make bench", file=sys.stderr)
+        print(f"{FOLDER} holds no run: make bench", file=sys.stderr)
         return 2
+    runs = [read(path) for path in paths]
     production = [figure for path in sorted(FOLDER.glob("production-*.jsonl")) for figure in read(path)]
-    PAGE.write_text(page((read(path) for path in paths), production))
-    print(f"{PAGE} from {', '.join(map(str, paths))}")
+    PAGE.write_text(page(runs, production))
+    PLOT.write_text(plot.bars(newest(figure for run in runs for figure in run), STAGES))
+    print(f"{PAGE}, {PLOT} from {', '.join(map(str, paths))}")
     return 0
 
 

@@ -60,7 +60,7 @@ class Results:
         print(sentence(run))
         if not run["quiet"]:
             print(f"other load on this machine ({run['load_before']}): compare CPU seconds, not rates")
-        print(f"{'stage':24}{'columns':>8}{'rows':>10}{'rows/s':>11}{'CPU s/M':>9}{'peak MB':>9}")
+        print(f"{'stage':24}{'table':>8}{'rows':>12}{'rows/s':>11}{'MB/s':>8}{'CPU s/M':>9}{'peak MB':>9}{'other':>7}", flush=True)
 
     def add(self, figures: Figures) -> None:
         """One more."""
@@ -71,15 +71,15 @@ class Results:
 
     def end(self) -> None:
         """What follows from them."""
-        for columns, times in self.against_stock().items():
-            print(f"capture into the in-process transport, {columns} columns: {times:.0f} times the stock reader")
+        for table, times in self.against_stock().items():
+            print(f"capture into the in-process transport, {table} table: {times:.0f} times the stock reader")
         print(f"written to {self.path}; python -m bench.report makes docs/performance.md of it")
 
-    def against_stock(self) -> dict[int, float]:
-        """By columns: how many times the stock reader's rate capture has, by CPU time, which other load does not change."""
-        found = {(f["stage"], f["columns"]): f["cpu_seconds_per_million"] for f in self.figures}
-        both = [columns for stage, columns in found if stage == "capture" and ("stock", columns) in found]
-        return {columns: found["stock", columns] / found["capture", columns] for columns in both}
+    def against_stock(self) -> dict[str, float]:
+        """By table: how many times the stock reader's rate capture has, by CPU time, which other load does not change."""
+        found = {(f["stage"], f["table"]): f["cpu_seconds_per_million"] for f in self.figures}
+        both = [table for stage, table in found if stage == "capture" and ("stock", table) in found]
+        return {table: found["stock", table] / found["capture", table] for table in both}
 
 
 def sentence(run: Figures) -> str:
@@ -90,13 +90,13 @@ def sentence(run: Figures) -> str:
 
 def line(figures: Figures) -> str:
     """One line of the table on the screen."""
-    head = f"{figures['stage']:24}{figures['columns']:>8}"
+    head = f"{figures['stage']:24}{figures['table']:>8}"
     if "p50_ms" in figures:
         parts = [f"{name} {figures[name + '_ms']:g}" for name in ("p50", "p99", "max")]
         rest = f"over {figures['rows']} changes, resolution {figures['resolution_ms']:g} ms, {_cell(figures['peak_mb'])} MB"
         return f"{head}  {', '.join(parts)} ms {rest}"
-    cells = (figures["rows"], figures["rows_per_second"], figures["cpu_seconds_per_million"], figures["peak_mb"])
-    return head + "".join(f"{_cell(cell):>{width}}" for cell, width in zip(cells, (10, 11, 9, 9), strict=True))
+    names = ("rows", "rows_per_second", "mb_per_second", "cpu_seconds_per_million", "peak_mb", "other_load")
+    return head + "".join(f"{_cell(figures.get(name)):>{width}}" for name, width in zip(names, (12, 11, 8, 9, 9, 7), strict=True))
 
 
 def _cell(value: Any) -> str:
@@ -104,10 +104,9 @@ def _cell(value: Any) -> str:
 
 
 def read(path: Path) -> list[Figures]:
-    """The figures of one run, each with its conditions under `run`."""
-    return [json.loads(text) for text in path.read_text().splitlines()]
-
-
-def newest(folder: Path = FOLDER) -> Path | None:
-    """The file of the last run."""
-    return max(folder.glob("*.jsonl"), default=None)
+    """The figures of one run, each with its conditions under `run`; those of an older form, which names no processes, are left out."""
+    return [
+        figure
+        for figure in map(json.loads, path.read_text().splitlines())
+        if "processes" in figure or figure["stage"].startswith("production_")
+    ]

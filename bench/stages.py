@@ -10,14 +10,14 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 
 from pymysqlreplication import BinLogStreamReader
 from pymysqlreplication.row_event import WriteRowsEvent
 
 import cdc
-from bench.job import Clock, Figures, Job, Work, measured
+from bench.job import Clock, Failed, Figures, Job, Work, measured
 from cdc import app, codec, envelope, logs
 from cdc.binlog import BinlogReader
 from cdc.binlog_events import Commit, Rows
@@ -81,41 +81,59 @@ def _reader(job: Job) -> BinlogReader:
     return BinlogReader(config.source, config.source.server_id, job.first, wants=_wants(job))
 
 
+def _events(job: Job, reader: BinlogReader | None = None) -> Iterator[Rows]:
+    """The rows events of the job, in order."""
+    for event in reader or _reader(job):
+        if isinstance(event, Rows):
+            yield event
+        elif isinstance(event, Commit) and event.position.covers(job.last):
+            return
+
+
+def _encoder(job: Job, event: Rows) -> Callable[[Rows], list[Record]]:
+    """What makes the records of events like this one."""
+    plan, numbers = codec.RowPlan(event.table.table()), codec.Numbers(1, 1)
+    stamp = envelope.stamp(
+        1, 2, flavour=job.first.flavour, version=cdc.__version__, name="bench", ts_us=event.ts_us, snapshot="false",
+        db=event.table.db, table=event.table.name, server_id=1, gtid="0-1-1", file=event.file, pos=event.offset,
+        transaction="0-1-1", now_us=event.ts_us,
+    )  # fmt: skip
+
+    def encoded(event: Rows) -> list[Record]:
+        out: list[Record] = []
+        codec.encode_rows(plan, event.body, event.start, event.end, event.kind, stamp, numbers, out)
+        return out
+
+    return encoded
+
+
 def read(job: Job) -> Work:
-    """The log reader alone: packets, checksums, events; rows stay undecoded."""
+    """The log reader alone: packets, checksums, events; rows stay undecoded, so they are counted before, in the same bytes."""
+    encoded, rows, size = _encoder(job, next(iter(_events(job)))), 0, 0
+    for event in _events(job):
+        rows, size = rows + len(encoded(event)), size + event.end - event.start
     reader = _reader(job)
 
     def work() -> Figures:
-        for event in reader:
-            if isinstance(event, Commit) and event.position.covers(job.last):
-                break
-        return {}
+        found = sum(event.end - event.start for event in _events(job, reader))
+        if found != size:
+            raise Failed(f"the reader gave {found} of {size} bytes of rows")
+        return {"rows": rows}
 
     return work
 
 
 def encode(job: Job) -> Work:
     """The codec alone: row images in memory -> Avro records."""
-    events: list[Rows] = []
-    for event in _reader(job):
-        if isinstance(event, Rows):
-            events.append(event)
-        elif isinstance(event, Commit) and event.position.covers(job.last):
-            break
-    plan, numbers = codec.RowPlan(events[0].table.table()), codec.Numbers(1, 1)
-    stamp = envelope.stamp(
-        1, 2, flavour=job.first.flavour, version=cdc.__version__, name="bench", ts_us=events[0].ts_us, snapshot="false",
-        db=events[0].table.db, table=events[0].table.name, server_id=1, gtid="0-1-1", file=events[0].file, pos=events[0].offset,
-        transaction="0-1-1", now_us=events[0].ts_us,
-    )  # fmt: skip
+    events = list(_events(job))
+    encoded = _encoder(job, events[0])
 
     def work() -> Figures:
-        size = 0  # of one record of each event
+        rows, size = 0, 0  # the size is that of one record of each event
         for event in events:
-            out: list[Record] = []
-            codec.encode_rows(plan, event.body, event.start, event.end, event.kind, stamp, numbers, out)
-            size += len(out[-1].value or b"")
-        return {"row_bytes": round(sum(event.end - event.start for event in events) / job.rows), "record_bytes": size // len(events)}
+            out = encoded(event)
+            rows, size = rows + len(out), size + len(out[-1].value or b"")
+        return {"rows": rows, "record_bytes": size // len(events)}
 
     return work
 
@@ -175,7 +193,7 @@ def apply(job: Job) -> Work:
 
 def direct(job: Job) -> Work:
     """The log to PostgreSQL in one process, as `cdc run` does it; its start is included."""
-    stop, arrived, clock = threading.Event(), {}, Clock()
+    stop, arrived, clock = threading.Event(), {}, Clock(job.servers)
 
     def watch() -> None:
         with State(job.config.target, job.config.pipeline.name) as state:
@@ -208,7 +226,7 @@ def load(job: Job) -> Work:
 
 def stock(job: Job) -> Work:
     """mysql-replication's reader over the first rows of the same log."""
-    config, at = job.config, Position.from_json(job.log)
+    config, at = job.config, job.first
     url = config.source.url
     settings = {"host": url.host, "port": url.port, "user": url.user, "passwd": url.password}
 
@@ -232,17 +250,17 @@ STAGES: Mapping[str, Callable[[Job], Work]] = {
     "read": read,
     "encode": encode,
     "capture": capture,
-    "capture_single": capture,
-    "capture_kafka": capture_kafka,
-    "capture_kafka_updates": capture_kafka,
-    "apply": apply,
-    "apply_updates": apply,
-    "direct": direct,
-    "direct_updates": direct,
-    "load": load,
-    "direct_single": direct,
     "stock": stock,
+    "capture_kafka": capture_kafka,
+    "apply": apply,
+    "direct": direct,
+    "load": load,
 }
+
+
+def stage_of(name: str) -> str:
+    """The stage of a figure's name, which may end in the kind of its backlog: `apply` of `apply_updates`."""
+    return max((stage for stage in STAGES if name == stage or name.startswith(f"{stage}_")), key=len)
 
 
 def prepared(job: Job) -> Work:
@@ -250,10 +268,10 @@ def prepared(job: Job) -> Work:
     spare_collector()
     for _ in range(_TRIES):
         try:
-            return STAGES[job.stage](job)
+            return STAGES[stage_of(job.stage)](job)
         except Retry:
             time.sleep(_PAUSE_SECONDS)
-    return STAGES[job.stage](job)
+    return STAGES[stage_of(job.stage)](job)
 
 
 def main() -> None:

@@ -1,10 +1,11 @@
-"""The two tables that everything is measured on, and the statements that fill and change them."""
+"""The tables that everything is measured on, and the statements that fill and change them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from random import Random
 
 from examples.opendental.columns import Spec
 from examples.opendental.rows import Filler
@@ -12,6 +13,8 @@ from examples.opendental.tables import BY_NAME
 
 DATABASE, SEEDS = "bench", "bench_seed"
 TRANSACTION_ROWS = 1000
+ROUND = (50, 40, 10)
+"""Rows of the three statements that mixed work repeats: inserted, updated, deleted."""
 
 _NARROW = """ProcNum bigint NOT NULL AUTO_INCREMENT PRIMARY KEY, PatNum bigint NOT NULL, AptNum bigint NOT NULL, ProcDate date NOT NULL,
  ProcFee double NOT NULL, Surf varchar(10) DEFAULT '', ToothNum varchar(2) DEFAULT '', Priority bigint NOT NULL DEFAULT 0,
@@ -21,8 +24,17 @@ _NARROW = """ProcNum bigint NOT NULL AUTO_INCREMENT PRIMARY KEY, PatNum bigint N
 _NARROW_SEED = """SELECT a.i * 10 + b.i + 1, a.i * 7 + b.i, a.i * b.i, DATE_ADD('2015-01-01', INTERVAL a.i DAY), a.i + 0.25,
  IF(a.i % 3 = 0, 'MOD', ''), a.i % 32, b.i, a.i % 7, b.i % 40, a.i, DATE_ADD('2015-01-01 08:00:00', INTERVAL a.i * 97 + b.i MINUTE),
  IF(a.i % 5 = 0, CONCAT('Pt tolerated procedure well ', a.i), ''), '2026-01-02 03:04:05', a.i / 4, 1, 0
- FROM {seeds}.seq a JOIN {seeds}.seq b ON b.i < 10"""
-_MORE = "\ndecimal(10,2): InsuranceCredit\ndatetime: SecDateTEdit\nint(11): VisitCount"  # a patient has 87 columns: 90 with these
+ FROM {seeds}.seq a JOIN {seeds}.seq b ON b.i < 10 WHERE a.i * 10 + b.i < {rows}"""
+_MORE = """
+decimal(10,2): InsuranceCredit PaymentPlanDue
+datetime: SecDateTEdit DateLastStatement
+int(11): VisitCount MissedCount
+tinyint(4): IsDeceased NoReminders
+varchar(50): EmployerNote GuardianName
+bigint(20): SecUserNumChange PharmacyNum
+date?: DateLastSeen"""  # a patient has 87 columns: 100 with these
+_WORDS = """patient tolerated the procedure well anaesthesia lidocaine composite occlusal distal mesial buccal margin caries excavated
+ rubber dam isolated bite adjusted polished post-op instructions given follow-up in two weeks no complaints radiograph taken""".split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +47,18 @@ class Shape:
     columns: tuple[str, ...]
     body: str
     seeds: int
+    """So many different rows; a multiple of a transaction's rows."""
     changes: str
     """What an UPDATE sets."""
+    checked: str
+    """A column whose sum an UPDATE changes, exact in either database."""
+    share: int
+    """The table gets this part of the rows that are asked for: they are larger."""
+    engine: str = "InnoDB"
+    spec: Spec | None = None
+    """Whose generator makes the seed rows; None: the narrow table's own."""
+    words: int = 0
+    """Up to so many words are in its long text."""
 
     @property
     def name(self) -> str:
@@ -48,18 +70,25 @@ class Shape:
 
     def create(self, name: str) -> list[str]:
         """The table made anew, empty."""
-        return [f"DROP TABLE IF EXISTS {name}", f"CREATE TABLE {name} ({self.body}) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4"]
+        return [f"DROP TABLE IF EXISTS {name}", f"CREATE TABLE {name} ({self.body}) ENGINE={self.engine} DEFAULT CHARSET=utf8mb4"]
 
     def fill_seed(self) -> Iterator[str]:
         """The statements that make the seed rows."""
-        if self.label == "narrow":
+        if self.spec is None:
             yield f"CREATE TABLE IF NOT EXISTS {SEEDS}.seq (i int PRIMARY KEY)"
             yield f"REPLACE INTO {SEEDS}.seq VALUES {','.join(f'({i})' for i in range(1000))}"
-            yield f"INSERT INTO {self.seed} {_NARROW_SEED.format(seeds=SEEDS)}"
+            yield f"INSERT INTO {self.seed} {_NARROW_SEED.format(seeds=SEEDS, rows=self.seeds)}"
+            yield from self._texts()
             return
-        filler = Filler(_WIDE, "bench", 1.0)
+        filler = Filler(self.spec, "bench", 1.0)
         for first in range(1, self.seeds + 1, 200):
-            yield filler.insert(first, 200).replace(f"`{_WIDE.name}`", self.seed, 1)
+            yield filler.insert(first, 200).replace(f"`{self.spec.name}`", self.seed, 1)
+
+    def _texts(self) -> Iterator[str]:
+        random = Random(1)
+        for number in range(1, self.seeds + 1) if self.words else ():
+            text = " ".join(random.choices(_WORDS, k=random.randint(self.words // 10, self.words)))
+            yield f"UPDATE {self.seed} SET Note = '{text}' WHERE {self.key} = {number}"
 
     def insert(self, low: int, high: int) -> str:
         """Rows low+1 to high, which must lie within one run of the seeds."""
@@ -81,23 +110,47 @@ class Shape:
         """Rows low+1 to high changed."""
         return f"UPDATE {self.name} SET {self.changes} WHERE {self.key} BETWEEN {low + 1} AND {high}"
 
+    def delete(self, low: int, high: int) -> str:
+        """Rows low+1 to high gone."""
+        return f"DELETE FROM {self.name} WHERE {self.key} BETWEEN {low + 1} AND {high}"
+
+    def mixed(self, number: int, rounds: int, rows: int) -> list[str]:
+        """One of `rounds` rounds of inserts, updates and deletes on a table of `rows` rows, at least half of a round's for each."""
+        new, changed, gone = ROUND
+        updated = rounds * gone + number * changed  # the first keys are for the deletes
+        return [
+            self.insert(rows + number * new, rows + (number + 1) * new),
+            self.update(updated, updated + changed),
+            self.delete(number * gone, (number + 1) * gone),
+        ]
+
 
 def _narrow() -> Shape:
     columns = re.findall(r"(?:^|,)\s*([A-Z]\w+) ", _NARROW)
     changes = "ProcFee = ProcFee + 1, Note = CONCAT('upd ', ProcNum), SecDateTEdit = CURRENT_TIMESTAMP"
-    return Shape("narrow", "procedurelog", "ProcNum", tuple(columns), _NARROW, 10_000, changes)
+    return Shape("narrow", "procedurelog", "ProcNum", tuple(columns), _NARROW, 10_000, changes, "ProcFee", 1)
 
 
-_WIDE = Spec("patient", 0, BY_NAME["patient"].text.rstrip() + _MORE)
+def _of(label: str, spec: Spec, changes: str, checked: str, share: int) -> Shape:
+    key, columns = spec.columns[0].name, tuple(column.name for column in spec.columns)
+    body = ",\n".join([*(column.ddl() for column in spec.columns), f"PRIMARY KEY ({key})"])
+    return Shape(label, spec.name, key, columns, body, 2_000, changes, checked, share, spec=spec)
 
 
-def _wide() -> Shape:
-    body = ",\n".join([*(column.ddl() for column in _WIDE.columns), "PRIMARY KEY (PatNum)"])
-    changes = "EstBalance = EstBalance + 1, AddrNote = CONCAT('upd ', PatNum), VisitCount = VisitCount + 1"
-    return Shape("wide", "patient", "PatNum", tuple(column.name for column in _WIDE.columns), body, 2_000, changes)
+def _shapes() -> Iterator[Shape]:
+    narrow = _narrow()
+    yield narrow
+    yield replace(narrow, label="myisam", table="procedurelog_myisam", engine="MyISAM")
+    noted = _NARROW.replace("Note text", "Note mediumtext")
+    changes = "ProcFee = ProcFee + 1, Note = CONCAT('upd ', Note)"
+    yield replace(narrow, label="text", table="procnote", body=noted, seeds=1_000, changes=changes, share=10, words=600)
+    claim = "\n".join(BY_NAME["claimproc"].text.strip().splitlines()[:-4])  # without its last four columns
+    yield _of("middle", Spec("claimproc", 0, claim), "InsPayAmt = InsPayAmt + 1, PaymentRow = PaymentRow + 1", "PaymentRow", 2)
+    patient = Spec("patient", 0, BY_NAME["patient"].text.rstrip() + _MORE)
+    yield _of("wide", patient, "EstBalance = EstBalance + 1, VisitCount = VisitCount + 1", "VisitCount", 4)
 
 
-SHAPES: dict[str, Shape] = {shape.label: shape for shape in (_narrow(), _wide())}
+SHAPES: dict[str, Shape] = {shape.label: shape for shape in _shapes()}
 
 
 def transactions(low: int, high: int, rows: int = TRANSACTION_ROWS) -> Iterator[tuple[int, int]]:
