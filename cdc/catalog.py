@@ -82,10 +82,17 @@ class Catalog:
 
         Asked once a copy's position is taken: what changes later is in the log, what changed since the listing is nowhere.
         """
+        for table in self.changed(tables):
+            raise Halt("shape_changed", table.qualified, "the table's columns changed while its copy began", "start again")
+
+    def changed(self, tables: Iterable[Table]) -> list[Table]:
+        """Which of these selected tables are not any more as they were listed; one that is gone is none of what it was."""
         now = {(table.db, table.name): table for table in self.tables(self._source.tables, self._source.exclude)}
-        for table in tables:
-            if now.get((table.db, table.name)) != table:
-                raise Halt("shape_changed", table.qualified, "the table's columns changed while its copy began", "start again")
+        return [table for table in tables if now.get((table.db, table.name)) != table]
+
+    def lists(self, db: str, table: str) -> bool:
+        """Whether the table existed when tables were listed last, selected or not."""
+        return (db, table) in self._found
 
     def engine(self, table: Table) -> str:
         """The storage engine's name as the server writes it ("InnoDB", "MyISAM")."""

@@ -310,6 +310,11 @@ class Readers:
             shape = self._shapes.setdefault(table.qualified, Shape())
             return TableReader(self._source, self._catalog, table, shape, self._most, self._spare)
 
+    def changed(self, table: Table) -> bool:
+        """Whether the table is not any more as it was listed."""
+        with self._asking:
+            return bool(self._catalog.changed([table]))
+
     def close(self) -> None:
         """End the connections that no reader has."""
         while self._spare:

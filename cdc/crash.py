@@ -34,6 +34,7 @@ POINTS: Mapping[str, str] = {
     "load.chunk": "a chunk is committed, the loader does not know it yet",
     "load.keyless_read": "a table without a key is read at an exact position, nothing is written",
     "load.keyless_copied": "a table without a key is committed, its load is not finished",
+    "load.given_up": "the load of a table that changed meanwhile is given up and its target is gone, not committed",
     "load.ceiling": "every chunk is in, the position Q is taken, nothing is stored",
     "load.finished": "the load of one table is finished, others may not be",
     "load.ended": "every load is finished, the first position is not stored",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
 from cdc.policies import DEFAULT, Policy
@@ -53,6 +54,12 @@ class Table:
     @property
     def qualified(self) -> str:
         return f"{self.db}.{self.name}"
+
+    @property
+    def shape(self) -> str:
+        """A digest of what is compared of its columns and key: a process that comes later knows by it whether they are the same."""
+        columns = [[getattr(column, one.name) for one in fields(column) if one.compare] for column in self.columns]
+        return hashlib.blake2b(repr((columns, self.key)).encode(), digest_size=12).hexdigest()
 
 
 class Record(NamedTuple):

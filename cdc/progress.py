@@ -9,6 +9,8 @@ from cdc.copies import NOTHING, Copies
 from cdc.lifecycle import State
 from cdc.position import Position
 
+REMAKE = "remake"
+"""In a table's `schema`: its initial load was given up, and the sink makes its target anew."""
 Partition = tuple[str, int]
 """A topic and a partition of it."""
 

@@ -11,7 +11,7 @@ from psycopg.pq.abc import PGresult
 
 from cdc import crash
 from cdc.config import TargetConfig
-from cdc.errors import CdcError, Halt, Refused, Retry
+from cdc.errors import CdcError, Halt, Retry
 from cdc.lifecycle import State as Standing
 from cdc.position import Position
 from cdc.progress import Partition, Progress, Stored, TableState
@@ -20,10 +20,10 @@ from sinks.contract import Plan, TableBatch, demand_same_policies, policies_kept
 from sinks.postgres_bisect import at_row, row_refused, unfit, write_bisected
 from sinks.postgres_copies import shadow_of
 from sinks.postgres_fence import ONLY, SHARED, UNHURRIED, check_held, connect_writer, keep_fence, raise_fence, releases
-from sinks.postgres_load import Load, Loader
+from sinks.postgres_load import Load, Loader, forget_rows, given_up
 from sinks.postgres_merge import Merge
 from sinks.postgres_quarantine import Quarantine
-from sinks.postgres_schema import Place, check_table, check_tables, ensure_table, found_columns, make_empty, place_of
+from sinks.postgres_schema import MADE, Place, check_free, check_table, check_tables, ensure_table, found_columns, make_empty, place_of
 from sinks.postgres_wire import ANOMALY, BEGIN, COMMIT, RowName, Statement, Wire, moment, undo
 from sinks.quarantine import Unit
 
@@ -50,8 +50,6 @@ WITH old AS (
 INSERT INTO cdc.copy_pace (pipeline, copy, rows) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING""")
 _START_LOAD = """UPDATE cdc.tables SET state = 'copying', floor = %s, ceiling = NULL, reason = '', rows_loaded = 0,
  load_no = load_no + 1, changed_at = now() WHERE (pipeline, db, "table") = (%s, %s, %s) RETURNING load_no"""
-_TAKEN = """
-SELECT pipeline, db, "table" FROM cdc.tables WHERE (target_schema, target_table) = (%s, %s) AND state <> 'refused'"""
 _LOAD_NO = 'SELECT load_no FROM cdc.tables WHERE (pipeline, db, "table") = (%s, %s, %s)'
 _LOADED = """SELECT coalesce(sum(c.rows), 0)::int8 FROM cdc.chunks c JOIN cdc.tables t USING (pipeline, db, "table", load_no)
  WHERE (c.pipeline, c.db, c."table") = (%s, %s, %s)"""
@@ -115,9 +113,10 @@ class PostgresTarget:
         """Refuse, before anything is written, what `create_table` would refuse one by one; on a connection of its own."""
 
         def work(state: State) -> None:
-            known = state.read().tables.values()
-            ours = {(one.db, one.table): one for one in known if one.state not in (Standing.NEW, Standing.REFUSED)}
-            check_tables(state.connection, self.target, plans, ours)
+            found = state.read()
+            ours = {one.name: one for one in found.tables.values() if one.state not in (Standing.NEW, Standing.REFUSED)}
+            made = {one.name for one in found.tables.values() if one.schema.get(MADE) and found.progress is None}  # anew, if need be
+            check_tables(state.connection, self.target, [p for p in plans if (p.db, p.table) not in made - ours.keys()], ours)
 
         with State(self.target, self.pipeline) as state:
             guarded(str(self.target.url), starting=True)(work)(state)
@@ -236,6 +235,17 @@ class PostgresTarget:
         """Every chunk is in: the table is consistent from `ceiling` on. A read at an exact position gives both the same."""
         return self._transaction(str(load.place), lambda: self._finish_load(load, ceiling, floor))
 
+    def give_up_load(self, known: TableState, reason: str) -> None:
+        """The table is not loaded any more: it is as one that was added, which is made anew and copied while the log is followed."""
+        place = Place(known.target_schema, known.target_table)
+
+        def work() -> None:
+            self._save(None, [given_up(self.connection, self.pipeline, place, known, reason)])
+            self.wire.flush()
+            crash.point("load.given_up")
+
+        self._transaction(str(place), work)
+
     def loader(self) -> Loader:
         """A further connection under our fence, for one thread that loads chunks."""
         return Loader(self.target, self.pipeline, self.fence)
@@ -344,19 +354,15 @@ class PostgresTarget:
             demand_same_policies(known, plan, Halt)
             check_table(self.connection, plan, place, found)
             return known
-        self._free(plan, place)
-        ensure_table(self.connection, plan, place, adopt=self.target.adopt)
+        check_free(self.connection, self.pipeline, plan, place)
+        made = ensure_table(self.connection, plan, place, adopt=self.target.adopt)
+        made = made or (known is not None and bool(known.schema.get(MADE)))
         crash.point("load.created")
-        state = policies_kept(TableState(plan.db, plan.table, place.schema, place.table, Standing.NEW, schema=schema), plan)
+        state = TableState(plan.db, plan.table, place.schema, place.table, Standing.NEW, schema={**schema, MADE: made})
+        state = policies_kept(state, plan)
         self._save(None, [state])
         self.wire.flush()
         return state
-
-    def _free(self, plan: Plan, place: Place) -> None:
-        taken = self.connection.execute(_TAKEN, [place.schema, place.table]).fetchone()
-        if taken is not None and taken != (self.pipeline, plan.db, plan.table):
-            raise Refused("target_taken", str(place), f"it is the target of {taken[1]}.{taken[2]} of pipeline {taken[0]}",
-                          "give target.schema another name")  # fmt: skip
 
     def _begin_load(self, plan: Plan, place: Place, floor: Position, again: bool) -> Load:
         known = self._stored(plan)
@@ -369,9 +375,7 @@ class PostgresTarget:
         if known is None or row is None:
             raise Halt("table_unknown", str(place), "a table is loaded that was not created first")
         make_empty(self.connection, place)
-        for ledger in ("chunks", "anomaly"):
-            self.connection.execute(f'DELETE FROM cdc.{ledger} WHERE (pipeline, db, "table") = (%s, %s, %s)'.encode(), name)
-        self._quarantine.clear((plan.db, plan.table))
+        forget_rows(self.connection, name)
         return Load(replace(known, state=Standing.COPYING, floor=floor, ceiling=None, reason="", rows_loaded=0), row[0], (), plan, place)
 
     def _finish_load(self, load: Load, ceiling: Position, floor: Position | None) -> TableState:

@@ -15,8 +15,8 @@ from cdc import crash
 from cdc.codec import COPY_HEADER, COPY_TRAILER
 from cdc.config import TargetConfig
 from cdc.errors import Halt
-from cdc.progress import Chunk, TableState
-from cdc.state import decide, guarded, jsonb
+from cdc.progress import REMAKE, Chunk, TableState
+from cdc.state import Connection, decide, guarded, jsonb
 from sinks.batch import Fold
 from sinks.contract import Opened, Plan
 from sinks.counters import tell
@@ -24,7 +24,7 @@ from sinks.postgres_bisect import write_bisected
 from sinks.postgres_fence import SHARED, check_held, connect_writer
 from sinks.postgres_merge import Merge
 from sinks.postgres_quarantine import Quarantine, Schemas
-from sinks.postgres_schema import Place, names
+from sinks.postgres_schema import MADE, Place, found_columns, names
 from sinks.postgres_wire import ANOMALY, BEGIN, COMMIT, Wire, undo
 from sinks.quarantine import Limits, Records, Ward, queued
 
@@ -183,6 +183,28 @@ class Loader:
         self.wire.send(COMMIT)
         self.wire.flush()
         crash.point("load.chunk")
+
+
+def forget_rows(connection: Connection, name: tuple[str, str, str]) -> None:
+    """Nothing that a load said of the rows of a table (pipeline, db, table) counts any more."""
+    for ledger in ("chunks", "anomaly", "quarantine"):
+        connection.execute(f'DELETE FROM cdc.{ledger} WHERE (pipeline, db, "table") = (%s, %s, %s)'.encode(), name)
+
+
+def given_up(connection: Connection, pipeline: str, place: Place, known: TableState, reason: str) -> TableState:
+    """The state of a table whose load is given up: what it brought is gone, and its target too if that was made for it.
+
+    A target that was found (it may have grants, views, columns of its own), or that something depends on by now, is emptied instead.
+    """
+    forget_rows(connection, (pipeline, *known.name))
+    if found_columns(connection, place.sql):
+        try:
+            with connection.transaction():
+                connection.execute(f"{'DROP TABLE' if known.schema.get(MADE) else 'TRUNCATE'} {place.sql}".encode())
+        except psycopg.errors.DependentObjectsStillExist:
+            connection.execute(f"TRUNCATE {place.sql}".encode())
+    schema = {MADE: bool(known.schema.get(MADE)), REMAKE: True}
+    return TableState(known.db, known.table, place.schema, place.table, reason=reason, schema=schema)
 
 
 def careful(limits: Limits) -> Callable[[Loader, Load, Chunk, Rows], int] | None:

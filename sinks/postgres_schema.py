@@ -13,6 +13,10 @@ from cdc.state import Connection, State
 from sinks.contract import Plan, TargetColumn, demand_same_policies
 
 _MAX_COLUMNS = 1600
+_TAKEN = """
+SELECT pipeline, db, "table" FROM cdc.tables WHERE (target_schema, target_table) = (%s, %s) AND state <> 'refused'"""
+MADE = "made"
+"""In a table's `schema`: whether its target was made for it, or found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +129,26 @@ def make_empty(connection: Connection, place: Place) -> None:
         connection.execute(f"TRUNCATE {place.sql}".encode())
 
 
-def ensure_table(connection: Connection, plan: Plan, place: Place, *, adopt: bool) -> None:
-    """Make the table, or prove that the one that is there can hold the rows; `adopt` allows it to hold some already."""
+def check_free(connection: Connection, pipeline: str, plan: Plan, place: Place) -> None:
+    """Refuse a place that another source table, or another pipeline, writes to."""
+    taken = connection.execute(_TAKEN, [place.schema, place.table]).fetchone()
+    if taken is not None and taken != (pipeline, plan.db, plan.table):
+        raise Refused("target_taken", str(place), f"it is the target of {taken[1]}.{taken[2]} of pipeline {taken[0]}",
+                      "give target.schema another name")  # fmt: skip
+
+
+def ensure_table(connection: Connection, plan: Plan, place: Place, *, adopt: bool) -> bool:
+    """Make the table, or prove that the one that is there can hold the rows; whether it was made. `adopt` allows it to hold some."""
     check_names(plan, place)
     create_schema(connection, place.schema)
     found = found_columns(connection, place.sql)
     if not found:
         connection.execute(create_sql(plan, place).encode())
-        return
+        return True
     check_table(connection, plan, place, found)
     if not adopt and connection.execute(f"SELECT 1 FROM {place.sql} LIMIT 1".encode()).fetchone():
         raise Refused("target_not_empty", str(place), "the table exists and holds rows", "empty or rename it, or set target.adopt = true")
+    return False
 
 
 def check_tables(connection: Connection, target: TargetConfig, plans: Iterable[Plan], ours: Mapping[tuple[str, str], TableState]) -> None:

@@ -14,7 +14,7 @@ from cdc.copies import DONE, REFUSED, WHOLE, Ended
 from cdc.errors import Halt
 from cdc.lifecycle import FOLLOWED, Event, State, follow
 from cdc.position import Position
-from cdc.progress import TableState
+from cdc.progress import REMAKE, TableState
 from sinks.contract import Plan, demand_same_policies, policies_kept
 
 Name = tuple[str, str]
@@ -146,7 +146,7 @@ class Standings:
         for followed in base.tables:
             name = (followed.db, followed.table)
             found = schema(followed)
-            if name not in self._states:
+            if name not in self._states or REMAKE in self._states[name].schema:
                 self._states[name] = _created(base, followed, create)
             self.change(name, schema={**self._states[name].schema, **found})
             if base.copying and self._states[name].state == State.NEW:

@@ -2,110 +2,40 @@
 
 One visible position P is taken before the first read and one written position Q after the last; the log is applied from P on,
 so at Q every keyed table equals the source whatever changed meanwhile. A table without a key is read whole at an exact
-position. Every chunk commits with its ledger row; a restart copies what the ledger lacks, with the same P.
+position. Every chunk commits with its ledger row; a restart copies what the ledger lacks, with the same P. A table that changes
+meanwhile leaves the load (`snapshot/changed.py`).
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from cdc import crash, envelope
 from cdc.catalog import Catalog
 from cdc.errors import CdcError, Halt, Refused, RowRefused
-from cdc.keyrange import Bound, KeyRange
+from cdc.keyrange import KeyRange
 from cdc.lifecycle import State
 from cdc.model import Table
 from cdc.policies import Policies
 from cdc.position import Position, least
 from cdc.progress import Chunk, Progress, Stored, TableState
 from cdc.topic import Idle
-from snapshot.pace import Pace, Signs
-from snapshot.rows import Recorded, Rows, Schemas
+from snapshot.changed import SHAPE, Changes
+from snapshot.pace import Pace
+from snapshot.rows import Recorded, Rows
 from snapshot.tally import Tally
 from snapshot.walk import Span, Walk, as_stored
+from snapshot.works import Consume, Hand, Look, Piece, Pool, Reader, Readers, Work
 
 CHUNK_SECONDS = 1.0
 CHUNK_BYTES = 32 << 20
 _LOOK_SECONDS = 1.0
 _NAP_SECONDS = 0.1
-
-Consume = Callable[[bytearray, int, int], int]
-"""Takes a buffer with row packets in [start, end); returns how many bytes it used up."""
-
-
-class Piece(Protocol):
-    """A key range that was read."""
-
-    @property
-    def range(self) -> KeyRange: ...
-    @property
-    def seconds(self) -> float: ...
-
-
-class Reader(Protocol):
-    """Reads one table of the source; `cdc.chunks.TableReader` is one."""
-
-    @property
-    def locking(self) -> bool: ...
-    def scout(self, after: Bound | None) -> Bound | None: ...
-    def pieces(self, after: Bound | None, consume: Consume, upto: Bound | None = None) -> Iterator[Piece]: ...
-    def read(self, piece: KeyRange, consume: Consume) -> None: ...
-    def exact(self) -> AbstractContextManager[Position]: ...
-    def close(self) -> None: ...
-
-
-Look = Callable[[], Signs]
-"""What the source and the operator say now."""
-
-
-@dataclass(slots=True)
-class _Work:
-    """One table to load, by any number of workers."""
-
-    table: Table
-    estimate: int
-    state: TableState
-    schemas: Schemas
-    rows: list[Rows]
-    """Made for the table and taken by the first worker: a plan takes milliseconds, and there are hundreds of tables."""
-    load: Any = None
-    """The target's handle on the load under way."""
-    walk: Walk = field(default_factory=Walk)
-
-
-@dataclass(slots=True)
-class _Hand:
-    """One worker at one table."""
-
-    work: _Work
-    load: Any
-    """The work's load with this worker's own plan, which counts what policies change in its rows."""
-    loader: Any
-    rows: Rows
-    reader: Reader
-
-
-class _Pool:
-    """Which table a worker turns to: the largest that nobody has begun, else the largest where something is left."""
-
-    def __init__(self, works: Sequence[_Work]) -> None:
-        self._lock = threading.Lock()
-        self._fresh = deque(sorted(works, key=lambda work: -work.estimate))
-        self._begun: list[_Work] = []
-
-    def next(self) -> _Work | None:
-        """None: every range of every table is handed out."""
-        with self._lock:
-            if self._fresh:
-                self._begun.append(self._fresh.popleft())
-                return self._begun[-1]
-            return next((work for work in self._begun if work.table.key and work.load is not None and work.walk.left), None)
 
 
 class Copier:
@@ -114,7 +44,7 @@ class Copier:
     def __init__(
         self,
         catalog: Catalog,
-        read: Callable[[Table], Reader],
+        read: Readers,
         target: Any,
         breathe: Idle,
         tally: Tally,
@@ -136,14 +66,16 @@ class Copier:
 
         `parallel` workers share all ranges of all tables; `look` is asked once a second how fast they may read.
         """
-        works = [self._prepare(table, prefix) for table in tables]
+        changes = Changes(self._catalog, self._target, self._tally)
+        works = [self._prepare(table, prefix) for table in changes.as_begun(tables, stored)]
         floor, again = self._floor(stored)
-        self._catalog.check_unchanged(tables)
         crash.point("load.floor")
+        works = changes.remaining(works)
         started_us = time.time_ns() // 1000
         for work in works:
             self._begin(work, floor, again)
         self._run([work for work in works if work.load is not None and work.walk.left], floor, parallel, look)
+        works = changes.remaining(works)
         ceiling = self._catalog.written_position()
         crash.point("load.ceiling")
         for work in works:
@@ -155,12 +87,13 @@ class Copier:
         crash.point("load.stored")
         return floor
 
-    def _prepare(self, table: Table, prefix: str) -> _Work:
+    def _prepare(self, table: Table, prefix: str) -> Work:
         schemas = envelope.key_schema(prefix, table), envelope.value_schema(prefix, table, self._catalog.flavour)
         rows = Rows(table, schemas, self._policies)
         renamed = rows.values.renamed
-        state: TableState = self._target.create_table(rows.values, {"renamed": renamed} if renamed else None)
-        return _Work(table, self._catalog.row_estimate(table), state, schemas, [rows])
+        schema = {SHAPE: table.shape} | ({"renamed": renamed} if renamed else {})
+        state: TableState = self._target.create_table(rows.values, schema)
+        return Work(table, self._catalog.row_estimate(table), state, schemas, [rows])
 
     def _floor(self, stored: Stored) -> tuple[Position, bool]:
         """P, and whether loads under way must start again because the log no longer reaches back to theirs."""
@@ -173,7 +106,7 @@ class Copier:
                 return floor, False
         return self._catalog.visible_position(), bool(floors)
 
-    def _begin(self, work: _Work, floor: Position, again: bool) -> None:
+    def _begin(self, work: Work, floor: Position, again: bool) -> None:
         """Start the table's load, or find it under way; one that is over stays so."""
         name = work.table.qualified
         if not again and work.state.state not in (State.NEW, State.COPYING):
@@ -188,8 +121,8 @@ class Copier:
 
     # -- threads -----------------------------------------------------------------------------------------------------
 
-    def _run(self, works: Sequence[_Work], floor: Position, parallel: int, look: Look) -> None:
-        pool, over = _Pool(works), threading.Event()
+    def _run(self, works: Sequence[Work], floor: Position, parallel: int, look: Look) -> None:
+        pool, over = Pool(works), threading.Event()
         self._pace.heed(look())
         watch = threading.Thread(target=self._watch, args=(look, over), name="copy-watch")
         threads = [threading.Thread(target=self._drain, args=(pool, floor), name=f"copy-{i}") for i in range(parallel)]
@@ -209,7 +142,7 @@ class Copier:
         except BaseException as error:  # noqa: BLE001 - handed to the owner, who raises it
             self._errors.append(error)
 
-    def _drain(self, pool: _Pool, floor: Position) -> None:
+    def _drain(self, pool: Pool, floor: Position) -> None:
         try:
             loader = self._target.loader()
             try:
@@ -222,7 +155,7 @@ class Copier:
 
     # -- one table ---------------------------------------------------------------------------------------------------
 
-    def _table(self, work: _Work, loader: Any, floor: Position) -> None:
+    def _table(self, work: Work, loader: Any, floor: Position) -> None:
         load = work.load
         if load is None:
             return  # refused a moment ago
@@ -231,7 +164,7 @@ class Copier:
         except IndexError:
             rows = Rows(work.table, work.schemas, self._policies)
         try:
-            hand = _Hand(work, replace(load, plan=rows.values), loader, rows, self._open(work.table))
+            hand = Hand(work, replace(load, plan=rows.values), loader, rows, self._open(work.table))
             try:
                 if work.table.key:
                     self._keyed(hand)
@@ -242,12 +175,12 @@ class Copier:
         except Refused as refusal:
             self._refuse(work, refusal)
         except Halt:
-            if work.load is not None:
-                raise  # else another worker found meanwhile that the table is refused
+            if work.load is not None and not self._is_changed(work):
+                raise  # else another worker found meanwhile that the table is refused, or has changed
 
-    def _keyed(self, hand: _Hand) -> None:
+    def _keyed(self, hand: Hand) -> None:
         name, walk = hand.work.table.qualified, hand.work.walk
-        while (span := walk.claim(hand.reader.scout)) is not None:
+        while hand.work.load is not None and (span := walk.claim(hand.reader.scout)) is not None:
             left: Span | None = span
             while left is not None:
                 self._await_leave()
@@ -256,7 +189,7 @@ class Copier:
             if walk.settled():
                 self._tally.finished(name)
 
-    def _part(self, hand: _Hand, span: Span) -> Span | None:
+    def _part(self, hand: Hand, span: Span) -> Span | None:
         """Copy a part of the span, with care if a row of it is refused; what is left of it."""
         try:
             return self._chunk(hand, span)
@@ -265,7 +198,7 @@ class Copier:
                 raise
         return self._with_care(hand, span)
 
-    def _chunk(self, hand: _Hand, span: Span) -> Span | None:
+    def _chunk(self, hand: Hand, span: Span) -> Span | None:
         """Copy and commit a part of the span; what is left of it."""
         rows, reached, written, started = hand.rows, span.after, 0, time.monotonic()
         rows.begin()
@@ -283,7 +216,7 @@ class Copier:
         self._count(hand.work, changed)
         return span.rest(reached)
 
-    def _with_care(self, hand: _Hand, span: Span) -> Span | None:
+    def _with_care(self, hand: Hand, span: Span) -> Span | None:
         """Copy one piece again, of which a row may be refused: any reading between P and Q serves, so a later one does too."""
         hand.rows.abandon()
         hand.reader.close()  # it may have been left in the middle of an answer
@@ -298,12 +231,12 @@ class Copier:
         self._write_with_care(hand, Chunk(span.number, as_stored(span.after), as_stored(upto)), found)
         return span.rest(upto)
 
-    def _write_with_care(self, hand: _Hand, chunk: Chunk, found: Recorded) -> None:
+    def _write_with_care(self, hand: Hand, chunk: Chunk, found: Recorded) -> None:
         self._careful(hand.loader, hand.load, chunk, found)
         self._count(hand.work, found.changed)
         hand.rows.read = len(found.found)
 
-    def _keyless(self, hand: _Hand, floor: Position) -> None:
+    def _keyless(self, hand: Hand, floor: Position) -> None:
         work, rows = hand.work, hand.rows
         self._await_leave()
         try:
@@ -329,7 +262,7 @@ class Copier:
         self._tally.copied(work.table.qualified, rows.read)
         self._tally.finished(work.table.qualified)
 
-    def _exactly(self, hand: _Hand, consume: Consume) -> Position:
+    def _exactly(self, hand: Hand, consume: Consume) -> Position:
         """Read the whole table at an exact position."""
         started = time.monotonic()
         with hand.reader.exact() as position:
@@ -344,12 +277,19 @@ class Copier:
         except Refused as error:
             raise Halt(error.code, error.place, error.rule, error.hint) from None
 
-    def _count(self, work: _Work, changed: Mapping[tuple[str, str], int]) -> None:
+    def _is_changed(self, work: Work) -> bool:
+        """Whether the table is not any more what was listed: then it leaves the load, and the others go on."""
+        if self._read.changed(work.table):
+            with self._lock:
+                work.load, work.changed = None, True
+        return work.changed
+
+    def _count(self, work: Work, changed: Mapping[tuple[str, str], int]) -> None:
         with self._lock:
             for (column, reason), times in changed.items():
                 self.changed[work.table.db, work.table.name, column, reason] += times
 
-    def _refuse(self, work: _Work, refusal: CdcError) -> None:
+    def _refuse(self, work: Work, refusal: CdcError) -> None:
         with self._lock:
             if work.load is None:
                 return
@@ -359,7 +299,7 @@ class Copier:
 
     # -- pace --------------------------------------------------------------------------------------------------------
 
-    def _rest(self, hand: _Hand, piece: Piece, rows: int) -> None:
+    def _rest(self, hand: Hand, piece: Piece, rows: int) -> None:
         """After a piece of so many rows: rest as long as the pace demands."""
         self._tally.took(piece.seconds, locking=hand.reader.locking)
         until = time.monotonic() + self._pace.rest(rows, piece.seconds)

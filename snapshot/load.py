@@ -16,9 +16,10 @@ from cdc.model import Table
 from cdc.progress import Stored
 from cdc.state import State
 from cdc.topic import Idle
-from snapshot.copy import Copier, Look, Reader
+from snapshot.copy import Copier
 from snapshot.pace import Limits, Pace, Signs
 from snapshot.tally import Report, Tally
+from snapshot.works import Look, Readers
 
 TELL_SECONDS = 10.0
 
@@ -43,13 +44,6 @@ class LoadSigns(Protocol):
 
 _OWN_THREADS = 1
 """That of the question itself; the workers' come on top."""
-
-
-class Readers(Protocol):
-    """Opens readers; `cdc.chunks.Readers` is one."""
-
-    def __call__(self, table: Table) -> Reader: ...
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

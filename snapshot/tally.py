@@ -60,6 +60,11 @@ class Tally:
             rows, _ = self._tables[table]
             self._set(table, rows, rows)
 
+    def left(self, table: str) -> None:
+        """It is none of the copy any more."""
+        with self._lock:
+            self._set(table, 0, 0)
+
     def _set(self, table: str, rows: int, estimate: int) -> None:
         self._tables[table] = rows, estimate
         self._report(table, rows, estimate)

@@ -68,6 +68,16 @@ def _waiting(works: Works, work: Workload) -> None:
     until(lambda: min(works.held("wound"), works.held("scar")) >= 8, works.patience(60), "keys in quarantine")
 
 
+def _change(works: Works, work: Workload) -> None:
+    """A load that has begun dies, and three of its tables are other ones when it is started again."""
+    command, columns = works.of("load"), {"number": "n BIGINT NOT NULL", "heap": "note VARCHAR(30)", "wound": "note VARCHAR(30) NOT NULL"}
+    works.kill(command)
+    works.start(command, "load.floor:1")
+    works.dies(command)
+    for table, column in columns.items():
+        works.place.source.execute(f"ALTER TABLE {table} MODIFY {column}")
+
+
 def _undecided(works: Works, work: Workload) -> None:
     """A transaction is prepared, stays so, and the target has passed it: the next reader must begin before its position."""
     work.may_decide.clear()
@@ -111,6 +121,7 @@ class Way:
 
 _KAFKA = ("kafka",)
 _NO_TOPICS = "in process there are no topics and no schemas topic: what capture makes is in memory"
+_BESIDE = "there capture may run beside the load, and what changes a table that it follows stops it"
 _NO_REWIND = "in process capture and sink die together, so no sink holds pieces of a capture that began again"
 WAYS: Mapping[str, Way] = {
     "migration.step": Way(LOAD, "load"),
@@ -127,6 +138,7 @@ WAYS: Mapping[str, Way] = {
     "load.chunk": Way(LOAD, "load"),
     "load.keyless_read": Way(LOAD, "load"),
     "load.keyless_copied": Way(LOAD, "load"),
+    "load.given_up": Way(LOAD, "load", ("direct",), prepare=_change, reason=_BESIDE),
     "load.ceiling": Way(LOAD, "load", once=True),
     "load.finished": Way(LOAD, "load"),
     "load.ended": Way(LOAD, "load", once=True),
