@@ -138,7 +138,7 @@ def keys_of(table: Table, text: str) -> list[Key]:
     if not text:
         return []
     keys = _parsed(text)
-    if not keytexts.are_tellable(table):
+    if not keytexts.can_be_said(table):
         raise Refused("key_type", table.qualified, "its rows cannot be named by texts of their keys", "use --where")
     if not keys or any(len(key) != len(table.key) for key in keys):
         raise Refused("keys", "--keys", f"each key of {table.qualified} has {len(table.key)} parts", 'write [["a","1"],["b","2"]]')
@@ -152,7 +152,9 @@ def _check_key(table: Table, key: Key) -> None:
         for at, text in zip(table.key, key, strict=True):
             keytexts.expression(table.columns[at], text)
     except ValueError:
-        raise Refused("keys", "--keys", "a key is no text of its column's type", "numbers and dates as the server prints them") from None
+        raise Refused(
+            "keys", "--keys", "a key is no text of its column's type", "numbers, dates and times as the server prints them, bytes as 0x00ff"
+        ) from None
 
 
 def _parsed(text: str) -> list[Key]:

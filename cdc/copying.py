@@ -142,7 +142,7 @@ class Windows:
             self._end(REFUSED, error.code)
             return True
         except Halt as error:
-            raise torn(error) if error.code == "shape_changed" else error from None
+            raise torn(error) if error.code == "shape_changed" or self._asked().changed([stream.table]) else error from None
         self._chunk = chunk
         until = self._asked().written_position()
         crash.point("copying.read")
@@ -161,7 +161,8 @@ class Windows:
         resume, self.queue.resume = self.queue.resume, None
         if resume is None or (resume.db, resume.table, resume.request, resume.kind) != (job.db, job.table, job.request, job.kind):
             resume = None
-        self._active = resume or Active(uuid.uuid4().hex, job.request, job.db, job.table, job.kind, (), 0, job.swap)
+        swap = job.swap and job.name not in self.capture.followings.uncopied  # else there is nothing that readers could keep
+        self._active = resume or Active(uuid.uuid4().hex, job.request, job.db, job.table, job.kind, (), 0, swap)
         self._rows = rows_of(self.capture, stream, job, self._active.after, partial(self._open, stream.table, job.where), self._server_id)
         logs.logger("capture").info("copy_begun", table=stream.table.qualified, kind=job.kind, again=bool(self._active.after))
         return self._rows
@@ -179,9 +180,9 @@ class Windows:
         """The barrier of a table that is copied whole, before its first chunk's rows."""
         active, capture = self._active, self.capture
         assert active is not None
-        if not job.swap:
+        if not active.swap:
             capture.followings.uncopied.add(job.name)
-        capture.announce(Copy(capture.epoch, capture.next_cut, job.db, job.table, position, active.id, exact, job.swap))
+        capture.announce(Copy(capture.epoch, capture.next_cut, job.db, job.table, position, active.id, exact, active.swap))
 
     def _is_shown(self, at: Position) -> bool:
         """Wait until a SELECT sees everything up to here, and up to wherever a sink may have been."""
@@ -200,7 +201,7 @@ class Windows:
         job, active = self.queue.jobs[0], self._active
         rows = active.rows if active is not None and (active.request, active.db, active.table) == (job.request, *job.name) else 0
         self.queue.end(outcome, rows, reason)
-        if job.kind == WHOLE and not job.swap and outcome == DONE:
+        if job.kind == WHOLE and outcome == DONE:
             self.capture.followings.uncopied.discard(job.name)
         self._active = None
         self._leave()

@@ -107,7 +107,7 @@ def rows_of(capture: Capture, stream: Stream, job: Job, after: tuple[str, ...], 
             raise Refused("no_key", table.qualified, "has no primary key: it can only be copied whole", "leave out condition and keys")
         return _Keyless(out, open_())
     if job.kind == KEYS:
-        if not keytexts.are_tellable(table) or any(len(key) != len(table.key) for key in job.keys):
+        if not keytexts.can_be_said(table) or any(len(key) != len(table.key) for key in job.keys):
             raise Refused("key_type", table.qualified, "its rows cannot be named by the texts of these keys", "copy it whole")
         return _Keys(out, open_(), job.keys, int(after[0]) if after else 0)
     check_walkable(table)
@@ -158,9 +158,13 @@ class _Keyless:
         """All of it."""
         numbers = self._out.stream.numbers
         before = sum(numbers.seq)
+        locks = self._reader.locks
         with self._reader.exact() as position:
-            announce(position)
-            self._reader.read(KeyRange(), self._out.taking(None if self._reader.locks else self._out.capture.copied))
+            if not locks:
+                announce(position)
+            self._reader.read(KeyRange(), self._out.taking(None if locks else self._out.capture.copied))
+        if locks:
+            announce(position)  # to say it can take as long as the broker is away: writers of the table would wait for that
         return Chunk(("end",), sum(numbers.seq) - before, self._out.size(), True)
 
     def close(self) -> None:
@@ -186,9 +190,12 @@ class _Keys:
         out = self._out.stream.out
         packets = self._packets(asked)
         stamp, probe = self._out.stamp(), codec.Numbers(0, self._out.stream.followed.partitions)
-        wanted = {record.key: packet for record, packet in zip(self._encoded(packets, stamp, probe), packets, strict=True)}
+        try:
+            wanted = {record.key: packet for record, packet in zip(self._encoded(packets, stamp, probe), packets, strict=True)}
+        except Halt:
+            raise self._no_key() from None  # a number or a date that its column cannot hold: what is asked for never stops anything
         if asked:
-            self._reader.select(keytexts.any_of(self._bare, asked), self._out.taking())
+            self._reader.select(keytexts.named(self._bare, asked), self._out.taking())
         for record in out:
             wanted.pop(record.key, None)
         out += self._deletes(list(wanted.values()), stamp)
@@ -203,11 +210,19 @@ class _Keys:
         columns = key_columns(self._bare)
         try:
             sql = [keytexts.expression(c, x) for key in keys for c, x in zip(columns, key, strict=True)]
+            back = [
+                (keytexts.given_back(c, x), x.encode()) for key in keys for c, x in zip(columns, key, strict=True) if keytexts.may_lose(c)
+            ]
         except ValueError:
-            raise Refused("key_text", self._bare.qualified, "a key is no text of its column's type", "copy the table whole") from None
+            raise self._no_key() from None
+        if back and [text for _, text in back] != list(self._reader.execute(f"SELECT {', '.join(one for one, _ in back)}")[0]):
+            raise self._no_key()
         raw = self._reader.execute(f"SELECT {', '.join(sql)}")[0] if sql else ()
         width = len(columns)
         return [keytexts.packet(self._bare, raw[at : at + width]) for at in range(0, len(raw), width)]
+
+    def _no_key(self) -> Refused:
+        return Refused("key_text", self._bare.qualified, "a key is no text of its column's type", "copy the table whole")
 
     def _encoded(self, packets: Sequence[bytes], stamp: codec.Stamp, numbers: codec.Numbers) -> list[Record]:
         made: list[Record] = []

@@ -63,6 +63,6 @@ def _copy(capture: Capture, stream: Stream, reader: TableReader, catalog: Catalo
             breathe()
         return
     with reader.exact() as position:
-        capture.announce(Copy(capture.epoch, capture.next_cut, stream.table.db, stream.table.name, position, uuid.uuid4().hex))
         reader.read(KeyRange(), encode)  # nothing is sent while the table may be locked: sending can block
+    capture.announce(Copy(capture.epoch, capture.next_cut, stream.table.db, stream.table.name, position, uuid.uuid4().hex))
     capture.copied(0)

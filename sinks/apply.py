@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -183,9 +183,9 @@ class Apply:
             if not self._tables.takes((plan.db, plan.table)):  # it is not copied yet, or cannot be, and `status` says why
                 self._did.void += run.stop - run.start
                 continue
-            records = self._set_aside(frame, Records(changes.keys[run], changes.values[run], changes.opened[run]))
+            records, again = self._set_aside(frame, Records(changes.keys[run], changes.values[run], changes.opened[run]))
             self._did.rows[plan.db, plan.table] += run.stop - run.start
-            for into, part in copied_beside(records, self._tables.shadow((plan.db, plan.table))):
+            for into, part in copied_beside(records, self._tables.shadow((plan.db, plan.table)), again):
                 self._write_into(into, frame, part, care)
 
     def _write_into(self, shadow: str, frame: bytes, records: Records, care: int) -> None:
@@ -212,17 +212,17 @@ class Apply:
 
     # -- quarantine --------------------------------------------------------------------------------------------------
 
-    def _set_aside(self, frame: bytes, records: Records) -> Records:
-        """Queue what happens to held keys; the rest. A row that a copy brings anew takes the place of all that waits for its key."""
+    def _set_aside(self, frame: bytes, records: Records) -> tuple[Records, Set[bytes]]:
+        """Queue what happens to held keys; the rest, and the keys of which a copy has brought a row in place of all that waited."""
         plan = self._plan(frame)
         name = (plan.db, plan.table)
         if not self.ward.held(name):
-            return records
+            return records, frozenset()
         if again := copied_again(plan, records, self.ward.held(name)):
             self.target.quarantine(lambda q: q.drop(name, again))
             self.ward.release(name, again)
         self._queue(frame, records, {})
-        return freed(plan, records, self.ward.held(name))
+        return freed(plan, records, self.ward.held(name)), again
 
     def _queue(self, frame: bytes, records: Records, refused: Mapping[bytes, RowRefused]) -> None:
         """Queue the changes of held keys; of those just refused, or of all."""
@@ -285,6 +285,8 @@ class Apply:
             self.target.within(str(self.target.place(*name)), lambda wire: make_shadow(wire, self.target.place(*name)))
             self._tables.shade(name, copy.id)
         else:
+            if self._tables.shadow(name):  # of a copy into a second table that nobody ended
+                self._resolve(name, done=False)
             self.target.empty(*name, readable=copy.swap)
             self.ward.release(name)
             self._tables.begin(copy)

@@ -7,11 +7,12 @@ deleting what is gone or different and inserting what is new. Readers never wait
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 
 from cdc import crash
 from cdc.copies import Ended
+from sinks.batch import FRAME
 from sinks.contract import Plan
 from sinks.postgres_schema import Place, names, quoted
 from sinks.postgres_wire import Statement, Wire
@@ -34,12 +35,15 @@ def shadow_of(place: Place) -> Place:
     return replace(place, table=f"cdc_copy_{hashlib.sha256(place.table.encode()).hexdigest()[:16]}")
 
 
-def copied_beside(records: Records, shadow: str) -> Iterator[tuple[str, Records]]:
-    """What goes into a table and, where there is a second one, into that: changes into both, rows that were read into the second alone."""
+def copied_beside(records: Records, shadow: str, again: Container[bytes]) -> Iterator[tuple[str, Records]]:
+    """What goes into a table and, where there is a second one, into that: changes into both, rows that were read into the second alone.
+
+    But the rows of keys that waited in quarantine and are free `again` go into both: the first table is shown, and lacks what waited.
+    """
     if not shadow:
         yield "", records
         return
-    changes = [at for at, opened in enumerate(records.opened) if opened[2] != "r"]
+    changes = [at for at, opened in enumerate(records.opened) if opened[2] != "r" or (records.keys[at] or b"")[FRAME:] in again]
     if changes:
         yield (
             "",
@@ -70,6 +74,6 @@ def resolve_shadow(wire: Wire, place: Place, plan: Plan, done: bool) -> None:
             f"INSERT INTO {place.sql} ({names(columns)}) SELECT {names(columns)} FROM {shadow.sql} s"
             f" WHERE NOT EXISTS (SELECT FROM {place.sql} t WHERE {same})"
         ))  # fmt: skip
-    wire.send(Statement(f"DROP TABLE {shadow.sql}"))
+    wire.send(Statement(f"DROP TABLE IF EXISTS {shadow.sql}"))
     wire.flush()
     crash.point("apply.swapped")

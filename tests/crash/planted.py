@@ -213,7 +213,7 @@ MUTANTS: Mapping[Wrong, Mutant] = {
         cases=(_at("mariadb", "direct", "xa.decided", seeds=4), _at("mysql", "direct", "xa.decided", seeds=4)),
     ),
     Wrong.QUARANTINE_PASSED: _mutant(
-        (_APPLY, "        if not self.ward.held(name):\n            return records\n", "        if True:\n            return records\n"),
+        (_APPLY, "        if not self.ward.held(name):\n            return records, frozenset()\n", "        if True:\n            return records, frozenset()\n"),
         cases=(_at("mariadb", "direct", "quarantine.queued:3", "quarantine.queued:2", seeds=3),),
     ),
     Wrong.QUARANTINE_FORGOTTEN: _mutant(
