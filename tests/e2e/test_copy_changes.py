@@ -13,7 +13,8 @@ from tests.e2e.watch import caught_up, until
 from tests.pipelines import Pipeline, Running, said
 from tests.servers import SourceDatabase, TargetDatabase
 
-ROWS, FEW = 6000, 300
+ROWS, FEW, RATE = 2000, 100, 400
+"""So that a copy lasts for seconds: what happens to its tables happens in its middle."""
 KEYED = "id INT NOT NULL, v INT NOT NULL, t VARCHAR(40), PRIMARY KEY (id)"
 CHANGES = {
     "retyped": "ALTER TABLE retyped MODIFY v VARCHAR(20) NOT NULL",
@@ -74,16 +75,19 @@ def test_tables_that_change_while_they_are_copied_are_copied_anew_and_the_others
     source: SourceDatabase = request.getfixturevalue(flavour)
     broker = () if flavour == "mariadb" else (request.getfixturevalue("kafka"),)
     _create(source, "MyISAM" if flavour == "mariadb" else "InnoDB")
-    made = pipeline(source, postgres, *broker, snapshot={"parallel": 3, "max_rows_per_second": 3000})
+    made = pipeline(source, postgres, *broker, snapshot={"parallel": 3, "max_rows_per_second": RATE})
     process = _under_way(made, postgres, "still", "retyped", "heap")
+    postgres.execute("UPDATE cdc.pipeline SET load_paused_at = now()")
+    until(lambda: '"paused"' in process.output(), 60, "a word of the pause", process)
     before = _ledger(postgres, "still")
     for name, change in CHANGES.items():
         source.execute(f"UPDATE {name} SET v = v + 1 WHERE id < 9", f"DELETE FROM {name} WHERE id = 10", change)
     source.execute(
         "INSERT INTO widened VALUES (7, -1, 1, NULL)", "UPDATE retyped SET v = 'word' WHERE id > 200",
-        "DELETE FROM still WHERE id > 5990", "INSERT INTO heap SELECT * FROM heap WHERE id < 5",
+        "DELETE FROM still WHERE id > 1990", "INSERT INTO heap SELECT * FROM heap WHERE id < 5",
         "INSERT INTO moved_away VALUES (-1, 1, 'late')",
     )  # fmt: skip
+    postgres.execute("UPDATE cdc.pipeline SET load_paused_at = NULL")
     assert 0 == process.process.wait(90), process.output()
     expected = dict.fromkeys(CHANGES, ("new", True)) | {"moved_away": ("new", False), "swapped_old": ("new", False)}
     expected |= dict.fromkeys(("still", "number"), ("catching_up", False)) | {"swapped_new": ("new", True)}
@@ -107,7 +111,7 @@ def test_a_copy_that_was_killed_goes_on_beside_tables_that_changed_meanwhile(
 ) -> None:
     """Also where the target's columns stay the same, and where the process that finds the change is killed at once."""
     _create(mysql, "InnoDB")
-    made = pipeline(mysql, postgres, snapshot={"parallel": 3, "max_rows_per_second": 3000})
+    made = pipeline(mysql, postgres, snapshot={"parallel": 3, "max_rows_per_second": RATE})
     _under_way(made, postgres, "still", "retyped", "heap").kill()
     before = _ledger(postgres, "still")
     mysql.execute(
