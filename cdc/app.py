@@ -25,6 +25,8 @@ from cdc.config import Config
 from cdc.direct import DirectLog
 from cdc.errors import Refused, Retry
 from cdc.kafka import KafkaReader
+from cdc.kafka_group import KafkaGroup
+from cdc.member import Member, Work
 from cdc.metrics import Metrics
 from cdc.model import Table
 from cdc.mysql import connect
@@ -33,7 +35,8 @@ from cdc.progress import Stored
 from cdc.signs import LoadSigns
 from cdc.state import State
 from cdc.state import connect as state_connect
-from cdc.supervise import Parts, supervise, tell
+from cdc.state_shards import shards_differ
+from cdc.supervise import Parts, Stopped, supervise, tell
 from cdc.topic import Idle, Reader
 from sinks.apply import Apply, Rewound
 from sinks.counters import Counters as Applied
@@ -41,8 +44,10 @@ from sinks.postgres import PostgresTarget
 from sinks.postgres_load import careful
 from sinks.postgres_release import Releaser
 from sinks.postgres_schema import check_policies
+from sinks.postgres_shard import ShardTarget, furthest, gathering, join
 from sinks.postgres_side import PostgresSide
 from sinks.quarantine import Limits
+from sinks.shards import ShardApply
 from snapshot import repair as mending
 from snapshot import report
 from snapshot.by_codec import judge_for
@@ -62,6 +67,7 @@ _LOAD_POLL_SECONDS = 0.5
 def run(config: Config, stop: threading.Event) -> Document:
     """Copy what is missing, then capture and apply in this process until told to stop."""
     started = time.monotonic()
+    fitness.demand_one_process(config)
     with _metrics(config) as metrics:
         target = PostgresTarget(config.target, config.pipeline.name)
         work = _run_direct if config.transport.kind == "direct" else _run_kafka
@@ -90,14 +96,18 @@ def capture(config: Config, stop: threading.Event) -> Document:
 def apply(config: Config, stop: threading.Event) -> Document:
     """Apply the topics to the target until told to stop."""
     fitness.demand_kafka(config, "apply")
-    started = time.monotonic()
+    started, generation = time.monotonic(), [0]
     with _metrics(config) as metrics, closing(PostgresTarget(config.target, config.pipeline.name)) as target:
 
         def work(ready: Ready) -> None:
             _fit(config, capture=False)
+            fitness.demand_shards(config)
             ready()
             parts = Parts(stop)
-            parts.run(lambda: _apply_kafka(config, target, parts, metrics))
+            if config.apply.shards:
+                parts.run(lambda: _serve(config, generation, parts, metrics))
+            else:
+                parts.run(lambda: _apply_kafka(config, target, parts, metrics))
 
         supervise(work, stop, "apply", metrics, config.pipeline.start_timeout_seconds)
         return {**_applied(config, metrics), "seconds": time.monotonic() - started}
@@ -155,7 +165,7 @@ def _captured(config: Config, metrics: Metrics) -> Document:
 
 
 def _applied(config: Config, metrics: Metrics) -> Document:
-    last = metrics.applied[-1] if metrics.applied else Applied()
+    last = metrics.slowest or (metrics.applied[-1] if metrics.applied else Applied())
     return {
         "pipeline": config.pipeline.name,
         "transport": config.transport.kind,
@@ -203,6 +213,8 @@ def _run_direct(config: Config, target: PostgresTarget, parts: Parts, metrics: M
     _fit(config)
     ready()
     stored = _load(config, target, target.open(), parts.breathe, metered(_quiet, metrics), metrics)
+    if shards := gathering(target):
+        raise shards_differ(config.pipeline.name, shards)
     progress = stored.progress
     log = DirectLog(config.transport.prefix, first_control=progress.control_next if progress else 0,
                     partitions=config.transport.partitions, idle=parts.breathe)  # fmt: skip
@@ -226,14 +238,52 @@ def _apply_kafka(config: Config, target: PostgresTarget, parts: Parts, metrics: 
     _await_load(config, parts)
     with closing(KafkaReader(broker, registry_of(config, broker))) as reader:
         stored = target.open()
+        if shards := gathering(target):
+            logs.logger("apply").info("gathering_shards", shards=shards)
+            while (until := furthest(target)) is not None:
+                Member(_shard_work(config, shards, target.fence, parts, metrics, until)).finish(shards, parts)
+            stored = target.open()
         _apply(config, _stage(config, reader, target, metrics), stored, parts, metrics)
+
+
+def _serve(config: Config, generation: list[int], parts: Parts, metrics: Metrics) -> None:
+    """Apply what falls to this member of the group; `generation` is what `join` gave last."""
+    broker, shards = broker_of(config, parts.breathe), config.apply.shards
+    broker.check()
+    _await_load(config, parts)
+    generation[0] = join(config.target, config.pipeline.name, shards, generation[0])
+    member = Member(_shard_work(config, shards, generation[0], parts, metrics))
+    with closing(KafkaGroup(broker, shards, member.given, member.taken)) as group:
+        member.serve(group.poll, parts)
+
+
+def _shard_work(config: Config, shards: int, generation: int, parts: Parts, metrics: Metrics, until: int | None = None) -> Work:
+    def work(shard: int, told: Callable[[], bool]) -> None:
+        def breathe() -> None:
+            parts.breathe()
+            if told():
+                raise Stopped
+
+        target = ShardTarget(config.target, config.pipeline.name, shard, shards, generation)
+        broker = broker_of(config, breathe)
+        with closing(target), closing(KafkaReader(broker, registry_of(config, broker))) as reader:
+            stage = ShardApply(reader, target, _limits(config), _teller(metrics), config.policies.policies, until)
+            stored = target.open()
+            metrics.watch_apply(stage.counters, shard)
+            metrics.state("apply", "streaming")
+            try:
+                stage.run(stored, lambda: told() or parts.stopped(), config.apply.max_delay_seconds)
+            finally:
+                metrics.leave_apply(shard)
+
+    return work
 
 
 def _await_load(config: Config, parts: Parts) -> None:
     """Applying begins when the copy is complete; to open the target earlier would end the copy."""
     told = False
     with State(config.target, config.pipeline.name) as state:
-        while config.snapshot.through == "target" and state.read().progress is None:
+        while (config.apply.shards or config.snapshot.through == "target") and state.read().progress is None:
             if not told:
                 logs.logger("apply").info("waiting_for_copy", hint="cdc snapshot makes it")
             told = True
@@ -246,7 +296,11 @@ def _limits(config: Config) -> Limits:
 
 
 def _stage(config: Config, reader: Reader, target: PostgresTarget, metrics: Metrics) -> Apply:
-    return Apply(reader, target, _limits(config), lambda error: tell(error, "apply", metrics), config.policies.policies)
+    return Apply(reader, target, _limits(config), _teller(metrics), config.policies.policies)
+
+
+def _teller(metrics: Metrics) -> Callable[[Retry], None]:
+    return lambda error: tell(error, "apply", metrics)
 
 
 def _apply(config: Config, stage: Apply, stored: Stored, parts: Parts, metrics: Metrics) -> None:

@@ -49,7 +49,14 @@ def stored_restart(stored: Stored) -> Restart | None:
 def broker_of(config: Config, breathe: Idle) -> KafkaBroker:
     """The cluster of the configuration."""
     transport = config.transport
-    return KafkaBroker(transport.bootstrap, transport.prefix, transport.kafka, partitions=transport.partitions, idle=breathe)
+    return KafkaBroker(
+        transport.bootstrap,
+        transport.prefix,
+        transport.kafka,
+        partitions=transport.partitions,
+        partitions_of=transport.partitions_of,
+        idle=breathe,
+    )
 
 
 def registry_of(config: Config, broker: KafkaBroker) -> Registry:

@@ -18,6 +18,7 @@ from cdc.kafka_broker import KafkaBroker
 from cdc.model import Table
 from cdc.schemas import HttpRegistry
 from cdc.state import State
+from cdc.state_shards import mode, shards_differ
 from cdc.topic import control_topic
 
 Fits = Callable[[Any, Sequence[Table]], None]
@@ -106,6 +107,24 @@ def demand_kafka(config: Config, command: str) -> None:
         raise Refused(
             "transport", "transport.kind", f'cdc {command} is one half of a pipeline over "kafka"', 'use cdc run, or set kind = "kafka"'
         )
+
+
+def demand_one_process(config: Config) -> None:
+    """Refuse to be capture and one of several members in one process."""
+    if config.apply.shards:
+        raise Refused(
+            "transport", "apply.shards", "is for cdc apply, of which several share the partitions", "start cdc capture and cdc apply"
+        )
+
+
+def demand_shards(config: Config) -> None:
+    """Refuse another number of shards than that to which the partitions are dealt out: each number's members would end the other's."""
+    if not config.apply.shards:
+        return
+    with State(config.target, config.pipeline.name) as state:
+        found = abs(mode(state)[1]) if state.check() else 0
+    if found not in (0, config.apply.shards):
+        raise shards_differ(config.pipeline.name, found)
 
 
 def plans(config: Config, flavour: Any, tables: Sequence[Table]) -> Iterator[codec.ValuePlan]:

@@ -63,7 +63,7 @@ class KafkaWriter:
 
     def prepare(self, topic: str) -> int:
         """Make the topic unless it exists; its number of partitions."""
-        return self._broker.prepare(topic, self._broker.partitions, DATA_TOPIC)
+        return self._broker.prepare(topic, self._broker.partitions(topic), DATA_TOPIC)
 
     def send(self, topic: str, records: Sequence[Record]) -> None:
         """Append in this order; waits while too much is unacknowledged."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from confluent_kafka import (
@@ -57,6 +58,14 @@ _CONSUMER = {
     "fetch.message.max.bytes": 1 << 20,
     "fetch.max.bytes": MAX_MESSAGE_BYTES + (1 << 20),
     "receive.message.max.bytes": MAX_MESSAGE_BYTES + (2 << 20),
+}
+_MEMBER = {
+    "auto.offset.reset": "latest",
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "partition.assignment.strategy": "cooperative-sticky",
+    "session.timeout.ms": 6_000,  # the least that brokers allow by default: so long a dead member is not missed
+    "heartbeat.interval.ms": 1_000,
 }
 DATA_TOPIC = {"cleanup.policy": "delete", "retention.ms": str(RETENTION_MS), "max.message.bytes": str(MAX_MESSAGE_BYTES)}
 CONTROL_TOPIC = {"cleanup.policy": "compact", "min.compaction.lag.ms": str(RETENTION_MS)}
@@ -121,8 +130,19 @@ def _settings(bootstrap: str, extra: Mapping[str, Any], own: Mapping[str, Any], 
 class KafkaBroker:
     """What both ends share: the cluster's address, its topics, and reading a partition from A to B."""
 
-    def __init__(self, bootstrap: str, prefix: str, kafka: Mapping[str, Any], *, partitions: int = 1, idle: Idle | None = None) -> None:
-        self.bootstrap, self.prefix, self.partitions = bootstrap, prefix, partitions
+    def __init__(
+        self,
+        bootstrap: str,
+        prefix: str,
+        kafka: Mapping[str, Any],
+        *,
+        partitions: int = 1,
+        partitions_of: Mapping[str, int] | None = None,
+        idle: Idle | None = None,
+    ) -> None:
+        """`partitions_of`: of the topics of some tables, by patterns of "database.table"."""
+        self.bootstrap, self.prefix = bootstrap, prefix
+        self._partitions, self._partitions_of = partitions, partitions_of or {}
         self.place = f"kafka {bootstrap}"
         self.trouble = _Trouble(bootstrap)
         self._kafka, self._idle = dict(kafka), idle
@@ -137,6 +157,10 @@ class KafkaBroker:
         """A consumer that is assigned by hand and never joins a group; who reads what is there already has nothing to wait for."""
         own = {**_CONSUMER, "group.id": f"cdc-{self.prefix}", "fetch.wait.max.ms": fetch_wait_ms}
         return Consumer(_settings(self.bootstrap, self._kafka, own, self.trouble))
+
+    def member(self, group: str) -> Consumer:
+        """A consumer that joins a group, to be given partitions; it reads nothing that was there before."""
+        return Consumer(_settings(self.bootstrap, self._kafka, {**_MEMBER, "group.id": group}, self.trouble))
 
     def breathe(self) -> None:
         """Raise what happened in the background; let the owner stop."""
@@ -172,6 +196,11 @@ class KafkaBroker:
             crash.point("kafka.topic_created")
             self._known[topic] = partitions
         return self._known[topic]
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions a table's topic gets that is made now."""
+        fitting = (count for pattern, count in self._partitions_of.items() if fnmatchcase(topic, f"{self.prefix}.{pattern}"))
+        return next(fitting, self._partitions)
 
     def _create(self, topic: str, partitions: int, config: Mapping[str, str]) -> None:
         new = NewTopic(topic, num_partitions=partitions, replication_factor=-1, config=dict(config))

@@ -131,6 +131,8 @@ class Metrics:
         self.pipeline = pipeline
         self._captured: list[Captured] = []
         self._applied: list[Applied] = []
+        self._applying: dict[int, Applied] = {}
+        """By shard, or 0: the ones at work."""
         self.changed_by_copies: list[dict[tuple[str, str, str, str], int]] = []
         """What policies changed in rows that copies loaded, one mapping a copy."""
         self._info(transport, codec, version)
@@ -144,9 +146,19 @@ class Metrics:
         """Show these totals from now on, on top of those of earlier runs in this process."""
         self._captured.append(totals)
 
-    def watch_apply(self, totals: Applied) -> None:
+    def watch_apply(self, totals: Applied, shard: int = 0) -> None:
         """Show these totals from now on, on top of those of earlier runs in this process."""
         self._applied.append(totals)
+        self._applying[shard] = totals
+
+    def leave_apply(self, shard: int) -> None:
+        """How far this shard is is another process's to tell."""
+        self._applying.pop(shard, None)
+
+    @property
+    def slowest(self) -> Applied | None:
+        """Of those at work the one that is behind the others."""
+        return min(self._applying.copy().values(), key=lambda one: one.source_ts_us, default=None)
 
     @property
     def captured(self) -> Sequence[Captured]:
@@ -160,7 +172,7 @@ class Metrics:
     def lag(self) -> Lag:
         """The marks as they are now."""
         captured = self._captured[-1] if self._captured else None
-        applied = self._applied[-1] if self._applied else None
+        applied = self.slowest
         published = captured.published_ts_us if captured else 0
         read = max(captured.source_ts_us, published) if captured else 0
         return Lag(read or None, published or None, (applied.source_ts_us if applied else 0) or None, self.offset_us)
@@ -294,7 +306,8 @@ class _Totals(Collector):
         yield self._gauge("quarantined_keys", "Keys whose changes wait in quarantine", "table", held)
         queued = _added({".".join(name): count for name, count in one.queued.copy().items()} for one in applied)
         yield self._counter("quarantined_changes", "Row changes queued in quarantine", "table", queued)
-        yield self._gauge("applied_cut_number", "Number of the newest cut applied", "", {"": applied[-1].cut_no})
+        slowest = self._metrics.slowest
+        yield self._gauge("applied_cut_number", "Number of the newest cut applied", "", {"": slowest.cut_no if slowest else 0})
 
     def _debezium(self, captured: Sequence[Captured], applied: Sequence[Applied], read: float | None) -> Iterable[Metric]:
         if captured:

@@ -303,6 +303,7 @@ class TransportConfig(Section):
     prefix: Annotated[str, AfterValidator(_name)]
     registry: Annotated[str, AfterValidator(_registry)] = Field("", repr=False)
     partitions: int = Field(1, ge=1, le=10000)
+    partitions_of: dict[Pattern, Annotated[int, Field(ge=1, le=10000)]] = Field(default_factory=dict)
     kafka: Kafka = Field(default_factory=dict, repr=False)
 
 
@@ -319,6 +320,7 @@ class ApplyConfig(Section):
     max_delay_seconds: float = Field(0.2, ge=0, le=3600)
     quarantine_keys: int = Field(1000, ge=0, le=100_000)
     quarantine_share: float = Field(0.5, gt=0, le=1)
+    shards: int = Field(0, ge=0, le=1000)
 
 
 class MetricsConfig(Section):
@@ -371,6 +373,12 @@ class Config(Section):
     apply: ApplyConfig = ApplyConfig()
     metrics: MetricsConfig = MetricsConfig()
     policies: PoliciesConfig = Field(default_factory=PoliciesConfig)
+
+    @model_validator(mode="after")
+    def _shards_need_a_broker(self) -> Config:
+        if self.apply.shards and self.transport.kind != "kafka":
+            raise ValueError('apply.shards needs transport.kind = "kafka": shards are dealt out to a consumer group')
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -258,6 +258,57 @@ CREATE TABLE cdc.copy_pace (
     PRIMARY KEY (pipeline, copy, rows));
 COMMENT ON TABLE cdc.copy_pace IS 'Of the last minute: when the copy that is made while the log is followed had come to so many rows.';
 """,
+    # 8: a sink of several processes
+    """
+ALTER TABLE cdc.pipeline ADD COLUMN shards integer NOT NULL DEFAULT 0;
+COMMENT ON COLUMN cdc.pipeline.shards IS
+    'How many shards its partitions are dealt out to; 0: one process applies all. Below 0: they are being brought together.';
+
+CREATE TABLE cdc.shard (
+    pipeline text NOT NULL REFERENCES cdc.pipeline,
+    shard integer NOT NULL,
+    fence bigint NOT NULL DEFAULT 0,
+    owner text NOT NULL DEFAULT '',
+    opened_at timestamptz NOT NULL DEFAULT now(),
+    releases bigint NOT NULL DEFAULT 0,
+    waits_at bigint,
+    cut_no bigint NOT NULL,
+    epoch bigint NOT NULL,
+    control_next bigint NOT NULL,
+    position jsonb NOT NULL,
+    source_ts timestamptz NOT NULL,
+    control_mark text NOT NULL,
+    copies jsonb,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (pipeline, shard)) WITH (fillfactor = 40);
+COMMENT ON TABLE cdc.shard IS
+    'Scaled mode: per shard its fence, and how far its partitions are applied, moved in the transaction of their rows.';
+COMMENT ON COLUMN cdc.shard.waits_at IS 'The control record at which it waits for the other shards.';
+
+CREATE FUNCTION cdc.publish(of_pipeline text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog AS $$
+DECLARE one cdc.tables; reached text;
+BEGIN
+    UPDATE cdc.progress p SET cut_no = s.cut_no, epoch = s.epoch, control_next = s.control_next, position = s.position,
+           source_ts = s.source_ts, control_mark = s.control_mark, copies = s.copies, applied_at = clock_timestamp()
+      FROM (SELECT l.* FROM cdc.shard l WHERE l.pipeline = of_pipeline AND NOT EXISTS
+                (SELECT FROM cdc.shard o
+                  WHERE o.pipeline = of_pipeline AND o.position <> l.position AND NOT cdc.covers(o.position, l.position))
+             ORDER BY l.control_next, l.shard LIMIT 1) s
+     WHERE p.pipeline = of_pipeline AND p.control_next <= s.control_next
+       AND (p.control_next, p.cut_no, p.source_ts) IS DISTINCT FROM (s.control_next, s.cut_no, s.source_ts);
+    FOR one IN SELECT * FROM cdc.tables WHERE pipeline = of_pipeline AND state IN ('catching_up','quarantined')
+               ORDER BY db, "table" FOR UPDATE SKIP LOCKED LOOP
+        CONTINUE WHEN EXISTS (SELECT FROM cdc.quarantine q WHERE (q.pipeline, q.db, q."table") = (one.pipeline, one.db, one."table"));
+        reached := CASE WHEN one.ceiling IS NOT NULL AND EXISTS (SELECT FROM cdc.shard s WHERE s.pipeline = of_pipeline)
+            AND NOT EXISTS (SELECT FROM cdc.shard s WHERE s.pipeline = of_pipeline AND NOT cdc.covers(s.position, one.ceiling))
+            THEN 'consistent' ELSE 'catching_up' END;
+        UPDATE cdc.tables t SET changed_at = now(), state = reached
+         WHERE (t.pipeline, t.db, t."table") = (one.pipeline, one.db, one."table") AND t.state <> reached;
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION cdc.publish(text) IS 'Scaled mode: bring cdc.progress and the states of tables up to what every shard has applied.';
+""",
 )
 
 VERSION = len(MIGRATIONS)

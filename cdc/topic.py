@@ -113,5 +113,10 @@ def signal_topic(prefix: str) -> str:
     return f"{prefix}.signal"
 
 
+def shards_topic(prefix: str, shards: int) -> str:
+    """The name of the topic by whose partitions a group deals out so many shards; no table's topic has but one dot."""
+    return f"{prefix}.shards-{shards}"
+
+
 Idle = Callable[[], None]
 """Called while a writer waits; may raise to give up."""

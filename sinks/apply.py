@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence, Set
+from typing import Any, NoReturn
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
@@ -23,12 +23,13 @@ from cdc.copies import DONE, WHOLE, Ended
 from cdc.errors import Halt, Refused, Retry, RowRefused
 from cdc.lifecycle import State
 from cdc.policies import Policies
+from cdc.position import Position
 from cdc.progress import Progress, Stored, TableState
 from cdc.topic import Reader
-from sinks.batch import Fold
+from sinks.batch import Fold, runs
 from sinks.contract import TableBatch
 from sinks.counters import Counters, Did
-from sinks.cuts import BATCH_BYTES, Batch, Begin, Changes, Cuts, Enter, Opened, check_mark
+from sinks.cuts import BATCH_BYTES, Batch, Begin, Changes, Cuts, Enter, Opened, Step, check_mark
 from sinks.postgres import PostgresTarget
 from sinks.postgres_copies import copied_beside, make_shadow, record, resolve_shadow
 from sinks.postgres_quarantine import Quarantine, Schemas
@@ -79,17 +80,20 @@ class Apply:
                 self._know(state.schema["key_schema"], state.schema["value_schema"])
         self.ward.replace(self.target.quarantine(Quarantine.held))
         check_mark(self.reader, stored.progress)
-        self.cuts = Cuts(stored.progress, self._floors(stored), self.reader.control_topic, self._open)
+        self.cuts = self._assembler(stored)
         self.reader.assign(self.cuts.next_offsets(), self.cuts.next_control())
         while not stopped():
             arrived = self.reader.poll(IDLE_SECONDS)
             self.cuts.feed(arrived)
             self._gather(max_delay_seconds)
-            while (step := self.cuts.take(BATCH_ROWS)) is not None:
-                self._do(step)
+            while (step := self.cuts.take(BATCH_ROWS)) is not None and self._do(step):
+                pass
             self.reader.hold(self.cuts.ahead(stuck=not arrived))
         if self._uncommitted:
             self.target.rollback()
+
+    def _assembler(self, stored: Stored) -> Cuts:
+        return Cuts(stored.progress, self._floors(stored), self.reader.control_topic, self._open)
 
     def _floors(self, stored: Stored) -> dict[str, Any]:
         at = stored.progress.position if stored.progress else None
@@ -103,14 +107,16 @@ class Apply:
             self.cuts.feed(messages)
         self.cuts.feed(messages)
 
-    def _do(self, step: Batch | Enter | Begin) -> None:
+    def _do(self, step: Step) -> bool:
+        """Do it; whether to go on with the next one at once."""
         crash.point("apply.taken")
         if isinstance(step, Batch):
             self._apply(step)
         elif isinstance(step, Enter):
             self._enter(step.base)
-        else:
+        elif isinstance(step, Begin) and self._can_begin(step.copy):
             self._begin(step.copy)
+        return True
 
     # -- batches -----------------------------------------------------------------------------------------------------
 
@@ -177,7 +183,7 @@ class Apply:
         self._releases = releases
 
     def _write(self, topic: str, changes: Changes, care: int) -> None:
-        for run in _runs(changes.values):
+        for run in runs(changes.values):
             frame = changes.values[run.start][:5]
             plan = self._plan(frame)
             if not self._tables.takes((plan.db, plan.table)):  # it is not copied yet, or cannot be, and `status` says why
@@ -240,8 +246,7 @@ class Apply:
         at = self.cuts.at
         if at.position is None:
             raise Halt("no_base", self.reader.control_topic, "a cut stands before any base", "is transport.prefix right?")
-        self._tables.pass_ceilings(at.position, lambda name: len(self.ward.held(name)), self._copying)
-        self._copying = False
+        self._pass_ceilings(at.position)
         moved = {p: (at.offsets[p], at.numbers.get(p, 0)) for p in self._moved if p in at.offsets}
         progress = Progress(at.cut_no, at.epoch, at.control_next, at.position, at.source_ts_us, moved, at.mark, at.copies)
         changed = self.target.commit(progress, self._tables.dirty())
@@ -249,6 +254,10 @@ class Apply:
         self._moved.clear()
         self._uncommitted = False
         self._count(progress, changed)
+
+    def _pass_ceilings(self, at: Position) -> None:
+        self._tables.pass_ceilings(at, lambda name: len(self.ward.held(name)), self._copying)
+        self._copying = False
 
     def _count_rows(self) -> None:
         """What a try did counts once it has succeeded."""
@@ -278,9 +287,6 @@ class Apply:
     def _begin(self, copy: Copy) -> None:
         """A table is copied whole from here on, in the open transaction: empty it, or make a second one beside it."""
         name, topic = (copy.db, copy.table), self.reader.topic(copy.db, copy.table)
-        known = self._tables.get(name)
-        if known is None or (known.state == State.REFUSED and not self._can_be_made(known)):
-            return
         if copy.swap and not copy.exact and self._tables.takes(name):
             self.target.within(str(self.target.place(*name)), lambda wire: make_shadow(wire, self.target.place(*name)))
             self._tables.shade(name, copy.id)
@@ -295,8 +301,11 @@ class Apply:
         self._uncommitted = True
         crash.point("apply.emptied")
 
-    def _can_be_made(self, known: TableState) -> bool:
-        """Whether what the target refused when the table was added is mended."""
+    def _can_begin(self, copy: Copy) -> bool:
+        """Whether the table is known, and what the target refused when it was added is mended."""
+        known = self._tables.get((copy.db, copy.table))
+        if known is None or known.state != State.REFUSED:
+            return known is not None
         return self._created(_frame(known.schema["value_schema"])).state != State.REFUSED
 
     def _end(self, ended: Sequence[Ended]) -> None:
@@ -319,11 +328,14 @@ class Apply:
 
     _copying = False
 
+    def _rewind(self) -> NoReturn:
+        self.target.rollback()
+        crash.point("apply.rewinding")
+        raise Rewound
+
     def _enter(self, base: Base) -> None:
         if self._uncommitted:
-            self.target.rollback()
-            crash.point("apply.rewinding")
-            raise Rewound
+            self._rewind()
         if self.cuts.at.position is None and not base.copying:
             raise Halt("not_loaded", self.reader.control_topic, "the target holds no copy of the tables yet", "run cdc snapshot first")
         self._tables.enter(base, self._schema_of, lambda followed: self._made(base, followed))
@@ -373,25 +385,13 @@ class Apply:
 
     def _open(self, values: Sequence[bytes]) -> Sequence[Opened]:
         opened: list[Opened] = []
-        for run in _runs(values):
+        for run in runs(values):
             opened += self._plan(values[run.start][:5]).open(values[run])
         return opened
 
 
 def _frame(value_schema: Any) -> bytes:
     return b"\0" + int(value_schema).to_bytes(4, "big")
-
-
-def _runs(values: Sequence[bytes]) -> Iterator[slice]:
-    """Slices of values that bear one schema's frame; almost always one slice."""
-    start = 0
-    if len({value[:5] for value in values}) > 1:
-        for end in range(1, len(values)):
-            if values[end][:5] != values[start][:5]:
-                yield slice(start, end)
-                start = end
-    if values:
-        yield slice(start, len(values))
 
 
 class Rewound(Exception):

@@ -5,7 +5,7 @@ Pure: no driver, no clock. This runs once per record, so its two loops hold no c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from cdc.errors import Malformed
 from sinks.contract import Opened, Plan, Row, TableBatch
@@ -71,3 +71,15 @@ class Fold:
                 batch.removes.append((self._sample[row], -count))
         self._last, self._balance, self._sample, self.changes = {}, {}, {}, 0
         return batch
+
+
+def runs(values: Sequence[bytes]) -> Iterator[slice]:
+    """Slices of values that bear one schema's frame; almost always one slice."""
+    start = 0
+    if len({value[:5] for value in values}) > 1:
+        for end in range(1, len(values)):
+            if values[end][:5] != values[start][:5]:
+                yield slice(start, end)
+                start = end
+    if values:
+        yield slice(start, len(values))

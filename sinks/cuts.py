@@ -72,7 +72,16 @@ class Begin:
     copy: Copy
 
 
-Step = Batch | Enter | Begin
+@dataclass(slots=True)
+class Meet:
+    """In scaled mode: all shards are to stand here before anyone goes on. `offset` and `mark` are the control record's."""
+
+    offset: int
+    entry: Base | Copy | Cut
+    mark: str
+
+
+Step = Batch | Enter | Begin | Meet
 
 
 @dataclass(slots=True)
@@ -152,7 +161,11 @@ class Cuts:
                 "the broker lost control records after it had acknowledged them: copy the tables into a fresh pipeline",
             )
         counts = self._ledger.add(message.offset, entry)
-        self._pending.append((message.offset, entry if counts else None, mark(message.value or b"")))
+        self._pending.append((message.offset, self._mine(entry) if counts else None, mark(message.value or b"")))
+
+    def _mine(self, entry: Entry) -> Entry:
+        """What of a control record concerns us: all."""
+        return entry
 
     def next_offsets(self) -> dict[Partition, int]:
         """Where fetching goes on, per partition."""
@@ -187,7 +200,9 @@ class Cuts:
         batch: Batch | None = None
         while self._pending:
             offset, entry, seen = self._pending[0]
-            if entry is None or (not isinstance(entry, Start) and self._ledger.went_below(entry)):
+            if self._stops_before(offset, entry):
+                break
+            if self._is_void(entry):
                 self.void["control"] += 1
             elif isinstance(entry, Base | Copy):
                 if batch is None and (isinstance(entry, Base) or self._is_followed_up()):
@@ -204,6 +219,13 @@ class Cuts:
             if batch is not None and (batch.rows >= (1 if batch.partial else limit_rows) or batch.bytes >= BATCH_BYTES):
                 break
         return batch
+
+    def _is_void(self, entry: Entry | None) -> bool:
+        return entry is None or (not isinstance(entry, Start) and self._ledger.went_below(entry))
+
+    def _stops_before(self, offset: int, entry: Entry | None) -> bool:
+        """Whether nothing is to be taken from this record on: never."""
+        return False
 
     def _is_followed_up(self) -> bool:
         """Whether the cut with which the copy stands has arrived: till then its table is not locked in vain."""
@@ -311,12 +333,7 @@ class Cuts:
         if self.at.position is None:
             self.at.position = base.position
         elif not self.at.position.covers(base.position):
-            raise Halt(
-                "base_beyond",
-                f"base of epoch {base.epoch}",
-                "capture begins beyond what the target has applied",
-                "changes between the two would be lost: copy the tables again",
-            )
+            raise base_beyond(base)
         self._skip_until, self.at.copies = self.at.position, base.copies
         for partition, end in base.ends.items():
             self.at.offsets[partition], self.at.numbers[partition] = end, base.number(partition)
@@ -334,6 +351,16 @@ class Cuts:
         del buffer[:at]
         self._weigh(partition, -weight(taken))
         return taken
+
+
+def base_beyond(base: Base) -> Halt:
+    """What is said of a base that would lose something."""
+    return Halt(
+        "base_beyond",
+        f"base of epoch {base.epoch}",
+        "capture begins beyond what the target has applied",
+        "changes between the two would be lost: copy the tables again",
+    )
 
 
 def check_mark(reader: Reader, stored: Progress | None) -> None:

@@ -24,30 +24,12 @@ from sinks.postgres_load import Load, Loader, forget_rows, given_up
 from sinks.postgres_merge import Merge
 from sinks.postgres_quarantine import Quarantine
 from sinks.postgres_schema import MADE, Place, check_free, check_table, check_tables, ensure_table, found_columns, make_empty, place_of
-from sinks.postgres_wire import ANOMALY, BEGIN, COMMIT, RowName, Statement, Wire, moment, undo
+from sinks.postgres_stored import say_pace, say_partitions, say_progress, say_tables
+from sinks.postgres_wire import ANOMALY, BEGIN, COMMIT, RowName, Statement, Wire, undo
 from sinks.quarantine import Unit
 
 R = TypeVar("R")
 
-_PROGRESS = Statement("""
-INSERT INTO cdc.progress AS p (pipeline, cut_no, epoch, control_next, position, source_ts, control_mark, copies, applied_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp())
-ON CONFLICT (pipeline) DO UPDATE SET cut_no = EXCLUDED.cut_no, epoch = EXCLUDED.epoch, control_next = EXCLUDED.control_next,
- position = EXCLUDED.position, source_ts = EXCLUDED.source_ts, applied_at = EXCLUDED.applied_at,
- control_mark = EXCLUDED.control_mark, copies = EXCLUDED.copies""")
-_PARTITION = Statement("""
-INSERT INTO cdc.partition (pipeline, topic, partition, next_offset, seq) VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (pipeline, topic, partition) DO UPDATE SET next_offset = EXCLUDED.next_offset, seq = EXCLUDED.seq""")
-_TABLE = Statement("""
-INSERT INTO cdc.tables (pipeline, db, "table", target_schema, target_table, state, floor, ceiling, rows_loaded, reason, schema)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-ON CONFLICT (pipeline, db, "table") DO UPDATE SET target_schema = EXCLUDED.target_schema, target_table = EXCLUDED.target_table,
- state = EXCLUDED.state, floor = EXCLUDED.floor, ceiling = EXCLUDED.ceiling, rows_loaded = EXCLUDED.rows_loaded,
- reason = EXCLUDED.reason, schema = EXCLUDED.schema, changed_at = now()""")
-_PACE = Statement("""
-WITH old AS (
-    DELETE FROM cdc.copy_pace WHERE pipeline = $1 AND (copy <> $2 OR at < clock_timestamp() - interval '1 minute'))
-INSERT INTO cdc.copy_pace (pipeline, copy, rows) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING""")
 _START_LOAD = """UPDATE cdc.tables SET state = 'copying', floor = %s, ceiling = NULL, reason = '', rows_loaded = 0,
  load_no = load_no + 1, changed_at = now() WHERE (pipeline, db, "table") = (%s, %s, %s) RETURNING load_no"""
 _LOAD_NO = 'SELECT load_no FROM cdc.tables WHERE (pipeline, db, "table") = (%s, %s, %s)'
@@ -79,13 +61,22 @@ class PostgresTarget:
         self._wire, self._begun = Wire(connection), False
         self._merge = Merge(connection, self._wire)
         self._quarantine = Quarantine(connection, self._wire, self.pipeline)
-        state = State(self.target, self.pipeline, connection)
-        state.migrate()
+        self._state().migrate()
+        self._take_over(connection)
+        return self.read()
+
+    def _state(self) -> State:
+        return State(self.target, self.pipeline, self.connection)
+
+    def _take_over(self, connection: Connection) -> None:
         if self.fence:
             keep_fence(connection, self.pipeline, self.fence)
         else:
             self.fence = raise_fence(connection, self.pipeline)
-        stored = state.read()
+
+    def read(self) -> Stored:
+        """What is stored, as of now."""
+        stored = self._state().read()
         self._known = dict(stored.progress.partitions) if stored.progress else {}
         return stored
 
@@ -328,18 +319,11 @@ class PostgresTarget:
         self.wire.say(statement, self.pipeline, *parameters)
 
     def _save(self, progress: Progress | None, tables: Sequence[TableState]) -> None:
-        for state in tables:
-            self._send(_TABLE, state.db, state.table, state.target_schema, state.target_table, state.state, _json(state.floor),
-                       _json(state.ceiling), state.rows_loaded, state.reason, compact(dict(state.schema)))  # fmt: skip
-        if progress is None:
-            return
-        at = _json(progress.position), moment(progress.source_ts_us), progress.mark, compact(progress.copies.to_json())
-        self._send(_PROGRESS, progress.cut_no, progress.epoch, progress.control_next, *at)
-        if (active := progress.copies.active) is not None:
-            self._send(_PACE, active.id, active.rows)
-        for (topic, partition), (offset, seq) in progress.partitions.items():
-            if self._known.get((topic, partition)) != (offset, seq):
-                self._send(_PARTITION, topic, partition, offset, seq)
+        say_tables(self._send, tables)
+        if progress is not None:
+            say_progress(self._send, progress)
+            say_pace(self._send, progress.copies)
+            say_partitions(self._send, progress.partitions, self._known)
 
     def _stored(self, plan: Plan) -> TableState | None:
         return State(self.target, self.pipeline, self.connection).table(plan.db, plan.table)
@@ -387,10 +371,6 @@ class PostgresTarget:
         self._save(None, [state])
         self.wire.flush()
         return state
-
-
-def _json(position: Position | None) -> str | None:
-    return None if position is None else compact(position.to_json())
 
 
 def _check_committed(result: PGresult) -> None:

@@ -46,20 +46,34 @@ def connect_writer(target: TargetConfig, pipeline: str, purpose: str, *, again: 
     connection = connect(target, f"cdc {pipeline} {purpose}", again=again)
     connection.prepare_threshold = None  # else the driver's DEALLOCATE ALL after a ROLLBACK would take the wire's statements too
     try:
-        connection.execute(f"SELECT pg_advisory_lock_shared({_KEY})".encode(), {"pipeline": pipeline})
+        hold_beside(connection, pipeline)
     except psycopg.Error:
         connection.close()
         raise
     return connection
 
 
+def hold_beside(connection: Connection, place: str) -> None:
+    """Be found, for as long as the connection lives, by whoever takes this place over."""
+    connection.execute(f"SELECT pg_advisory_lock_shared({_KEY})".encode(), {"pipeline": place})
+
+
+def end_holders(connection: Connection, place: str) -> None:
+    """End the other connections that hold this place."""
+    connection.execute(_WRITERS.encode(), {"pipeline": place, "pid": None})
+
+
+def myself() -> str:
+    """How an owner is named."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
 @guarded("cdc.pipeline")
 def raise_fence(connection: Connection, pipeline: str) -> int:
     """Take the pipeline over: end its other writers, wait until their transactions are gone; the number that is now ours."""
-    connection.execute(_WRITERS.encode(), {"pipeline": pipeline, "pid": None})
+    end_holders(connection, pipeline)
     crash.point("fence.cleared")
-    owner = f"{socket.gethostname()}:{os.getpid()}"
-    row = connection.execute(_RAISE, {"pipeline": pipeline, "owner": owner}).fetchone()
+    row = connection.execute(_RAISE, {"pipeline": pipeline, "owner": myself()}).fetchone()
     if row is None:
         raise fenced(pipeline)
     crash.point("fence.raised")

@@ -29,6 +29,7 @@ from sinks.quarantine import Name
 
 MakePlan = Callable[[Mapping[str, object], Mapping[str, object] | None], Any]
 _LOCK = Statement("SELECT fence, releases FROM cdc.pipeline WHERE name = $1 FOR UPDATE")
+_LOCK_SHARDS = Statement("SELECT 1 FROM cdc.shard WHERE pipeline = $1 ORDER BY shard FOR UPDATE")
 _KEYS = """
 SELECT DISTINCT key FROM cdc.quarantine WHERE (pipeline, db, "table", key_hash) = (%s, %s, %s, %s)"""
 _LAST = """
@@ -39,6 +40,7 @@ SELECT q.op, q.value, s.key_schema, s.value_schema,
  WHERE (q.pipeline, q.db, q."table", q.key_hash) = (%s, %s, %s, %s) AND q.key = %s ORDER BY q.id DESC LIMIT 1"""
 _DELETE = 'DELETE FROM cdc.quarantine WHERE (pipeline, db, "table", key_hash) = (%s, %s, %s, %s)'
 _COUNT = "UPDATE cdc.pipeline SET releases = releases + 1 WHERE name = %s"
+_COUNT_SHARDS = "UPDATE cdc.shard SET releases = releases + 1 WHERE pipeline = %s"
 _LEFT = 'SELECT 1 FROM cdc.quarantine WHERE (pipeline, db, "table") = (%s, %s, %s) LIMIT 1'
 _STATE = 'SELECT state FROM cdc.tables WHERE (pipeline, db, "table") = (%s, %s, %s)'
 _SHADED = """SELECT 1 FROM cdc.tables WHERE (pipeline, db, "table") = (%s, %s, %s) AND schema ? 'shadow'"""
@@ -91,6 +93,7 @@ class Releaser:
         try:
             self.wire.send(BEGIN)
             self.wire.send(_LOCK, [self.pipeline.encode()], lambda result: check_held(self.pipeline, result))
+            self.wire.send(_LOCK_SHARDS, [self.pipeline.encode()])
             self.wire.flush()
             done = work()
             self.wire.send(COMMIT)
@@ -146,6 +149,7 @@ class Releaser:
         table = [self.pipeline, *name]
         count = self.connection.execute(_DELETE, [*table, key]).rowcount
         self.connection.execute(_COUNT, [self.pipeline])
+        self.connection.execute(_COUNT_SHARDS, [self.pipeline])
         state = self.connection.execute(_STATE, table).fetchone()
         if state is not None and state[0] == State.QUARANTINED and self.connection.execute(_LEFT, table).fetchone() is None:
             self.connection.execute(_MOVE, [follow(".".join(name), state[0], Event.KEYS_RELEASED), *table])

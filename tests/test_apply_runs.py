@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sinks.apply import _runs
+from sinks import batch
 
 OLD, NEW = b"\0\0\0\0\1", b"\0\0\0\0\2"
 
@@ -20,4 +20,4 @@ OLD, NEW = b"\0\0\0\0\1", b"\0\0\0\0\2"
     ],
 )
 def test_a_run_ends_where_the_schema_changes(runs, frames):
-    assert runs == list(_runs([frame + b"row" for frame in frames]))
+    assert runs == list(batch.runs([frame + b"row" for frame in frames]))

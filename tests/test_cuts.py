@@ -96,7 +96,7 @@ def everything(assembly: Cuts, limit: int = 1000) -> list[str]:
             said.append(f"base {step.base.epoch}")
         elif isinstance(step, Begin):
             said.append(f"copy {step.copy.id}")
-        else:
+        elif isinstance(step, Batch):
             rows = [v.decode() for changes in step.topics.values() for v in changes.values]
             said.append(f"{'partial' if step.partial else 'cut'} {step.cut.cut_no}: {', '.join(rows)}")
     return said

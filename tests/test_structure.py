@@ -25,8 +25,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "wire": ("envelope", "schemas", "topic", "control", "signals", "direct", "kafka", "kafka_*", "state", "state_*", "mysql",
              "catalog", "identity", "preflight", "keyrange", "keytexts"),
     "source": ("epoch", "binlog", "binlog_*", "ddl", "ddl_words", "chunks", "signs", "capture", "capture_*", "copying", "copying_*"),
-    "face": ("app", "asking", "capturing", "cli", "cli_output", "demo", "doctor", "fitness", "initial", "quarantine", "status", "supervise",
-             "web", "web.*", "stack", "stack.*"),
+    "face": ("app", "asking", "capturing", "cli", "cli_output", "demo", "doctor", "fitness", "initial", "member", "quarantine", "status",
+             "supervise", "web", "web.*", "stack", "stack.*"),
 }  # fmt: skip
 LEVELS = {"floor": 0, "codec": 1, "wire": 2, "source": 3, "snapshot": 3, "sinks": 3, "face": 4}
 COMPOSER = "cdc.app"

@@ -388,3 +388,12 @@ def test_an_unreachable_broker_is_named() -> None:
     with pytest.raises(CdcError) as caught:
         KafkaBroker("127.0.0.1:1", "p", {}).check()
     assert ("broker_unreachable", "kafka 127.0.0.1:1") == (caught.value.code, caught.value.place)
+
+
+def test_a_table_s_topic_may_have_a_number_of_partitions_of_its_own_and_one_that_is_there_keeps_its_number(kafka: Broker) -> None:
+    topics = [f"{kafka.prefix}.db.{table}" for table in ("large_one", "large", "small")]
+    for partitions_of, wanted in (({"db.large_*": 5, "db.large*": 3}, [5, 3, 2]), ({}, [5, 3, 2])):
+        broker = KafkaBroker(kafka.bootstrap, kafka.prefix, {}, partitions=2, partitions_of=partitions_of)
+        with closing(KafkaWriter(broker, topic_registry(broker))) as writer:
+            assert wanted == [writer.prepare(topic) for topic in topics]
+            assert wanted == [len(writer.ends(topic)) for topic in topics]

@@ -73,15 +73,15 @@ def _mutant(*changes: tuple[str, str, str], cases: tuple[Iterator[Case], ...]) -
 
 _CAPTURE, _APPLY, _CUTS, _APP, _CONTROL = "cdc/capture.py", "sinks/apply.py", "sinks/cuts.py", "cdc/app.py", "cdc/control.py"
 _TARGET, _FENCE = "sinks/postgres.py", "sinks/postgres_fence.py"
-_UNENDED = (_FENCE, '    connection.execute(_WRITERS.encode(), {"pipeline": pipeline, "pid": None})\n', "")
+_UNENDED = (_FENCE, "    end_holders(connection, pipeline)\n", "")
 _UNCHECKED = (_FENCE, "    if result.ntuples != 1:\n        raise fenced(pipeline)\n", "")
 _UNREFUSED = (_CUTS, "        elif not self.at.position.covers(base.position):\n", "        elif False:\n")
 _NOW = ("cdc/capturing.py", "    return Restart(floor or catalog.visible_position(),", "    return Restart(catalog.visible_position(),")
 _REMEMBERED = (
     (
         _TARGET,
-        "        stored = state.read()\n",
-        "        stored = self._remembered = getattr(self, '_remembered', None) or state.read()\n",
+        "        stored = self._state().read()\n",
+        "        stored = self._remembered = getattr(self, '_remembered', None) or self._state().read()\n",
     ),
     (
         _TARGET,
@@ -143,8 +143,8 @@ MUTANTS: Mapping[Wrong, Mutant] = {
         cases=(_at("mariadb", "kafka", "capture.partial_cut", "capture.partial_cut"), _at("mariadb", "kafka", "apply.rewinding")),
     ),
     Wrong.PIECES_KEPT: _mutant(
-        (_APPLY, '            self.target.rollback()\n            crash.point("apply.rewinding")\n            raise Rewound\n',
-         '            crash.point("apply.rewinding")\n'),
+        (_APPLY, '        self.target.rollback()\n        crash.point("apply.rewinding")\n        raise Rewound\n',
+         '        crash.point("apply.rewinding")\n'),
         cases=(_at("mariadb", "kafka", "capture.partial_cut", "capture.partial_cut", "capture.partial_cut", seeds=4),),
     ),
     Wrong.NO_VOID_BY_BASE: _mutant(
@@ -195,7 +195,7 @@ MUTANTS: Mapping[Wrong, Mutant] = {
         cases=(_at("mariadb", "kafka", "apply.written:2", "apply.written:3"), _at("mysql", "direct", "apply.written:2")),
     ),
     Wrong.POSITIONS_IN_MEMORY: _mutant(
-        (_TARGET, "        if progress is None:\n            return\n        at = _json", "        if progress is None or progress.cut_no > 3:\n            return\n        at = _json"),
+        (_TARGET, "        if progress is not None:\n            say_progress", "        if progress is not None and progress.cut_no <= 3:\n            say_progress"),
         cases=(_at("mariadb", "kafka", "apply.committed:3"),),
     ),
     Wrong.BLIND_REPLAY: _mutant(*_REMEMBERED, cases=(_kills(TARGET, "mariadb", "kafka"), _kills(TARGET, "mysql", "kafka"))),
@@ -259,7 +259,7 @@ MUTANTS: Mapping[Wrong, Mutant] = {
 _BARRIERS = "barriers and copies while streaming came after this list"
 _LOSS = "needs a loss at one instant, or of the control topic: tests/test_control.py and tests/e2e/test_lost_records.py take those away"
 _INSTANT = "the window is an instant between the source's log and its engine: tests/test_catalog.py puts a commit into it"
-_ONE = "there is one sink process per pipeline"
+_ONE = "the lane's pipelines have one sink; tests/target/test_shards.py and tests/test_shards.py hold what these would break"
 _SECOND_LOAD = "the lane starts no second loader beside a first"
 _FIRST_COPY = "every table is empty before its only copy"
 _ONE_XA = "one XA transaction of the lane is prepared at a time"

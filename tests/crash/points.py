@@ -123,6 +123,8 @@ _KAFKA = ("kafka",)
 _NO_TOPICS = "in process there are no topics and no schemas topic: what capture makes is in memory"
 _BESIDE = "there capture may run beside the load, and what changes a table that it follows stops it"
 _NO_REWIND = "in process capture and sink die together, so no sink holds pieces of a capture that began again"
+SHARD_POINTS = ("dealt", "cleared", "raised", "waiting", "meeting", "met", "gathered")
+_MEMBERS = "the lane's pipelines have one sink: tests/e2e/test_scaled.py makes members of a group die there"
 WAYS: Mapping[str, Way] = {
     "migration.step": Way(LOAD, "load"),
     "migration.done": Way(LOAD, "load", never_again="the migration is committed, the next start finds nothing to migrate"),
@@ -177,6 +179,7 @@ WAYS: Mapping[str, Way] = {
     "copying.opened": Way(COPY, "capture", provoke=_ask()),
     "copying.read": Way(COPY, "capture", provoke=_ask()),
     "apply.swapped": Way(COPY, "apply", provoke=_ask("--swap")),
+    **{f"shard.{at}": Way(SINK, "apply", (), reason=_MEMBERS) for at in SHARD_POINTS},
     "quarantine.queued": Way(WAIT, "apply"),
     "quarantine.known": Way(WAIT, "apply", once=True, prepare=_waiting),
     "quarantine.replayed": Way(WAIT, "replay", prepare=_waiting),
