@@ -89,8 +89,14 @@ def rest(config: Config, asked: bool) -> dict[str, Any]:
 
 @guarded("cdc.pipeline")
 def pause(state: State, asked: bool) -> None:
-    """Keep what is asked until the contrary is, whichever process loads."""
-    state.connection.execute(_PAUSE.encode(), [asked, state.pipeline])
+    """Keep what is asked until the contrary is, whichever process loads.
+
+    Chunks hold the pipeline's row one beside the other, so that to change it one would wait for all of them; who waits for the table
+    is not overtaken (https://www.postgresql.org/docs/current/explicit-locking.html).
+    """
+    with state.connection.transaction():
+        state.connection.execute("LOCK TABLE cdc.pipeline IN EXCLUSIVE MODE")
+        state.connection.execute(_PAUSE.encode(), [asked, state.pipeline])
 
 
 def _one(state: State, sql: str, *more: str) -> Any:
