@@ -129,7 +129,7 @@ def test_a_copy_that_was_stopped_in_its_middle_keeps_no_process_from_starting(
 ) -> None:
     """The table is new again and holds rows, ours: not those of a stranger, which a start refuses."""
     _three_tables(mariadb)
-    with streaming(pipeline, mariadb, postgres, None, "direct", snapshot={"max_rows_per_second": 500}) as works:
+    with streaming(pipeline, mariadb, postgres, None, "direct", snapshot={"max_rows_per_second": 1000}) as works:
         made, state = works.pipeline, "SELECT state FROM cdc.tables WHERE \"table\" = 'wide'"
         caught_up(made)
         made.json("copy", f"{mariadb.name}.wide", "--no-wait")
