@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 DEMO := --source $(SOURCE) --transport $(TRANSPORT) --seconds $(SECONDS) --size $(SIZE)
 unexport SECONDS  # bash counts in a variable of that name
 
-.PHONY: all install extension servers lint types test quick demo bench soak property fuzz fuzz-long constraints clean
+.PHONY: all install extension servers lint types test quick demo bench bench-peers soak property fuzz fuzz-long constraints clean
 all: lint types test
 
 install: $(VENV)/.installed extension
@@ -59,6 +59,10 @@ demo: install
 # All parts take about an hour; `ARGS='--only latency --tables narrow'` runs one.
 bench: install
 	$(BIN)/python -m bench $(ARGS)
+
+# Ours beside pgloader and Debezium on Kafka Connect, which come from packages: one table, one run.
+bench-peers: install
+	$(BIN)/python -m bench --peers --tables narrow --only insert update latency load debezium $(ARGS)
 
 # The long tests; then crashes and faults until the time is over, on from where tests/crash/ledger.jsonl ends. An hour or a night.
 soak: install servers

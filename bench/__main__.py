@@ -35,7 +35,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--deep", type=int, default=20_000_000, help="rows of the deep backlog")
     parser.add_argument("--seconds", type=float, default=30.0, help="length of each measurement of latency")
     parser.add_argument("--rate", type=float, default=20.0, help="changes a second whose latency is measured")
-    parser.add_argument("--peers", action="store_true", help="install pgloader and measure it too")
+    parser.add_argument("--peers", action="store_true", help="install pgloader and Debezium and measure them too")
     parser.add_argument("--profile", choices=list(STAGES), help="this stage alone, in `insert` or --only, under cProfile; no figure kept")
     parser.add_argument("--results", type=Path, default=FOLDER, help="where the JSON lines go")
     found = parser.parse_args(arguments)

@@ -15,6 +15,7 @@ import psycopg
 from pymysql import MySQLError
 
 from bench import chain, peers
+from bench.debezium import Debezium
 from bench.job import Failed, Figures, Job, configured, run, with_bytes, with_peaks
 from bench.latency import Latency
 from bench.machine import Meter, pids
@@ -139,6 +140,11 @@ class Parts:
                         self.results.add(found)
                     self._check(way, ARRIVAL_SECONDS)  # the last of the load beside is still on its way
 
+    def debezium(self) -> None:
+        """Debezium on Kafka Connect: the same table, the same statements."""
+        for found in Debezium(self.servers, self.shape, self.practice, self.folder).measure(self.rows, self.arguments):
+            self.results.add(found)
+
     # -- how -------------------------------------------------------------------------------------------------------------
 
     def _whole(self) -> Sequence[str]:
@@ -232,9 +238,9 @@ class Parts:
 
 PARTS: Mapping[str, Callable[[Parts], None]] = {
     "insert": Parts.insert, "update": Parts.update, "mixed": Parts.mixed, "single": Parts.single, "load": Parts.load,
-    "latency": Parts.latency, "large": Parts.large, "history": Parts.history, "deep": Parts.deep,
+    "latency": Parts.latency, "large": Parts.large, "history": Parts.history, "deep": Parts.deep, "debezium": Parts.debezium,
 }  # fmt: skip
-ONCE = ("large", "history", "deep")
+ONCE = ("large", "history", "deep", "debezium")
 """Parts of the narrow table only, unless they are asked for by name."""
 
 
@@ -252,8 +258,8 @@ def measured(servers: stack.Stack, folder: Path, shapes: Sequence[Shape], argume
 
 
 def _asked(name: str, shape: Shape, arguments: argparse.Namespace) -> bool:
-    if name == "large" and shape.engine != "InnoDB":
+    if (name == "large" and shape.engine != "InnoDB") or (name == "debezium" and shape.label != "narrow"):
         return False
     if arguments.only:
         return name in arguments.only
-    return name not in ONCE or shape.label == "narrow"
+    return (name not in ONCE or shape.label == "narrow") and (name != "debezium" or arguments.peers)

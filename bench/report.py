@@ -24,7 +24,6 @@ STAGES = {
     "load": "`cdc snapshot`: initial load",
     "load_pgloader": "pgloader, the same table",
     "debezium_source": "Debezium: log -> records acknowledged by Kafka, JSON",
-    "debezium_avro": "Debezium: log -> records acknowledged by Kafka, Avro",
     "debezium_sink": "Debezium's JDBC sink: Kafka -> PostgreSQL",
     "debezium_chain": "whole chain, Debezium source and sink in one Connect worker",
 }
@@ -43,7 +42,6 @@ TABLES = {
     "middle": "procedures of insurance claims", "wide": "patients",
 }  # fmt: skip
 PAIRS = {
-    "log -> Kafka, new rows, both Avro": ("capture_kafka", "debezium_avro"),
     "log -> Kafka, new rows, Debezium in JSON": ("capture_kafka", "debezium_source"),
     "log -> Kafka, updates, Debezium in JSON": ("capture_kafka_updates", "debezium_source_updates"),
     "Kafka -> PostgreSQL, new rows": ("apply", "debezium_sink"),
@@ -55,7 +53,7 @@ SOURCES, BROKERS, TARGETS, OWN = ("mariadb", "mariadb114", "mysql"), ("kafka",),
 """Names of processes in the figures."""
 HEAD = """# Performance
 
-Written by `python -m bench.report` from what `make bench` measured: one run each, no best of many. Source, broker,
+Written by `python -m bench.report` from what `make bench` and `make bench-peers` measured: one run each, no best of many. Source, broker,
 target and the measured processes share one machine, so **CPU seconds per million rows are the figures to compare**; rows a second
 depend on what else wants the cores.
 
