@@ -34,7 +34,7 @@ VERSION = "Debezium 3.5.0.Final on Kafka Connect 4.3.1, JSON without schemas"
 HERE = Path(__file__).parent
 _JVM = ("-Xms1g", "-Xmx2g", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20")
 _JSON = "org.apache.kafka.connect.json.JsonConverter"
-_START_SECONDS, _ARRIVAL_SECONDS = 600.0, 60.0
+_START_SECONDS, _ARRIVAL_SECONDS = 600.0, 300.0
 Settings = Mapping[str, str]
 
 WORKER: Settings = {
