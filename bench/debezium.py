@@ -2,7 +2,7 @@
 
 A source without offsets and without a snapshot reads the log from its beginning, so the log is started anew before each backlog.
 Rows are counted from the first that arrives, so that no start of a JVM is in the figures; its warming up is. Messages are JSON without
-their schemas, the fastest of its forms; the sink is told the schemas in its configuration.
+their schemas, the fastest of its forms; the sink is told the schemas in its configuration. The source is measured in Avro as well.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import psycopg
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from bench import apicurio
 from bench.chain import Point, Running, running, second_half, watched
 from bench.job import Failed, Figures, figures, with_bytes, with_peaks
 from bench.latency import Latency
@@ -30,11 +31,13 @@ from cdc import stack
 from cdc.stack import install
 from cdc.stack.probe import HOST, free_port
 
-VERSION = "Debezium 3.5.0.Final on Kafka Connect 4.3.1, JSON without schemas"
+VERSION = "Debezium 3.5.0.Final on Kafka Connect 4.3.1, JSON without schemas, or Avro by Apicurio's converter 2.6.13"
 HERE = Path(__file__).parent
+AVRO = "avro"
+"""The run whose messages are Avro."""
 _JVM = ("-Xms1g", "-Xmx2g", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20")
 _JSON = "org.apache.kafka.connect.json.JsonConverter"
-_START_SECONDS, _ARRIVAL_SECONDS = 600.0, 300.0
+_START_SECONDS, _ARRIVAL_SECONDS, _WARM_SECONDS = 600.0, 300.0, 30.0  # a JVM takes long to be warm
 Settings = Mapping[str, str]
 
 WORKER: Settings = {
@@ -76,6 +79,10 @@ class Debezium:
             yield from self._drained(stage, kinds, run, FAST, (rows, changed), probe, sizes)
             self._practice.compare(_schema(run), _ARRIVAL_SECONDS)
         yield from self._latencies(arguments)
+        sizes = self._written(rows, changed)
+        with apicurio.registry(_java(), self._folder) as url:
+            probe, worker = partial(self._end, self._topic(AVRO)), {**FAST, **apicurio.settings(url)}
+            yield from self._drained("avro", ["source"], AVRO, worker, (rows, changed), probe, sizes)
 
     def _written(self, rows: int, changed: int) -> tuple[int, int]:
         """The backlog; the bytes of its two kinds of rows."""
@@ -121,7 +128,7 @@ class Debezium:
             watched(1, self._in_target(run, 1, 0), processes, Meter(processes.pids(), os.getpid()))
             place = (_schema(run), self._shape.table)
             changes = Latency(self._servers, self._shape, place, arguments.rate)
-            for found in changes.measure("debezium", processes, arguments.seconds):
+            for found in changes.measure("debezium", processes, arguments.seconds, _WARM_SECONDS):
                 yield {**found, "version": VERSION}
             self._practice.compare(_schema(run), _ARRIVAL_SECONDS)
 
@@ -137,7 +144,8 @@ class Debezium:
         for kind in kinds:
             settings = self._source(run, worker) if kind == "source" else self._sink(run, worker)
             files.append(self._properties(f"{run}-{kind}", {"name": f"{run}-{kind}", "tasks.max": "1", **settings}))
-        java: list[str | Path] = [_java(), *_JVM, f"-Dlog4j2.configurationFile={HERE / 'connect-log4j2.xml'}", "-cp", f"{libraries}/*"]
+        classes = f"{libraries}/*" + (f":{apicurio.converter()}/*" if run == AVRO else "")
+        java: list[str | Path] = [_java(), *_JVM, f"-Dlog4j2.configurationFile={HERE / 'connect-log4j2.xml'}", "-cp", classes]
         command = [*java, "org.apache.kafka.connect.cli.ConnectStandalone", *files]
         with running({"connect": command}, self._folder, {}) as processes:
             yield processes
@@ -161,7 +169,7 @@ class Debezium:
             "schema.history.internal.file.filename": str(self._folder / f"{run}.history"),
             "time.precision.mode": "connect",  # its own temporal types and UNNEST do not go together
             "topic.creation.default.partitions": "1", "topic.creation.default.replication.factor": "1",
-            **(PROMPT_SOURCE if worker is PROMPT else FAST_SOURCE),
+            **(PROMPT_SOURCE if worker is PROMPT else FAST_SOURCE), **({"schema.name.adjustment.mode": "avro"} if run == AVRO else {}),
         }  # fmt: skip
 
     def _sink(self, run: str, worker: Settings) -> Settings:

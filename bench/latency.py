@@ -27,7 +27,7 @@ POLL_SECONDS = 0.001
 LOAD_ROWS, LOAD_PER_SECOND = 100, 20
 """The load beside: rows a transaction, transactions a second."""
 WARM_SECONDS = 3.0
-"""Of the same work, before anything is measured."""
+"""Of the same work, before anything is measured; never longer than what is measured."""
 _ARRIVAL_SECONDS = 300.0
 
 
@@ -66,16 +66,18 @@ class Latency:
         self._servers, self._shape, self._place, self._rate = servers, shape, place, rate
         self._key, self._load_key = FIRST_KEY, FIRST_LOAD_KEY
 
-    def measure(self, name: str, processes: Running, seconds: float) -> Iterator[Figures]:
-        """First idle, then beside load: two lines of results."""
+    def measure(self, name: str, processes: Running, seconds: float, warm_seconds: float = WARM_SECONDS) -> Iterator[Figures]:
+        """First idle, then beside load, each after some time of the same work: two lines of results."""
+        warm = max(1, round(self._rate * min(warm_seconds, seconds)))
         with closing(psycopg.connect(self._servers.target_admin_url, autocommit=True)) as target:
             self._run(target, 1, processes)  # the pipeline is up when the first change is there
-            yield self._figures(f"latency_{name}", target, processes, seconds, Load())
+            yield self._figures(f"latency_{name}", target, processes, (warm, seconds), Load())
             with self._beside() as load:
-                yield self._figures(f"latency_{name}_loaded", target, processes, seconds, load)
+                yield self._figures(f"latency_{name}_loaded", target, processes, (warm, seconds), load)
 
-    def _figures(self, stage: str, target: Target, processes: Running, seconds: float, load: Load) -> Figures:
-        self._run(target, max(1, round(self._rate * min(WARM_SECONDS, seconds))), processes)
+    def _figures(self, stage: str, target: Target, processes: Running, spans: tuple[int, float], load: Load) -> Figures:
+        warm, seconds = spans
+        self._run(target, warm, processes)
         meter, count = Meter({**pids(self._servers), **processes.pids()}, os.getpid()), max(1, round(self._rate * seconds))
         before = load.rows
         with meter.watching():

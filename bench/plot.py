@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 from bench.job import Figures
 
 SHOWN = (
-    "capture_kafka", "debezium_source", "stock", "apply", "debezium_sink", "apply_updates", "debezium_sink_updates",
+    "capture_kafka", "debezium_source", "debezium_avro", "stock", "apply", "debezium_sink", "apply_updates", "debezium_sink_updates",
     "direct", "kafka", "debezium_chain", "load", "load_pgloader",
 )  # fmt: skip
 OURS, PEERS = "#2b7a78", "#c9974f"

@@ -24,6 +24,7 @@ STAGES = {
     "load": "`cdc snapshot`: initial load",
     "load_pgloader": "pgloader, the same table",
     "debezium_source": "Debezium: log -> records acknowledged by Kafka, JSON",
+    "debezium_avro": "Debezium: log -> records acknowledged by Kafka, Avro",
     "debezium_sink": "Debezium's JDBC sink: Kafka -> PostgreSQL",
     "debezium_chain": "whole chain, Debezium source and sink in one Connect worker",
 }
@@ -42,6 +43,7 @@ TABLES = {
     "middle": "procedures of insurance claims", "wide": "patients",
 }  # fmt: skip
 PAIRS = {
+    "log -> Kafka, new rows, both Avro": ("capture_kafka", "debezium_avro"),
     "log -> Kafka, new rows, Debezium in JSON": ("capture_kafka", "debezium_source"),
     "log -> Kafka, updates, Debezium in JSON": ("capture_kafka_updates", "debezium_source_updates"),
     "Kafka -> PostgreSQL, new rows": ("apply", "debezium_sink"),
