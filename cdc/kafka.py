@@ -7,7 +7,6 @@ No Kafka transactions: librdkafka lacks KIP-890, and the protocol of numbers and
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +17,7 @@ from confluent_kafka import Message as KafkaMessage
 
 from cdc import crash, names
 from cdc.errors import CdcError, Halt, Retry
-from cdc.kafka_broker import CONTROL_TOPIC, DATA_TOPIC, OUT_OF_RANGE, KafkaBroker, translate
+from cdc.kafka_broker import CONTROL_TOPIC, DATA_TOPIC, OUT_OF_RANGE, KafkaBroker, leave, translate
 from cdc.model import Message, Record
 from cdc.schemas import Registry
 from cdc.topic import Document, Partition, by_partition, control_topic
@@ -280,6 +279,4 @@ class KafkaReader:
 
     def close(self) -> None:
         """Leave without committing. librdkafka waits for the answer to a `release` under way, for ever if the broker is gone: not we."""
-        closing = threading.Thread(target=self._consumer.close, name="close", daemon=True)
-        closing.start()
-        closing.join(_CLOSE_SECONDS)
+        leave(self._consumer, _CLOSE_SECONDS)

@@ -6,6 +6,7 @@ No Kafka transactions: librdkafka lacks KIP-890, and the protocol of numbers and
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
@@ -279,6 +280,13 @@ class KafkaBroker:
                 acknowledged(message)
 
         return delivered
+
+
+def leave(consumer: Consumer, seconds: float) -> None:
+    """Close, but wait for a broker that is gone for so long only: librdkafka itself waits for the answers to what is under way."""
+    closing = threading.Thread(target=consumer.close, name="close", daemon=True)
+    closing.start()
+    closing.join(seconds)
 
 
 class SchemasTopic:

@@ -6,14 +6,13 @@ Docs: docs/decisions/025-scaled-sink.md.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from cdc.errors import Halt
-from cdc.kafka_broker import CONTROL_TOPIC, KafkaBroker, translate
+from cdc.kafka_broker import CONTROL_TOPIC, KafkaBroker, leave, translate
 from cdc.topic import shards_topic
 
 _CLOSE_SECONDS = 3.0
@@ -51,6 +50,4 @@ class KafkaGroup:
 
     def close(self) -> None:
         """Leave the group, so that the others need not miss us first; a broker that is gone is not waited for."""
-        closing = threading.Thread(target=self._consumer.close, name="leave", daemon=True)
-        closing.start()
-        closing.join(_CLOSE_SECONDS)
+        leave(self._consumer, _CLOSE_SECONDS)

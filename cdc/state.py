@@ -34,6 +34,9 @@ _LOCK_TIMEOUT_MS = 10_000
 _IDLE_TIMEOUT_MS = 120_000  # between two pieces of an oversized transaction
 _TCP_TIMEOUT_MS = 30_000
 
+PLACE = "cut_no, epoch, control_next, position, (extract(epoch FROM source_ts) * 1000000)::bigint, control_mark, copies"
+"""How far a sink is, without its partitions: columns of cdc.progress, and of cdc.shard."""
+
 
 def connect(target: TargetConfig, purpose: str = "cdc", *, again: bool = False) -> Connection:
     """An autocommit connection in UTC, ISO dates and UTF-8, whose waits are all bounded.
@@ -210,14 +213,13 @@ class State:
         return functools.reduce(least, floors) if floors else None
 
     def _progress(self) -> Progress | None:
-        row = self.connection.execute(
-            "SELECT cut_no, epoch, control_next, position, (extract(epoch FROM source_ts) * 1000000)::bigint, control_mark, copies"
-            " FROM cdc.progress WHERE pipeline = %s",
-            [self.pipeline],
-        ).fetchone()
+        row = self._place()
         if row is None:
             return None
         return Progress(row[0], row[1], row[2], Position.from_json(row[3]), row[4], self._partitions(), row[5], Copies.from_json(row[6]))
+
+    def _place(self) -> Any:
+        return self.connection.execute(f"SELECT {PLACE} FROM cdc.progress WHERE pipeline = %s".encode(), [self.pipeline]).fetchone()
 
     def _partitions(self) -> Mapping[Partition, tuple[int, int]]:
         rows = self.connection.execute("SELECT topic, partition, next_offset, seq FROM cdc.partition WHERE pipeline = %s", [self.pipeline])

@@ -10,18 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from cdc.config import TargetConfig
-from cdc.copies import Copies
 from cdc.errors import Refused
-from cdc.position import Position
-from cdc.progress import Partition, Progress
-from cdc.state import Connection, State, guarded
+from cdc.progress import Partition
+from cdc.state import PLACE, Connection, State, guarded
 
-_PLACE = """
-SELECT cut_no, epoch, control_next, position, (extract(epoch FROM source_ts) * 1000000)::bigint, control_mark, copies
- FROM cdc.shard WHERE (pipeline, shard) = (%s, %s)"""
-_OWNERS = """
-SELECT shard, owner, cut_no, waits_at IS NOT NULL, (extract(epoch FROM source_ts) * 1000000)::bigint
- FROM cdc.shard WHERE pipeline = %s ORDER BY shard"""
+_PLACE = f"SELECT {PLACE} FROM cdc.shard WHERE (pipeline, shard) = (%s, %s)"
 
 
 def shard_of(partition: Partition, shards: int) -> int:
@@ -36,11 +29,8 @@ class ShardState(State):
         super().__init__(target, pipeline, connection)
         self.shard, self.shards = shard, shards
 
-    def _progress(self) -> Progress | None:
-        row = self.connection.execute(_PLACE, [self.pipeline, self.shard]).fetchone()
-        if row is None:
-            return None
-        return Progress(row[0], row[1], row[2], Position.from_json(row[3]), row[4], self._partitions(), row[5], Copies.from_json(row[6]))
+    def _place(self) -> Any:
+        return self.connection.execute(_PLACE.encode(), [self.pipeline, self.shard]).fetchone()
 
     def _partitions(self) -> Mapping[Partition, tuple[int, int]]:
         return {p: place for p, place in super()._partitions().items() if shard_of(p, self.shards) == self.shard}
@@ -57,10 +47,3 @@ def mode(state: State) -> tuple[int, int]:
     """The pipeline's fence, and its number of shards: 0 while one process applies all, below 0 while that is being brought about."""
     row = state.connection.execute("SELECT fence, shards FROM cdc.pipeline WHERE name = %s", [state.pipeline]).fetchone()
     return (int(row[0]), int(row[1])) if row else (0, 0)
-
-
-@guarded("cdc.shard")
-def owners(state: State) -> list[dict[str, Any]]:
-    """Who works on each shard, how far, and whether it waits for the others."""
-    rows = state.connection.execute(_OWNERS, [state.pipeline])
-    return [dict(zip(("shard", "owner", "cut_no", "waits", "source_ts_us"), row, strict=True)) for row in rows]

@@ -66,11 +66,9 @@ def _pause(run: Run, fault: Fault) -> None:
 def _zombie(run: Run, fault: Fault) -> None:
     """It is stopped, replaced, and woken: one of the two ends, and says why."""
     command = run.works.of(fault.victim)
-    sleeper = run.works.processes[command]
-    if not sleeper.alive:
+    if not run.works.processes[command].alive:
         return
-    sleeper.process.send_signal(signal.SIGSTOP)
-    run.works.sleepers.append(sleeper)
+    sleeper = run.works.put_to_sleep(command)
     run.works.start(command)
     before, deadline = run.works.cut_no(), time.monotonic() + 10
     while run.works.cut_no() <= before and time.monotonic() < deadline:

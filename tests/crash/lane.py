@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 from tests.crash import oracle, workload
-from tests.crash.arena import Arena, Place
+from tests.crash.arena import FLAVOURS, Arena, Place
 from tests.crash.points import COPY, LOAD, WAIT, WAYS, die_at, habits
 from tests.crash.poller import Poller
 from tests.crash.workload import PLAIN, Habits, Workload
@@ -62,6 +62,12 @@ class Case:
         kill = f" --kill {self.victim}:{self.times}" if self.victim else ""
         full = f" --full {self.full}" if self.full else ""
         return f"python -m tests.crash --seed {self.seed} --source {self.flavour} --transport {self.transport}{points}{kill}{full}"
+
+
+def on_a_broker(victim: str, times: int, pipelines: int = 10) -> Iterator[Case]:
+    """Pipelines over a broker to which the same is done again and again, on each source in turn."""
+    for number in range(pipelines):
+        yield Case(number + 1, FLAVOURS[number % len(FLAVOURS)], "kafka", victim=victim, times=times)
 
 
 @contextmanager

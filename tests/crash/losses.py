@@ -11,19 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
-from tests.crash.arena import BROKER, FLAVOURS, Arena
-from tests.crash.lane import Case, Run, beginning, ending
+from tests.crash.arena import BROKER, Arena
+from tests.crash.lane import Case, Run, beginning, ending, on_a_broker
 from tests.crash.workload import PLAIN, TABLES
 
 LOG = "log"
 """The victim's name in a case: not the broker, but what it wrote."""
-_PIPELINES, _ROUND = 10, 5
+_ROUND = 5
 
 
 def cases() -> Iterator[Case]:
     """The long lane's share: several losses in one pipeline, on each source."""
-    for number in range(_PIPELINES):
-        yield Case(number + 1, FLAVOURS[number % len(FLAVOURS)], "kafka", victim=LOG, times=_ROUND)
+    yield from on_a_broker(LOG, _ROUND)
 
 
 def losses(arena: Arena, case: Case, folder: Path) -> Run:

@@ -102,6 +102,13 @@ class Works:
         if command in self.processes:
             self.processes.pop(command).kill()
 
+    def put_to_sleep(self, command: str) -> Running:
+        """Stop it where it is; whoever is started in its place does not know of it."""
+        sleeper = self.processes.pop(command)
+        sleeper.process.send_signal(signal.SIGSTOP)
+        self.sleepers.append(sleeper)
+        return sleeper
+
     def load(self) -> None:
         """The initial copy, where a command of its own makes it."""
         if self.way == SPLIT and self.through == "target":

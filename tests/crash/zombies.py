@@ -13,13 +13,13 @@ from pathlib import Path
 from random import Random
 from subprocess import TimeoutExpired
 
-from tests.crash.arena import FLAVOURS, Arena
-from tests.crash.lane import Case, Run, beginning, ending
+from tests.crash.arena import Arena
+from tests.crash.lane import Case, Run, beginning, ending, on_a_broker
 from tests.crash.works import until
 from tests.pipelines import Running
 
 ZOMBIE = "zombie"
-_PIPELINES, _ROUND = 10, 4
+_ROUND = 4
 _AWAKE_SECONDS = 0.5
 _HELD = """SELECT count(*) FROM pg_stat_activity
  WHERE datname = current_database() AND wait_event_type = 'Lock' AND application_name LIKE '% apply'"""
@@ -27,8 +27,7 @@ _HELD = """SELECT count(*) FROM pg_stat_activity
 
 def cases() -> Iterator[Case]:
     """The long lane's share."""
-    for number in range(_PIPELINES):
-        yield Case(number + 1, FLAVOURS[number % len(FLAVOURS)], "kafka", victim=ZOMBIE, times=_ROUND)
+    yield from on_a_broker(ZOMBIE, _ROUND)
 
 
 def zombies(arena: Arena, case: Case, folder: Path) -> Run:
@@ -52,7 +51,7 @@ def _sink(run: Run, rng: Random) -> None:
         with line.transaction():
             line.execute(f'LOCK TABLE "{works.name}".{rng.choice(("account", "trail", "counter"))} IN EXCLUSIVE MODE'.encode())
             until(lambda: line.execute(_HELD).fetchone() != (0,), works.patience(60), "a sink that waits for a table")
-            sleeper = _stopped(run, command)
+            sleeper = works.put_to_sleep(command)
             works.start(command)
             with suppress(TimeoutExpired):  # so long it may take over and come to the same table
                 works.processes[command].process.wait(1 + 2 * rng.random())
@@ -63,19 +62,12 @@ def _sink(run: Run, rng: Random) -> None:
 def _capture(run: Run, rng: Random) -> None:
     works, command = run.works, run.works.of("capture")
     works.start_all()
-    sleeper = _stopped(run, command)
+    sleeper = works.put_to_sleep(command)
     works.start(command, rng.choice(("capture.started:1", "capture.prepared:1")))
     works.dies(command)
     _woken(run, sleeper)
     sleeper.kill()
     run.faults.append("capture")
-
-
-def _stopped(run: Run, command: str) -> Running:
-    sleeper = run.works.processes.pop(command)
-    sleeper.process.send_signal(signal.SIGSTOP)
-    run.works.sleepers.append(sleeper)
-    return sleeper
 
 
 def _woken(run: Run, sleeper: Running) -> None:
