@@ -249,15 +249,16 @@ class KafkaReader:
     def _out_of_range(self, topic: str, partition: int, offset: int, error: KafkaError) -> None:
         """An offset that comes next is not held. Data that a broker lost comes again behind a base: wait for it at the end.
 
-        Nothing is skipped by that: a cut that names a lost record stops as long as no base goes back behind it.
+        That end may have passed the offset since. Nothing is skipped by that: a cut that names a lost record stops as long as no base
+        goes back behind it, and a base says where each partition goes on.
         """
-        end = self._broker.watermarks(self._consumer, topic, partition)[1]
+        low, end = self._broker.watermarks(self._consumer, topic, partition)
         if topic == self.control_topic and offset > end:
             raise _control_lost(topic, offset, end)
-        if topic == self.control_topic or offset <= end:
+        if topic == self.control_topic or offset < low:
             raise translate(error, f"topic {topic} partition {partition}")
         held = {(p.topic, p.partition): p.offset for p in self._consumer.position(self._consumer.assignment())}
-        self._place({**self._placed, **{p: at for p, at in held.items() if at >= 0}, (topic, partition): end})
+        self._place({**self._placed, **{p: at for p, at in held.items() if at >= 0}, (topic, partition): min(offset, end)})
 
     def control_before(self, offset: int) -> bytes | None:
         """The control record below this offset; None when retention or compaction removed it. Halt when the topic ends below."""

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from cdc.direct import DirectLog
@@ -195,6 +195,8 @@ def test_records_that_a_broker_lost_are_waited_for_where_they_come_again_and_con
         writer.send(topic, [Record(0, None, b"again")])
         writer.flush()
         assert [(topic, 10, b"again")] == [(m.topic, m.offset, m.value) for m in transport.read(1)]
+        reader._out_of_range(topic, 0, 9, KafkaError(KafkaError.OFFSET_OUT_OF_RANGE))  # by the time it is asked the end is beyond it again
+        assert [(9, b"9"), (10, b"again")] == [(m.offset, m.value) for m in transport.read(2)]
         with pytest.raises(Halt) as asked:
             reader.control_before(99)
         reader.assign({}, 99)

@@ -1,13 +1,16 @@
 """A broker loses the end of what it acknowledged: its files are cut off while it is down, as a disk cache that lied would.
 
-Data records come again, below a base that makes void what named the lost ones. What the broker keeps of the control topic stays: that
-a lost control record stops apply is shown by tests/e2e/test_lost_records.py, for nothing goes on after it.
+Data records come again, below a base that makes void what named the lost ones. Every other time capture has just begun anew, and all
+is lost that it wrote to a partition, or what its base saw there: a broker that still knew its last numbers would refuse the next
+one. What the broker keeps of the control topic stays: that a lost control record stops apply is shown by
+tests/e2e/test_lost_records.py, for nothing goes on after it.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from random import Random
 
@@ -31,13 +34,17 @@ def losses(arena: Arena, case: Case, folder: Path) -> Run:
     with arena.place(case.flavour, case.transport, tls=False) as place, beginning(place, case, folder, PLAIN) as run:
         run.works.load()
         run.works.await_cut()
-        for _ in range(case.times):
-            if rng.random() < 0.5:
+        for number in range(case.times):
+            if number % 2:
+                _begin_anew(run, rng)
+            elif rng.random() < 0.5:
                 run.works.pipeline.run("copy", f"{run.works.name}.{rng.choice(TABLES)}", "--no-wait")
             before, broker = run.works.cut_no(), place.servers[BROKER]
             broker.kill()
-            lost = [cut_off(file, rng.randint(1, 4)) for file in _files(broker.data, run.works.name) if rng.random() < 0.5]
+            files = [file for file in _files(broker.data, run.works.name) if rng.random() < 0.5]
+            lost = [cut_off(file, rng.randint(1, 4), whole=number % 2 == 1) for file in files]
             broker.start()
+            run.work.may_work.set()
             run.faults.append(f"{sum(lost)} batches lost")
             if rng.random() < 0.5:  # and its first commits behind the base that went back are its last
                 run.works.kill(run.works.of("apply"))
@@ -47,15 +54,36 @@ def losses(arena: Arena, case: Case, folder: Path) -> Run:
         return run
 
 
+def _begin_anew(run: Run, rng: Random) -> None:
+    """A new epoch that has written nothing, or little, while the writers rest."""
+    works, command = run.works, run.works.of("capture")
+    run.work.may_work.clear()
+    works.await_cut(works.cut_no() + 1)
+    works.kill(command)
+    works.start(command)
+    works.await_cut(works.cut_no())
+    if rng.random() < 0.5:
+        run.work.may_work.set()
+        works.await_cut(works.cut_no() + 1)
+        run.work.may_work.clear()
+        works.await_cut(works.cut_no() + 1)
+
+
 def _files(data: Path, source: str) -> list[Path]:
     """The newest file of each data partition of this source database, in an order that the seed can rely on."""
     folders = sorted(folder for folder in (data / "log").iterdir() if f".{source}." in folder.name)
     return [max(folder.glob("*.log")) for folder in folders]
 
 
-def cut_off(file: Path, batches: int) -> int:
-    """Shorten a partition's file by so many record batches, or by all that it has; how many that were."""
+def cut_off(file: Path, batches: int, *, whole: bool = False) -> int:
+    """Shorten a partition's file by so many record batches, or by all that it has; how many that were.
+
+    With `whole` rather by all that its last producer wrote, if those are more: nobody knows that producer afterwards.
+    """
     starts = batch_starts(file)
+    if whole:
+        producers = [_producer(file, start) for start in starts]
+        batches = max(batches, len(list(takewhile(lambda one: one == producers[-1], reversed(producers)))))
     lost = starts[-batches:]
     if lost:
         with file.open("r+b") as log:
@@ -70,3 +98,10 @@ def batch_starts(file: Path) -> list[int]:
         found.append(at)
         at += 12 + length
     return found
+
+
+def _producer(file: Path, start: int) -> bytes:
+    """A batch's producer id, behind 43 bytes of its header (message format 2)."""
+    with file.open("rb") as log:
+        log.seek(start + 43)
+        return log.read(8)

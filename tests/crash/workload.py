@@ -87,6 +87,9 @@ class Workload:
         self.may_decide = threading.Event()
         """While it is cleared, what is prepared stays so."""
         self.may_decide.set()
+        self.may_work = threading.Event()
+        """While it is cleared, no transaction begins."""
+        self.may_work.set()
         self.before_commit: Callable[[], None] = lambda: None
         """Called by each writer before each of its commits."""
         self._wanted_big = threading.Event()
@@ -107,6 +110,7 @@ class Workload:
         """End after the transactions under way."""
         self._stop.set()
         self.may_decide.set()
+        self.may_work.set()
         for thread in self._threads:
             thread.join()
         assert [] == self._errors
@@ -138,6 +142,7 @@ class Workload:
                     with closing(self.source.connect(autocommit=False)) as line, line.cursor() as cursor:
                         self._decide_all(cursor) if writer == XA_WRITER else None
                         while not self._stop.wait(self.pause_seconds * rng.random() * 2):
+                            self.may_work.wait()
                             op += 1
                             work(line, cursor, rng, writer, op)
                 except _LOST:
