@@ -34,6 +34,7 @@ MAX_MESSAGE_BYTES = 32 << 20
 _AWAY_SECONDS = 3.0  # so long librdkafka may look for its brokers by itself before the work is undone and the outage shown
 _CALL_SECONDS = 10.0
 _ASK_SECONDS = 1.0
+_CLIENT = {"reconnect.backoff.max.ms": 1_000}  # by default ten seconds: so long would a broker that is back go unnoticed
 _PRODUCER = {
     "enable.idempotence": True,
     "enable.gapless.guarantee": True,
@@ -125,7 +126,7 @@ def _is_settling(error: BaseException) -> bool:
 
 
 def _settings(bootstrap: str, extra: Mapping[str, Any], own: Mapping[str, Any], trouble: _Trouble) -> dict[str, Any]:
-    return {"bootstrap.servers": bootstrap, "client.id": "cdc", "error_cb": trouble, "log_level": 2, **own, **extra}
+    return {"bootstrap.servers": bootstrap, "client.id": "cdc", "error_cb": trouble, "log_level": 2, **_CLIENT, **own, **extra}
 
 
 class KafkaBroker:
