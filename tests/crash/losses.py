@@ -1,13 +1,14 @@
 """A broker loses the end of what it acknowledged: its files are cut off while it is down, as a disk cache that lied would.
 
-Data records come again, below a base that makes void what named the lost ones. Every other time capture has just begun anew, and all
-is lost that it wrote to a partition, or what its base saw there: a broker that still knew its last numbers would refuse the next
-one. What the broker keeps of the control topic stays: that a lost control record stops apply is shown by
+Data records come again, below a base that makes void what named the lost ones. Now and then capture stands at its base, above records that
+are void and may be lost; or it has just begun anew, and all is lost that it wrote to a partition: a broker that still knew its last
+numbers would refuse the next one. What the broker keeps of the control topic stays: that a lost control record stops apply is shown by
 tests/e2e/test_lost_records.py, for nothing goes on after it.
 """
 
 from __future__ import annotations
 
+import signal
 import struct
 from collections.abc import Iterator
 from itertools import takewhile
@@ -17,6 +18,7 @@ from random import Random
 from tests.crash.arena import BROKER, Arena
 from tests.crash.lane import Case, Run, beginning, ending, on_a_broker
 from tests.crash.workload import PLAIN, TABLES
+from tests.crash.works import until
 
 LOG = "log"
 """The victim's name in a case: not the broker, but what it wrote."""
@@ -35,16 +37,20 @@ def losses(arena: Arena, case: Case, folder: Path) -> Run:
         run.works.load()
         run.works.await_cut()
         for number in range(case.times):
-            if number % 2:
-                _begin_anew(run, rng)
+            based, anew = number % 4 == 1, number % 4 == 3
+            if based:
+                _stop_at_its_base(run, rng)
+            elif anew:
+                _begin_anew(run)
             elif rng.random() < 0.5:
                 run.works.pipeline.run("copy", f"{run.works.name}.{rng.choice(TABLES)}", "--no-wait")
             before, broker = run.works.cut_no(), place.servers[BROKER]
             broker.kill()
             files = [file for file in _files(broker.data, run.works.name) if rng.random() < 0.5]
-            lost = [cut_off(file, rng.randint(1, 4), whole=number % 2 == 1) for file in files]
+            lost = [cut_off(file, rng.randint(1, 2 if based else 4), whole=anew) for file in files]
             broker.start()
             run.work.may_work.set()
+            run.works.processes[run.works.of("capture")].process.send_signal(signal.SIGCONT)
             run.faults.append(f"{sum(lost)} batches lost")
             if rng.random() < 0.5:  # and its first commits behind the base that went back are its last
                 run.works.kill(run.works.of("apply"))
@@ -54,19 +60,33 @@ def losses(arena: Arena, case: Case, folder: Path) -> Run:
         return run
 
 
-def _begin_anew(run: Run, rng: Random) -> None:
-    """A new epoch that has written nothing, or little, while the writers rest."""
+def _stop_at_its_base(run: Run, rng: Random) -> None:
+    """An epoch ends above its last cut; the next one stands at its base, which tells of records that are void and may be lost."""
+    works, command = run.works, run.works.of("capture")
+    works.kill(command)
+    works.start(command, f"capture.acknowledged:{rng.randint(2, 4)}")
+    works.dies(command)
+    pid = works.start(command, "capture.based:1:stop").process.pid
+    until(lambda: _state(pid) == "T", works.patience(60), "capture at its base")
+
+
+def _state(pid: int) -> str:
+    """proc(5): R, S, T for one that is stopped, and so on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def _begin_anew(run: Run) -> None:
+    """A new epoch that has written little, while the writers rest."""
     works, command = run.works, run.works.of("capture")
     run.work.may_work.clear()
     works.await_cut(works.cut_no() + 1)
     works.kill(command)
     works.start(command)
     works.await_cut(works.cut_no())
-    if rng.random() < 0.5:
-        run.work.may_work.set()
-        works.await_cut(works.cut_no() + 1)
-        run.work.may_work.clear()
-        works.await_cut(works.cut_no() + 1)
+    run.work.may_work.set()
+    works.await_cut(works.cut_no() + 1)
+    run.work.may_work.clear()
+    works.await_cut(works.cut_no() + 1)
 
 
 def _files(data: Path, source: str) -> list[Path]:
