@@ -7,6 +7,8 @@ python -m tests.crash --seed 7 --source mysql --transport kafka --point capture.
 python -m tests.crash --seed 7 --source mysql --transport kafka --kill target:10
 python -m tests.crash --seed 7 --source mysql --transport kafka --kill log:5      the broker loses the end of its files
 python -m tests.crash --seed 7 --source mysql --transport kafka --kill zombie:4   processes stopped, replaced and woken
+python -m tests.crash --only group                                        several sinks that share the partitions: its points and seeds
+python -m tests.crash --seed 7 --source mysql --transport kafka --way group
 """
 
 from __future__ import annotations
@@ -30,15 +32,15 @@ from confluent_kafka import KafkaException
 
 from cdc.errors import CdcError
 from tests import run as servers
-from tests.crash import disks, harm, kills, lane, losses, zombies
+from tests.crash import disks, group, harm, kills, lane, losses, zombies
 from tests.crash.arena import BROKER, COMBINATIONS, FLAVOURS, SOURCE, TARGET, TRANSPORTS, Arena
 from tests.crash.lane import Case
 from tests.crash.points import ORDINALS, chains
 from tests.crash.record import HELD, LEDGER, VIOLATED, Record, revision, story
 from tests.crash.storm import storm
-from tests.crash.works import Violation
+from tests.crash.works import GROUP, Violation
 
-PARTS = ("points", "kills", "disks", "losses", "zombies", "seeds")
+PARTS = ("points", "kills", "disks", "losses", "zombies", "group", "seeds")
 _FAILED = (AssertionError, CdcError, OSError, ArithmeticError, LookupError, ValueError, psycopg.Error, pymysql.err.Error,
            subprocess.SubprocessError, KafkaException)  # fmt: skip
 
@@ -68,6 +70,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--transport", choices=TRANSPORTS)
     parser.add_argument("--point", action="append", default=[], metavar="NAME:ORDINAL")
     parser.add_argument("--kill", default="", metavar="SERVER:TIMES")
+    parser.add_argument("--way", choices=(GROUP,), default="", help="several sinks share the partitions")
     parser.add_argument("--full", choices=(SOURCE, TARGET, BROKER), default="")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
@@ -78,7 +81,7 @@ def alone(asked: argparse.Namespace) -> int:
     """One run, again."""
     points = tuple((name, int(ordinal)) for name, _, ordinal in (text.partition(":") for text in asked.point))
     victim, _, times = asked.kill.partition(":")
-    case = Case(asked.seed, asked.source or "mariadb", asked.transport or "direct", points, victim, int(times or 0), asked.full)
+    case = Case(asked.seed, asked.source or "mariadb", asked.transport or "direct", points, victim, int(times or 0), asked.full, asked.way)
     arena = Arena(private=True)
     try:
         return 0 if _held(arena, case, Record(asked.ledger)) else 1
@@ -126,7 +129,8 @@ def work(asked: argparse.Namespace) -> int:
 
 def _cases(asked: argparse.Namespace, record: Record) -> Iterator[Case]:
     done = {str(case_of(entry)) for entry in record.held(revision())}
-    parts = {"points": systematic, "kills": kills.cases, "disks": disks.cases, "losses": losses.cases, "zombies": zombies.cases}
+    parts = {"points": systematic, "kills": kills.cases, "disks": disks.cases, "losses": losses.cases, "zombies": zombies.cases,
+             "group": group.cases}  # fmt: skip
     listed = [case for part, cases in parts.items() if asked.only in ("", part) for case in cases()]
     for number, case in enumerate(listed):
         if number % asked.workers == asked.worker and str(case) not in done:
@@ -145,7 +149,7 @@ def _seeds(asked: argparse.Namespace, record: Record) -> Iterator[Case]:
 
 
 def _is_seed(entry: dict[str, Any]) -> bool:
-    return not entry.keys() & {"points", "kill", "full", "mutant"}
+    return not entry.keys() & {"points", "kill", "full", "mutant", "way"}
 
 
 def systematic() -> Iterator[Case]:
@@ -161,13 +165,15 @@ def entry_of(case: Case) -> dict[str, Any]:
     entry: dict[str, Any] = {"seed": case.seed, "source": case.flavour, "transport": case.transport}
     points = {"points": " ".join(f"{name}:{ordinal}" for name, ordinal in case.points)} if case.points else {}
     kill = {"kill": f"{case.victim}:{case.times}"} if case.victim else {}
-    return entry | points | kill | ({"full": case.full} if case.full else {})
+    return entry | points | kill | ({"full": case.full} if case.full else {}) | ({"way": case.chosen} if case.chosen else {})
 
 
 def case_of(entry: dict[str, Any]) -> Case:
     points = tuple((name, int(ordinal)) for name, _, ordinal in (text.partition(":") for text in entry.get("points", "").split()))
     victim, _, times = entry.get("kill", "").partition(":")
-    return Case(entry["seed"], entry["source"], entry["transport"], points, victim, int(times or 0), entry.get("full", ""))
+    return Case(
+        entry["seed"], entry["source"], entry["transport"], points, victim, int(times or 0), entry.get("full", ""), entry.get("way", "")
+    )
 
 
 def _held(arena: Arena, case: Case, record: Record) -> bool:
@@ -199,7 +205,8 @@ def run_case(arena: Arena, case: Case, folder: Path) -> tuple[str, list[str]]:
 
 def _way(case: Case) -> Callable[[Arena, Case, Path], lane.Run]:
     if case.victim:
-        return {losses.LOG: losses.losses, zombies.ZOMBIE: zombies.zombies}.get(case.victim, kills.kills)
+        special = {losses.LOG: losses.losses, zombies.ZOMBIE: zombies.zombies, group.MEMBER: group.members}
+        return special.get(case.victim, kills.kills)
     return lane.crashes if case.points else disks.full if case.full else storm
 
 

@@ -16,9 +16,9 @@ import pymysql
 from tests.crash.arena import SOURCE, TARGET
 from tests.crash.lane import Run
 from tests.crash.plan import Fault
-from tests.crash.points import WAYS, grow
+from tests.crash.points import SHARD, WAYS, grow
 from tests.crash.proxy import DOWN, UP, Proxy
-from tests.crash.works import Violation, until
+from tests.crash.works import GROUP, Violation, until
 from tests.pipelines import Running
 
 _WAKING_SECONDS = 120.0
@@ -29,6 +29,8 @@ _LOSERS = ("fenced", "server_id_taken", "superseded")
 def do(run: Run, fault: Fault) -> None:
     """Do it, undo it where it lasts, and see to it that everything runs again."""
     time.sleep(fault.after_seconds)
+    if run.works.way == GROUP:
+        run.works.bury()
     run.works.start_all()
     _KINDS[fault.kind](run, fault)
     run.works.start_all()
@@ -39,8 +41,9 @@ def _crash(run: Run, fault: Fault) -> None:
     command = run.works.of(fault.victim)
     run.works.kill(command)
     run.works.start(command, f"{fault.point}:{fault.ordinal}")
-    if WAYS[fault.point].provoke is grow:
-        run.work.grow()
+    if WAYS[fault.point].provoke is grow or WAYS[fault.point].group == SHARD:
+        with contextlib.suppress(Violation):  # it may not be given a shard
+            WAYS[fault.point].provoke(run.works, run.work)
     with contextlib.suppress(Violation):  # it may have to stop first, for a fault that came before
         run.works.dies(command, 15, cuts=2 * fault.ordinal + 5)
 
@@ -75,6 +78,8 @@ def _zombie(run: Run, fault: Fault) -> None:
         time.sleep(0.05)
     time.sleep(fault.seconds)
     sleeper.process.send_signal(signal.SIGCONT)
+    if _is_member(run, command):
+        return  # it hears that its shard was taken, and is one member more, until the next fault
     other = run.works.processes[command]
     until(lambda: _ended(run, command, sleeper, other), run.works.patience(_WAKING_SECONDS), f"the end of one of two {command}")
     if sleeper.alive:
@@ -88,6 +93,9 @@ def _twice(run: Run, fault: Fault) -> None:
     command = run.works.of(fault.victim)
     first = run.works.processes[command]
     second = run.works.start(command)
+    if _is_member(run, command):
+        run.works.sleepers.append(first)  # a third one, until the next fault
+        return
     until(lambda: _ended(run, command, first, second), run.works.patience(_WAKING_SECONDS), f"the end of one of two {command}")
     loser, winner = (first, second) if not first.alive else (second, first)
     run.works.processes[command] = loser
@@ -97,8 +105,17 @@ def _twice(run: Run, fault: Fault) -> None:
 
 def _ended(run: Run, command: str, one: Running, other: Running) -> bool:
     """Whether one of two has ended; a sink hears that it was replaced when it has something to write, so capture must work."""
-    run.works.start_all(but=command)
+    run.works.start_all(command)
     return not (one.alive and other.alive)
+
+
+def _is_member(run: Run, command: str) -> bool:
+    return run.works.way == GROUP and command in run.works.sinks
+
+
+def _copy(run: Run, fault: Fault) -> None:
+    """A table is to be copied anew while all goes on, in place or beside."""
+    run.works.pipeline.run("copy", f"{run.works.name}.{fault.victim}", "--no-wait", *(["--swap"] if fault.detail else []))
 
 
 def _session(run: Run, fault: Fault) -> None:
@@ -174,7 +191,7 @@ _KINDS: Mapping[str, Callable[[Run, Fault], None]] = {
     "crash": _crash, "kill": _kill, "stop": _stop, "pause": _pause, "zombie": _zombie, "twice": _twice, "session": _session,
     "server": _server, "freeze": _freeze, "cut": partial(_weather, lambda proxy, _: proxy.cut()),
     "reset": partial(_weather, lambda proxy, _: proxy.reset()), "stall": partial(_weather, _stall), "slow": partial(_weather, _slow),
-    "flip": _flip,
+    "flip": _flip, "copy": _copy,
 }  # fmt: skip
 
 

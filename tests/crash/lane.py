@@ -11,10 +11,11 @@ from random import Random
 
 from tests.crash import oracle, workload
 from tests.crash.arena import FLAVOURS, Arena, Place
-from tests.crash.points import COPY, LOAD, WAIT, WAYS, die_at, habits
+from tests.crash.points import COPY, LOAD, SHARD, WAIT, WAYS, die_at, habits
 from tests.crash.poller import Poller
+from tests.crash.poller_of_shards import ShardsPoller
 from tests.crash.workload import PLAIN, Habits, Workload
-from tests.crash.works import DIRECT, ONE, SPLIT, Violation, Works
+from tests.crash.works import DIRECT, GROUP, ONE, SPLIT, Violation, Works
 
 
 @dataclass
@@ -42,16 +43,24 @@ class Case:
     times: int = 0
     full: str = ""
     """A server whose disk becomes full."""
+    chosen: str = ""
+    """The way, where the seed is not to say it: GROUP is never drawn, so that a seed of any age stands for what it stood for."""
 
     def way(self) -> str:
-        """In process, in one process over a broker, or split: the seed says which."""
+        """In process, in one process over a broker, or split: the seed says which. Or by a group of sinks."""
         if self.transport == "direct":
             return DIRECT
+        if self.chosen:
+            return self.chosen
+        if any(WAYS[name].group == SHARD for name, _ in self.points):
+            return GROUP
         if any(WAYS[name].split for name, _ in self.points):
             return SPLIT
         return Random(f"way {self.seed}").choice((ONE, SPLIT, SPLIT))
 
     def through(self) -> str:
+        if self.way() == GROUP:
+            return "target"
         groups = {WAYS[name].group for name, _ in self.points}
         if groups:
             return "topics" if COPY in groups else "target"
@@ -61,13 +70,14 @@ class Case:
         points = "".join(f" --point {name}:{ordinal}" for name, ordinal in self.points)
         kill = f" --kill {self.victim}:{self.times}" if self.victim else ""
         full = f" --full {self.full}" if self.full else ""
-        return f"python -m tests.crash --seed {self.seed} --source {self.flavour} --transport {self.transport}{points}{kill}{full}"
+        way = f" --way {self.chosen}" if self.chosen else ""
+        return f"python -m tests.crash --seed {self.seed} --source {self.flavour} --transport {self.transport}{way}{points}{kill}{full}"
 
 
-def on_a_broker(victim: str, times: int, pipelines: int = 10) -> Iterator[Case]:
+def on_a_broker(victim: str, times: int, pipelines: int = 10, chosen: str = "") -> Iterator[Case]:
     """Pipelines over a broker to which the same is done again and again, on each source in turn."""
     for number in range(pipelines):
-        yield Case(number + 1, FLAVOURS[number % len(FLAVOURS)], "kafka", victim=victim, times=times)
+        yield Case(number + 1, FLAVOURS[number % len(FLAVOURS)], "kafka", victim=victim, times=times, chosen=chosen)
 
 
 @contextmanager
@@ -76,10 +86,17 @@ def beginning(place: Place, case: Case, folder: Path, habits: Habits = PLAIN, en
     workload.create(place.source)
     works = Works(place, case.way(), folder, case.through(), environ)
     try:
-        with Workload(place.source, case.seed, habits) as work, Poller(place.target, works.name, works.name) as poller:
+        with Workload(place.source, case.seed, habits) as work, _reader(works) as poller:
             yield Run(works, work, poller)
     finally:
         works.end()
+
+
+def _reader(works: Works) -> Poller:
+    place = works.place
+    if works.way == GROUP:
+        return ShardsPoller(place.target, works.name, works.name, place.source, place.broker.prefix if place.broker else "")
+    return Poller(place.target, works.name, works.name)
 
 
 def ending(run: Run) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 def advanced(before: dict[str, Any], after: dict[str, Any]) -> bool:
     """Whether `after` holds everything that `before` holds."""
-    if before.get("server") == after.get("server") and before.get("file") and after.get("file") and _file(after) < _file(before):
+    if before.get("server") == after.get("server") and before.get("file") and after.get("file") and file_of(after) < file_of(before):
         return False
     have, want = _gtids(after), _gtids(before)
     return all(
@@ -18,7 +18,8 @@ def advanced(before: dict[str, Any], after: dict[str, Any]) -> bool:
     )
 
 
-def _file(position: dict[str, Any]) -> tuple[int, int]:
+def file_of(position: dict[str, Any]) -> tuple[int, int]:
+    """The number of the log's file, and the offset within it."""
     number = re.search(r"\.(\d+)$", position.get("file") or "")
     return (int(number.group(1)) if number else 0, int(position.get("offset") or 0))
 

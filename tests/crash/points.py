@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from tests.crash.arena import TRANSPORTS
 from tests.crash.workload import BULK_ROWS, Habits, Workload, patiently
-from tests.crash.works import Works, until
+from tests.crash.works import GATHER, Works, until
 
-LOAD, CAPTURE, SINK, COPY, WAIT, XA = "load", "capture", "sink", "copy", "quarantine", "xa"
+LOAD, CAPTURE, SINK, COPY, WAIT, XA, SHARD = "load", "capture", "sink", "copy", "quarantine", "xa", "shard"
 """Groups of points that one pipeline can come by in a row: the initial load, capture, the sink, a copy through the topics, rows
-that wait in quarantine, and transactions that wait for their outcome."""
-GROUPS = (LOAD, CAPTURE, SINK, COPY, WAIT, XA)
+that wait in quarantine, transactions that wait for their outcome, and what only members of a group come by."""
+GROUPS = (LOAD, CAPTURE, SINK, COPY, WAIT, XA, SHARD)
 Provoke = Callable[[Works, Workload], None]
 
 
@@ -87,6 +87,13 @@ def _undecided(works: Works, work: Workload) -> None:
     until(lambda: works.floored() and works.cut_no() > before, works.patience(60), "a position with a floor")
 
 
+def _meet(works: Works, work: Workload) -> None:
+    """Each member has a shard, and then comes a base, at which all stand together."""
+    members = [works.processes[command] for command in works.sinks if command in works.processes]
+    until(lambda: all(works.works_on_a_shard(one) for one in members if one.alive), works.patience(60), "members that have shards")
+    _begin_anew(works, work)
+
+
 def _ask(*options: str) -> Provoke:
     """Some tables are to be copied again while the pipeline streams."""
 
@@ -117,6 +124,10 @@ class Way:
     """Why it does not occur on the other transport."""
     never_again: str = ""
     """Why a pipeline comes by once in its life."""
+    alone: bool = False
+    """Only while no other sink works, which would come by in its place."""
+    ungrouped: str = ""
+    """Why members of a group do not come by, or not by chance."""
 
 
 _KAFKA = ("kafka",)
@@ -124,7 +135,10 @@ _NO_TOPICS = "in process there are no topics and no schemas topic: what capture 
 _BESIDE = "there capture may run beside the load, and what changes a table that it follows stops it"
 _NO_REWIND = "in process capture and sink die together, so no sink holds pieces of a capture that began again"
 SHARD_POINTS = ("dealt", "cleared", "raised", "waiting", "meeting", "met", "gathered")
-_MEMBERS = "the lane's pipelines have one sink: tests/e2e/test_scaled.py makes members of a group die there"
+_ONE_PROCESS = "in process there is one sink"
+_TOGETHER = "members enter a base together: shard.meeting and shard.met stand there"
+_NEVER_KEPT = "who lost the connection takes its shard over anew, like anybody else"
+_RARE = "needs a pipeline without members, or one process in place of them: the lane of points does it"
 WAYS: Mapping[str, Way] = {
     "migration.step": Way(LOAD, "load"),
     "migration.done": Way(LOAD, "load", never_again="the migration is committed, the next start finds nothing to migrate"),
@@ -161,14 +175,14 @@ WAYS: Mapping[str, Way] = {
     "capture.partial_cut": Way(CAPTURE, "capture", once=True, provoke=grow),
     "apply.opened": Way(SINK, "apply", once=True),
     "apply.taken": Way(SINK, "apply"),
-    "apply.entered": Way(SINK, "apply", once=True, provoke=_begin_anew),
+    "apply.entered": Way(SINK, "apply", once=True, provoke=_begin_anew, ungrouped=_TOGETHER),
     "target.sent": Way(SINK, "apply"),
     "target.stored": Way(SINK, "apply"),
     "apply.written": Way(SINK, "apply"),
     "target.committed": Way(SINK, "apply"),
     "apply.committed": Way(SINK, "apply"),
     "apply.released": Way(SINK, "apply"),
-    "fence.kept": Way(SINK, "apply", once=True, provoke=_lose_connection),
+    "fence.kept": Way(SINK, "apply", once=True, provoke=_lose_connection, ungrouped=_NEVER_KEPT),
     "apply.piece_written": Way(SINK, "apply", once=True, provoke=grow),
     "apply.rewinding": Way(SINK, "apply", _KAFKA, once=True, split=True, provoke=_tear, reason=_NO_REWIND),
     "capture.copying": Way(COPY, "capture", once=True),
@@ -179,7 +193,13 @@ WAYS: Mapping[str, Way] = {
     "copying.opened": Way(COPY, "capture", provoke=_ask()),
     "copying.read": Way(COPY, "capture", provoke=_ask()),
     "apply.swapped": Way(COPY, "apply", provoke=_ask("--swap")),
-    **{f"shard.{at}": Way(SINK, "apply", (), reason=_MEMBERS) for at in SHARD_POINTS},
+    "shard.dealt": Way(SHARD, "apply", _KAFKA, once=True, alone=True, reason=_ONE_PROCESS, ungrouped=_RARE),
+    "shard.cleared": Way(SHARD, "apply", _KAFKA, once=True, reason=_ONE_PROCESS),
+    "shard.raised": Way(SHARD, "apply", _KAFKA, once=True, reason=_ONE_PROCESS),
+    "shard.waiting": Way(SHARD, "apply", _KAFKA, once=True, provoke=_meet, reason=_ONE_PROCESS),
+    "shard.meeting": Way(SHARD, "apply", _KAFKA, once=True, alone=True, provoke=_meet, reason=_ONE_PROCESS),
+    "shard.met": Way(SHARD, "apply", _KAFKA, once=True, alone=True, provoke=_meet, reason=_ONE_PROCESS),
+    "shard.gathered": Way(SHARD, GATHER, _KAFKA, once=True, alone=True, reason=_ONE_PROCESS, ungrouped=_RARE),
     "quarantine.queued": Way(WAIT, "apply"),
     "quarantine.known": Way(WAIT, "apply", once=True, prepare=_waiting),
     "quarantine.replayed": Way(WAIT, "replay", prepare=_waiting),
@@ -193,7 +213,7 @@ WAYS: Mapping[str, Way] = {
 
 
 ORDINALS = (1, 2, 3)
-_CHAINED = (CAPTURE, SINK, WAIT, XA)
+_CHAINED = (CAPTURE, SINK, WAIT, XA, SHARD)
 """Groups whose points are come by again and again, so that one pipeline serves them all at any ordinal."""
 
 
@@ -234,9 +254,11 @@ def die_at(works: Works, work: Workload, name: str, ordinal: int) -> bool:
     starts, at = (ordinal, 1) if way.once else (1, ordinal)
     for _ in range(starts):
         way.prepare(works, work)
-        works.kill(command)
+        silent = {command, *(works.sinks if way.alone else ())}
+        for one in silent:
+            works.kill(one)
         if command != "snapshot":
-            works.start_all(but=command)
+            works.start_all(*silent)
         elif "apply" not in works.processes:
             works.start("apply")  # what always runs may be there before there is anything to apply
         works.start(command, f"{name}:{at}")
@@ -246,3 +268,9 @@ def die_at(works: Works, work: Workload, name: str, ordinal: int) -> bool:
         if not died:
             return False
     return True
+
+
+def members_come_by(*, own: bool = True) -> list[str]:
+    """The points that running members of a group come by; not `own`: only those that every sink comes by."""
+    groups = (SINK, SHARD) if own else (SINK,)
+    return [name for name, way in WAYS.items() if way.group in groups and way.role == "apply" and not way.ungrouped]

@@ -11,7 +11,8 @@ from tests.crash.places import advanced
 from tests.crash.workload import ACCOUNTS, BULK_ROWS, MONEY, TABLES, TILLS
 from tests.servers import TargetDatabase
 
-_ABSENT = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedColumn)
+ABSENT = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedColumn)
+"""What is said of tables that are not there before the copy."""
 
 
 class Poller:
@@ -58,7 +59,7 @@ class Poller:
     def _look(self, line: psycopg.Connection[tuple[Any, ...]]) -> None:
         try:
             row = line.execute(self._sql).fetchone()
-        except _ABSENT:
+        except ABSENT:
             return  # before the copy
         assert row is not None
         self.looks += 1

@@ -14,7 +14,7 @@ from tests.crash.points import die_at
 
 def storm(arena: Arena, case: Case, folder: Path) -> Run:
     """The faults of the seed, beside work; then rest, and the judgement."""
-    drawn = plan(case.seed, case.transport)
+    drawn = plan(case.seed, case.transport, case.way())
     skew = harm.skewed(drawn.skew_seconds) if case.transport == "direct" else {}  # librdkafka's waits do not survive libfaketime
     with (
         arena.place(case.flavour, case.transport, tls=drawn.tls) as place,

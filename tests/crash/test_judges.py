@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import select
 import signal
@@ -13,9 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
+import fastavro
 import pytest
 
+from cdc import codec
 from cdc.stack.probe import HOST
+from cdc.state_shards import shard_of
 from tests.crash import lane, oracle, planted
 from tests.crash.__main__ import case_of, entry_of
 from tests.crash.arena import Arena
@@ -24,10 +28,11 @@ from tests.crash.nursery import shared
 from tests.crash.patience import Patience
 from tests.crash.places import advanced
 from tests.crash.plan import plan
+from tests.crash.poller_of_shards import Shards, partition
 from tests.crash.proxy import DOWN, UP, Proxy
 from tests.crash.record import HELD, LEDGER, ROOT, Record
 from tests.crash.workload import TABLES
-from tests.crash.works import Violation, until
+from tests.crash.works import GROUP, PARTITIONS, SHARDS, Violation, until
 from tests.model.wrong import Wrong
 
 _MARIADB = {"flavour": "mariadb", "server": "1", "gtids": "0-1-9,2-1-3", "file": "b.000009", "offset": 90}
@@ -54,6 +59,25 @@ def test_a_position_advances_only_when_it_keeps_every_transaction(before: dict, 
 def test_a_seed_is_one_plan_and_another_seed_another() -> None:
     assert plan(7, "kafka") == plan(7, "kafka")
     assert 20 == len({plan(seed, "kafka") for seed in range(20)})
+    assert plan(7, "kafka", GROUP) == plan(7, "kafka", GROUP) != plan(7, "kafka")
+    assert {"apply 2", "apply"} < {fault.victim for seed in range(20) for fault in plan(seed, "kafka", GROUP).faults}
+
+
+@pytest.mark.parametrize("key", [0, 1, -1, 63, 64, 9_000_000_000, -(1 << 63), (1 << 63) - 1])
+def test_the_reader_of_shards_knows_as_the_product_does_where_a_row_belongs(key: int) -> None:
+    """It counts by itself: were it wrong, it would see torn transactions where none are."""
+    wanted = codec.placed(b"\0\0\0\0\7" + _zigzag(key), PARTITIONS)
+    assert wanted == partition(7, key)
+    shards = Shards("p.db", {"t": 7})
+    assert shard_of(("p.db.t", wanted), SHARDS) == shards.of("t", key)
+    assert shard_of(("p.db.t", 0), SHARDS) == shards.of_keyless("t")
+
+
+def _zigzag(number: int) -> bytes:
+    """A long as fastavro, which is none of ours, writes it."""
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, fastavro.parse_schema("long"), number)
+    return out.getvalue()
 
 
 def test_time_in_which_a_process_waits_for_a_processor_is_not_counted() -> None:
@@ -91,6 +115,7 @@ def test_a_run_is_a_short_line_that_says_how_to_do_it_again(tmp_path: Path) -> N
         Case(7, "mysql", "kafka"),
         Case(7, "mariadb", "direct", (("capture.cut", 2), ("apply.taken", 3))),
         Case(1, "mysql", "kafka", victim="target", times=10),
+        Case(2, "mysql", "kafka", chosen=GROUP),
     ]
     record = Record(tmp_path / "ledger.jsonl")
     for case in cases:
@@ -224,13 +249,51 @@ def test_a_target_that_is_tampered_with_is_found_out(tmp_path: Path) -> None:
                 oracle.arrived(run.works, -1, seconds=3)
 
 
+_SEEN_OF_SHARDS = {
+    "shard 0 went back": "UPDATE cdc.shard SET fence = fence - 1",
+    "shard 1 went back": "UPDATE cdc.shard SET position = jsonb_set(position, '{offset}', '1')",
+    "is shown, and shard": "UPDATE cdc.progress SET position = jsonb_set(position, '{offset}', '1000000000')",
+    "position went back": "UPDATE cdc.progress SET position = jsonb_set(position, '{offset}', '1')",
+    "counter 1 stepped back": "UPDATE counter SET n = n - 1 WHERE k = 1",
+    "rows of wound are gone": "DELETE FROM wound WHERE id = 3",
+    "of the audit are there twice": "INSERT INTO audit SELECT * FROM audit LIMIT 1",
+    "of statements that write three": "DELETE FROM trail WHERE ctid = (SELECT min(ctid) FROM trail)",
+    "in the audit of the same shard": "DELETE FROM audit WHERE ctid IN (SELECT min(ctid) FROM audit GROUP BY k)",
+    "in one of ledger and audit": "DELETE FROM ledger WHERE op % 1000000000 < 20",
+    "large transactions in shard": "UPDATE bulk SET op = -1 WHERE id < 20",
+    "are not in ledger": "DELETE FROM ledger WHERE op = (SELECT max(op) FROM ledger WHERE kind = 'transfer')",
+}
+
+
+@pytest.mark.soak
+def test_a_target_of_several_sinks_that_is_tampered_with_is_found_out(tmp_path: Path) -> None:
+    """Their reader lets pass what is torn between shards, and nothing else."""
+    case = Case(12, "mariadb", "kafka", chosen=GROUP)
+    with Arena(private=False).place("mariadb", "kafka") as place, lane.beginning(place, case, tmp_path / "pipeline") as run:
+        run.works.load()
+        run.works.start_all()
+        run.work.grow()
+        grown = "SELECT count(*) > 0 FROM bulk"
+        until(lambda: run.work.done > 60 and place.source.execute(grown) == [(1,)], run.works.patience(60), "work")
+        run.work.close()
+        oracle.arrived(run.works, run.work.last())
+        oracle.judge(run.works, run.work)
+        assert [] == run.poller.faults
+        for command in run.works.commands:
+            run.works.kill(command)
+        for expected, sql in _SEEN_OF_SHARDS.items():
+            _seen(run, expected, sql)
+        run.poller.faults.clear()
+        looks, torn = run.poller.whole, "UPDATE account SET balance = balance - 1 WHERE id = 1"
+        _undone(run, torn, lambda: until(lambda: run.poller.whole > looks + 2, run.works.patience(30), "looks at a torn transaction"))
+        assert [] == run.poller.faults
+
+
 def _seen(run: Run, expected: str, sql: str) -> None:
-    looks = run.poller.whole
+    looks, faults = run.poller.whole, run.poller.faults
     until(lambda: run.poller.whole > looks + 1, run.works.patience(30), "a look at the whole state")
-    patience = run.works.patience(30)
-    _undone(
-        run, sql, lambda: until(lambda: any(expected in fault for fault in run.poller.faults), patience, f"a fault that says {expected}")
-    )
+    patience, known = run.works.patience(30), len(faults)
+    _undone(run, sql, lambda: until(lambda: any(expected in fault for fault in faults[known:]), patience, f"a fault that says {expected}"))
 
 
 def _judged(run: Run, expected: str) -> None:
@@ -242,7 +305,7 @@ def _undone(run: Run, sql: str, while_so: Callable[[], object]) -> None:
     """Change the target, look, and put it back: from a copy of what is changed."""
     target = run.works.place.target
     schema = run.works.name
-    table = "cdc.progress" if "progress" in sql else "cdc.anomaly" if "anomaly" in sql else next(w for w in sql.split() if w in TABLES)
+    table = next(word for word in sql.split() if word in (*TABLES, "cdc.progress", "cdc.anomaly", "cdc.shard"))
     with target.connect(options=f"-c search_path={schema}") as line:
         line.execute(f"CREATE TEMP TABLE kept AS SELECT * FROM {table}".encode())
         line.execute(sql.encode())

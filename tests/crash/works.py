@@ -21,8 +21,12 @@ from tests.crash.workload import TABLES
 from tests.pipelines import Running
 
 T = TypeVar("T")
-DIRECT, ONE, SPLIT = "direct", "one", "split"
-"""`cdc run` in process; `cdc run` over a broker; `cdc snapshot`, `cdc capture` and `cdc apply` over a broker."""
+DIRECT, ONE, SPLIT, GROUP = "direct", "one", "split", "group"
+"""`cdc run` in process; `cdc run` over a broker; `cdc snapshot`, `cdc capture` and `cdc apply` over a broker, the last of them once, or
+as two members that share the partitions."""
+MEMBERS, SHARDS, PARTITIONS = ("apply", "apply 2"), 2, 2
+GATHER = "apply alone"
+"""The one process that takes over from members and brings their shards together: `cdc apply` of a second pipeline.toml."""
 KILLED = -signal.SIGKILL
 _QUARANTINE = {"replay": "quarantine replay", "discard": "quarantine discard --table {name}.scar --all"}
 """Commands that end by themselves, by the role of the points on their way."""
@@ -40,10 +44,15 @@ class Works:
         self.place, self.way, self.through = place, way, through
         self._nursery = shared(environ or {})
         sections = place.sections()
-        sections.setdefault("transport", {}).update({"partitions": 2})
+        sections.setdefault("transport", {}).update({"partitions": PARTITIONS})
         sections["snapshot"] = {"through": through}
-        self.pipeline = pipelines.write(folder, place.source, place.target, *([place.broker] if place.broker else []), **sections)
-        self.pipeline.environ.update({"PYTHONFAULTHANDLER": "1", **(environ or {})})
+        brokers = [place.broker] if place.broker else []
+        self.alone = pipelines.write(folder / "alone", place.source, place.target, *brokers, **sections)
+        sections["apply"] = {"shards": SHARDS if way == GROUP else 0}
+        self.pipeline = pipelines.write(folder, place.source, place.target, *brokers, **sections)
+        for one in (self.pipeline, self.alone):
+            one.environ.update({"PYTHONFAULTHANDLER": "1", **(environ or {})})
+        self.alone.running = self.pipeline.running
         self.name = place.source.name
         self._line: psycopg.Connection[tuple[Any, ...]] | None = None
         self.processes: dict[str, Running] = {}
@@ -54,30 +63,37 @@ class Works:
 
     @property
     def commands(self) -> tuple[str, ...]:
-        return ("capture", "apply") if self.way == SPLIT else ("run",)
+        return ("capture", *self.sinks) if self.way in (SPLIT, GROUP) else ("run",)
+
+    @property
+    def sinks(self) -> tuple[str, ...]:
+        """The commands that apply."""
+        return MEMBERS if self.way == GROUP else (self.of("apply"),)
 
     def of(self, role: str) -> str:
         """The command that does capture's, apply's or the load's part."""
         if role in _QUARANTINE:
             return _QUARANTINE[role].format(name=self.name)
-        if self.way != SPLIT:
+        if self.way not in (SPLIT, GROUP):
             return "run"
         return {"load": "snapshot" if self.through == "target" else "capture"}.get(role, role)
 
     def start(self, command: str, crash_at: str = "") -> Running:
         """Start a command; with `crash_at` it will end itself there."""
+        pipeline = self.alone if command == GATHER else self.pipeline
         if crash_at:
-            self.pipeline.environ["CRASH_AT"] = crash_at
+            pipeline.environ["CRASH_AT"] = crash_at
         try:
-            self.processes[command] = self.pipeline.start(*command.split(), nursery=self._nursery)
+            words = ["apply"] if command in (*MEMBERS, GATHER) else command.split()
+            self.processes[command] = pipeline.start(*words, nursery=self._nursery)
         finally:
-            self.pipeline.environ.pop("CRASH_AT", None)
+            pipeline.environ.pop("CRASH_AT", None)
         return self.processes[command]
 
-    def start_all(self, but: str = "") -> None:
-        """Start what does not run, save one; what ended by itself is noted first."""
+    def start_all(self, *but: str) -> None:
+        """Start what does not run, save some; what ended by itself is noted first."""
         for command in self.commands:
-            if command == but:
+            if command in but:
                 continue
             running = self.processes.get(command)
             if running is None or not running.alive:
@@ -109,9 +125,14 @@ class Works:
         self.sleepers.append(sleeper)
         return sleeper
 
+    def bury(self) -> None:
+        """Kill what was replaced and lives."""
+        while self.sleepers:
+            self.sleepers.pop().kill()
+
     def load(self) -> None:
         """The initial copy, where a command of its own makes it."""
-        if self.way == SPLIT and self.through == "target":
+        if self.way in (SPLIT, GROUP) and self.through == "target":
             process = self.start("snapshot")
             if self._ended(process, self.patience(120)) != 0:
                 raise Violation(f"cdc snapshot ended with {process.process.returncode}\n{process.output()[-3000:]}")
@@ -129,6 +150,11 @@ class Works:
         """How many keys wait in quarantine; 0 while nobody can be asked."""
         condition = f" AND \"table\" = '{table}'" if table else ""
         return self.asked(f"SELECT count(DISTINCT key_hash) FROM cdc.quarantine WHERE pipeline = '{self.name}'{condition}")
+
+    def works_on_a_shard(self, process: Running) -> bool:
+        """Whether the group has given the process a shard, and it has taken it over."""
+        owner = f"owner LIKE '%:{process.process.pid}'"
+        return bool(self.asked(f"SELECT count(*)::int FROM cdc.shard WHERE pipeline = '{self.name}' AND {owner}"))
 
     def floored(self) -> bool:
         """Whether the stored position says that a reader must begin before it."""
@@ -180,8 +206,7 @@ class Works:
     def end(self) -> None:
         """Kill all that is left."""
         self._hang_up()
-        for process in self.sleepers:
-            process.kill()
+        self.bury()
         self.pipeline.end()
 
     def cut_no(self) -> int:

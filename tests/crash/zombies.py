@@ -1,7 +1,7 @@
 """Processes that are stopped where it is worst, replaced, and woken; a stop at random rarely finds the moment.
 
-A sink is stopped between the check of its fence and its commit: a lock on a table that it writes holds it there. Capture is stopped,
-and its successor dies before its base: the next cut in the topic is a dead epoch's.
+A sink is stopped between the check of its fence and its commit: a lock on a table that it writes holds it there; of a group all
+members are. Capture is stopped, and its successor dies before its base: the next cut in the topic is a dead epoch's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from subprocess import TimeoutExpired
 
 from tests.crash.arena import Arena
 from tests.crash.lane import Case, Run, beginning, ending, on_a_broker
-from tests.crash.works import until
+from tests.crash.works import GROUP, until
 from tests.pipelines import Running
 
 ZOMBIE = "zombie"
@@ -45,17 +45,20 @@ def zombies(arena: Arena, case: Case, folder: Path) -> Run:
 
 
 def _sink(run: Run, rng: Random) -> None:
-    works, command = run.works, run.works.of("apply")
+    works, commands = run.works, run.works.sinks
     works.start_all()
     with works.place.target.connect("postgres") as line:
         with line.transaction():
             line.execute(f'LOCK TABLE "{works.name}".{rng.choice(("account", "trail", "counter"))} IN EXCLUSIVE MODE'.encode())
             until(lambda: line.execute(_HELD).fetchone() != (0,), works.patience(60), "a sink that waits for a table")
-            sleeper = works.put_to_sleep(command)
-            works.start(command)
+            sleepers = [works.put_to_sleep(command) for command in commands]
+            others = [works.start(command) for command in commands]
+            if works.way == GROUP:
+                until(lambda: all(map(works.works_on_a_shard, others)), works.patience(60), "others that have the shards")
             with suppress(TimeoutExpired):  # so long it may take over and come to the same table
-                works.processes[command].process.wait(1 + 2 * rng.random())
-    _woken(run, sleeper)
+                others[0].process.wait(1 + 2 * rng.random())
+    for sleeper in sleepers:
+        _woken(run, sleeper)
     run.faults.append("sink")
 
 
