@@ -53,7 +53,18 @@ class Milestones:
     def _look(self, cursor: Any) -> None:
         cursor.execute("SELECT op FROM ledger")
         new = {op for (op,) in cursor.fetchall()} - self._known
-        cursor.execute("SHOW BINARY LOG STATUS" if self._source.flavour == "mysql" else "SHOW MASTER STATUS")
-        name, offset, *_ = cursor.fetchone()
+        cursor.execute(_STATUS[self._source.flavour])
+        self._found.append((_place(cursor.fetchone()), new))
         self._known |= new
-        self._found.append((file_of({"file": name, "offset": offset}), new))
+
+
+def log_end(source: SourceDatabase) -> tuple[int, int]:
+    """Where the log ends now: the number of its file, and the offset within it."""
+    return _place(source.execute(_STATUS[source.flavour])[0])
+
+
+_STATUS = {"mysql": "SHOW BINARY LOG STATUS", "mariadb": "SHOW MASTER STATUS"}
+
+
+def _place(status: Any) -> tuple[int, int]:
+    return file_of({"file": status[0], "offset": status[1]})

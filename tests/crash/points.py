@@ -134,7 +134,6 @@ _KAFKA = ("kafka",)
 _NO_TOPICS = "in process there are no topics and no schemas topic: what capture makes is in memory"
 _BESIDE = "there capture may run beside the load, and what changes a table that it follows stops it"
 _NO_REWIND = "in process capture and sink die together, so no sink holds pieces of a capture that began again"
-SHARD_POINTS = ("dealt", "cleared", "raised", "waiting", "meeting", "met", "gathered")
 _ONE_PROCESS = "in process there is one sink"
 _TOGETHER = "members enter a base together: shard.meeting and shard.met stand there"
 _NEVER_KEPT = "who lost the connection takes its shard over anew, like anybody else"

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.crash.points import SHARD_POINTS
+from tests.crash.points import SHARD, of_group
 from tests.e2e import oracle
 from tests.e2e.bank import TABLES, TOTAL, Auditor, Bank, create
 from tests.e2e.streaming import Streaming, name_of
@@ -156,7 +156,7 @@ def test_one_process_and_several_take_turns_and_never_work_at_once(
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("point", [f"shard.{at}" for at in SHARD_POINTS if at != "gathered"])
+@pytest.mark.parametrize("point", [name for name in of_group(SHARD, "kafka") if name != "shard.gathered"])
 def test_a_member_may_die_at_each_of_its_crash_points(
     point: str, mariadb: SourceDatabase, kafka: Broker, pipeline: Any, postgres: TargetDatabase
 ) -> None:
