@@ -50,11 +50,19 @@ def connect(target: TargetConfig, purpose: str = "cdc", *, again: bool = False) 
         "keepalives_idle": 30, **url.options,
     }  # fmt: skip
     try:
-        connection: Connection = psycopg.connect(autocommit=True, **settings)
+        connection = _connected(settings, url, again)
+    except Refused as error:
+        if error.code != "target_auth":
+            raise
+        connection = _connected(settings, url, again)  # it may have been starting up, and ready by the time it was asked why
+    return _prepared(connection, target)
+
+
+def _connected(settings: dict[str, Any], url: ServerUrl, again: bool) -> Connection:
+    try:
+        return psycopg.connect(autocommit=True, **settings)
     except psycopg.Error as error:
         decision = _unconnected(error, url, again)
-    else:
-        return _prepared(connection, target)
     raise decision
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import select
+import socket
+import struct
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -148,6 +152,43 @@ def test_a_server_that_is_away_is_tried_again_and_a_wrong_password_is_not(postgr
     assert ("target_unreachable", "target_auth") == (away.value.code, refused.value.code)
     assert missing.value.code in ("target_auth", "target_database")  # after the password, where only the driver gets
     assert "wrong" not in f"{refused.value!r}{refused.value.__context__!r}"
+
+
+def test_a_server_that_has_just_come_up_is_no_server_that_refuses_us(postgres: TargetDatabase):
+    """The first connection is told 57P03; whoever asks why finds it ready."""
+    starting = b"SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0"
+
+    def doorkeeper(door: socket.socket) -> None:
+        for first in (True, False, False):
+            client, _ = door.accept()
+            if first:
+                client.recv(8)  # the request for TLS
+                client.sendall(b"N")
+                client.recv(1000)
+                client.sendall(b"E" + struct.pack(">i", 4 + len(starting)) + starting)
+                client.close()
+                continue
+            server = socket.create_connection((postgres.server.host, postgres.server.port))
+            threads.append(threading.Thread(target=passed_on, args=(client, server)))
+            threads[-1].start()
+
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        threads = [threading.Thread(target=doorkeeper, args=(door,))]
+        threads[0].start()
+        with State(config(postgres, port=door.getsockname()[1]), "p") as state:
+            state.migrate()
+        for thread in threads:
+            thread.join()
+
+
+def passed_on(one: socket.socket, other: socket.socket) -> None:
+    """What either says goes to the other, until one of them has hung up."""
+    with one, other, suppress(OSError):
+        while True:
+            for ready in select.select([one, other], [], [])[0]:
+                if not (data := ready.recv(1 << 16)):
+                    return
+                (other if ready is one else one).sendall(data)
 
 
 def test_a_server_without_a_free_connection_is_tried_again(private: Callable[..., Postgres]):
