@@ -78,15 +78,22 @@ def _state(pid: int) -> str:
 def _begin_anew(run: Run) -> None:
     """A new epoch that has written little, while the writers rest."""
     works, command = run.works, run.works.of("capture")
-    run.work.may_work.clear()
-    works.await_cut(works.cut_no() + 1)
+    _rest(run)
+    before = works.cut_no()
     works.kill(command)
     works.start(command)
-    works.await_cut(works.cut_no())
+    works.await_cut(before)
     run.work.may_work.set()
     works.await_cut(works.cut_no() + 1)
+    _rest(run)
+
+
+def _rest(run: Run) -> None:
+    """Nobody writes, and all that was written is in the target; an idle log is cut seldom."""
     run.work.may_work.clear()
-    works.await_cut(works.cut_no() + 1)
+    run.works.start_all()
+    said = run.works.pipeline.run("wait", "--timeout", "60")
+    assert said.returncode == 0, f"{said.stderr}{run.works.said()}"
 
 
 def _files(data: Path, source: str) -> list[Path]:
