@@ -37,17 +37,17 @@ def losses(arena: Arena, case: Case, folder: Path) -> Run:
         run.works.load()
         run.works.await_cut()
         for number in range(case.times):
+            files = _files(place.servers[BROKER].data, run.works.name)
             based, anew = number % 4 == 1, number % 4 == 3
             if based:
-                _stop_at_its_base(run, rng)
+                files = _stop_at_its_base(run, rng, files)
             elif anew:
                 _begin_anew(run)
             elif rng.random() < 0.5:
                 run.works.pipeline.run("copy", f"{run.works.name}.{rng.choice(TABLES)}", "--no-wait")
             before, broker = run.works.cut_no(), place.servers[BROKER]
             broker.kill()
-            files = [file for file in _files(broker.data, run.works.name) if rng.random() < 0.5]
-            lost = [cut_off(file, rng.randint(1, 2 if based else 4), whole=anew) for file in files]
+            lost = [cut_off(file, 1 if based else rng.randint(1, 4), whole=anew) for file in files if based or rng.random() < 0.5]
             broker.start()
             run.work.may_work.set()
             run.works.processes[run.works.of("capture")].process.send_signal(signal.SIGCONT)
@@ -60,14 +60,18 @@ def losses(arena: Arena, case: Case, folder: Path) -> Run:
         return run
 
 
-def _stop_at_its_base(run: Run, rng: Random) -> None:
-    """An epoch ends above its last cut; the next one stands at its base, which tells of records that are void and may be lost."""
+def _stop_at_its_base(run: Run, rng: Random, files: list[Path]) -> list[Path]:
+    """An epoch ends above its last cut; the next one stands at its base, which tells of records that are void and may be lost: where."""
     works, command = run.works, run.works.of("capture")
     works.kill(command)
     works.start(command, f"capture.acknowledged:{rng.randint(2, 4)}")
     works.dies(command)
+    assert works.place.broker is not None
+    control = max((files[0].parents[1] / f"{works.place.broker.prefix}.control-0").glob("*.log"))
+    void = [file for file in files if file.stat().st_mtime_ns > control.stat().st_mtime_ns]
     pid = works.start(command, "capture.based:1:stop").process.pid
     until(lambda: _state(pid) == "T", works.patience(60), "capture at its base")
+    return void
 
 
 def _state(pid: int) -> str:

@@ -76,6 +76,8 @@ class Bank:
     def __init__(self, source: SourceDatabase, seed: int, *, pause_seconds: float = 0.02) -> None:
         self.source, self.rng, self.pause_seconds = source, Random(seed), pause_seconds
         self.done = 0
+        self.counter_closed = threading.Lock()
+        """Who holds it keeps the clerks from beginning a transaction; none is under way then."""
         self._stop = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="bank")
@@ -106,12 +108,13 @@ class Bank:
     def _work(self) -> None:
         with closing(self.source.connect(autocommit=False, init_command="SET sql_mode = ''")) as line, line.cursor() as cursor:
             while not self._stop.wait(self.pause_seconds):
-                self._transaction(cursor)
-                if self.rng.random() < 0.1:
-                    line.rollback()
-                else:
-                    line.commit()
-                    self.done += 1
+                with self.counter_closed:
+                    self._transaction(cursor)
+                    if self.rng.random() < 0.1:
+                        line.rollback()
+                    else:
+                        line.commit()
+                        self.done += 1
 
     def _transaction(self, cursor: Any) -> None:
         rng = self.rng

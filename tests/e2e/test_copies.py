@@ -287,8 +287,9 @@ def test_three_tables_are_copied_twenty_times_beside_work_and_are_equal_each_tim
                     assert "done" == made.json("copy", f"{mariadb.name}.{table}", *options)["outcome"]
                     lags.append(made.json("status")["lag_seconds"]["total"])
                 works.check()
-                caught_up(made)
-                equal(made)
+                with bank.counter_closed:  # a table without a key that changes 200 times a second may stay unsettled
+                    caught_up(made)
+                    equal(made)
         bank.close()
         caught_up(made)
         assert {} == oracle.differences(mariadb, postgres, TABLES)
