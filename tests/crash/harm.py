@@ -73,7 +73,9 @@ def _zombie(run: Run, fault: Fault) -> None:
         return
     sleeper = run.works.put_to_sleep(command)
     run.works.start(command)
-    before, deadline = run.works.cut_no(), time.monotonic() + (30 if _is_member(run, command) else 10)  # a group misses it after 6 s
+    if _is_member(run, command):
+        until(lambda: not run.works.works_on_a_shard(sleeper), run.works.patience(60), "others that have the shards of one who sleeps")
+    before, deadline = run.works.cut_no(), time.monotonic() + 10
     while run.works.cut_no() <= before and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(fault.seconds)

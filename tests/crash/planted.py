@@ -62,14 +62,6 @@ def _storms(kind: str, victim: str, transport: str, count: int = 4) -> Iterator[
             return
 
 
-def _zombies_of_a_group(count: int = 6) -> Iterator[Case]:
-    """The first seeds in which a member is stopped, replaced and woken."""
-    found = (
-        seed for seed in range(1, 10_000) if any(f.kind == "zombie" and f.victim != "capture" for f in plan(seed, "kafka", GROUP).faults)
-    )
-    yield from (Case(seed, "mariadb", "kafka", chosen=GROUP) for seed in islice(found, count))
-
-
 def _storms_with_xa(count: int = 4) -> Iterator[Case]:
     """The first seeds in which capture is hurt while writers prepare transactions; not a point, which such a mutant never comes by."""
     plans = ((seed, plan(seed, "kafka")) for seed in range(1, 10_000))
@@ -245,7 +237,7 @@ MUTANTS: Mapping[Wrong, Mutant] = {
         (_SHARD, "        if result.ntuples != 1:\n            raise taken(self.pipeline, self.shard)\n"
          "        if int(result.get_value(0, 2) or b\"-1\") != self._stands:\n            raise Moved\n        self._releases = releases(result)\n",
          "        if result.ntuples == 1:\n            self._releases = releases(result)\n"),
-        cases=(_zombies_of_a_group(),),
+        cases=(_again(ZOMBIE, chosen=GROUP),),
     ),
     Wrong.SCALED_SHARED_POSITION: _mutant(
         (_SHARDS, "        return ShardCuts(\n            stored.progress, self._floors(stored), self.reader, self._open, lambda p: shard_of(p, shards) == shard, self._until\n        )\n",

@@ -1,7 +1,8 @@
 """Processes that are stopped where it is worst, replaced, and woken; a stop at random rarely finds the moment.
 
 A sink is stopped between the check of its fence and its commit: a lock on a table that it writes holds it there; of a group all
-members are. Capture is stopped, and its successor dies before its base: the next cut in the topic is a dead epoch's.
+members are. A member stops itself with a batch in hand, and another one takes its shard meanwhile. Capture is stopped, and its successor
+dies before its base: the next cut in the topic is a dead epoch's.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from subprocess import TimeoutExpired
 
 from tests.crash.arena import Arena
 from tests.crash.lane import Case, Run, beginning, ending, on_a_broker
-from tests.crash.works import GROUP, until
+from tests.crash.works import GROUP, is_stopped, until
 from tests.pipelines import Running
 
 ZOMBIE = "zombie"
 _ROUND = 4
 _AWAKE_SECONDS = 0.5
+_HANDS_FULL = ("apply.taken", "apply.taken", "apply.released")
+"""Between two transactions, where only the fence of the next one is left: within one the lock on a table holds it."""
 _HELD = """SELECT count(*) FROM pg_stat_activity
  WHERE datname = current_database() AND wait_event_type = 'Lock' AND application_name LIKE '% apply'"""
 
@@ -38,7 +41,10 @@ def zombies(arena: Arena, case: Case, folder: Path) -> Run:
         run.works.await_cut()
         for number in range(case.times):
             before = run.works.cut_no()
-            (_sink, _capture)[number % 2](run, rng)
+            if run.works.way == GROUP:
+                run.works.bury()  # those that woke up end here, not by themselves, and would share what there is
+            kinds = (_with_a_batch, _sink, _capture) if run.works.way == GROUP else (_sink, _capture)
+            kinds[number % len(kinds)](run, rng)
             run.works.await_cut(before)
         ending(run)
         return run
@@ -60,6 +66,21 @@ def _sink(run: Run, rng: Random) -> None:
     for sleeper in sleepers:
         _woken(run, sleeper)
     run.faults.append("sink")
+
+
+def _with_a_batch(run: Run, rng: Random) -> None:
+    """A member stops itself, and sleeps until another one has its shard and has gone on."""
+    works, command = run.works, rng.choice(run.works.sinks)
+    works.kill(command)
+    works.start_all(command)
+    sleeper = works.start(command, f"{rng.choice(_HANDS_FULL)}:{rng.randint(1, 5)}:stop")
+    until(lambda: is_stopped(sleeper), works.patience(60), "a member that stops itself")
+    works.put_to_sleep(command)
+    works.start(command)
+    until(lambda: not works.works_on_a_shard(sleeper), works.patience(60), "others that have its shard")
+    works.await_cut(works.cut_no() + 3)
+    _woken(run, sleeper)
+    run.faults.append(command)
 
 
 def _capture(run: Run, rng: Random) -> None:
