@@ -13,7 +13,7 @@ from random import Random
 from tests.crash import kills, losses, zombies
 from tests.crash.arena import BROKER, FLAVOURS, TARGET, Arena
 from tests.crash.lane import Case, Run, beginning, ending, on_a_broker
-from tests.crash.points import ORDINALS, members_come_by
+from tests.crash.points import ORDINALS, SHARD, members_come_by, of_group
 from tests.crash.workload import PLAIN, TABLES
 from tests.crash.works import GROUP
 
@@ -24,9 +24,10 @@ _ROUND, _ZOMBIES, _LOSSES = 6, 4, 5
 
 
 def cases() -> Iterator[Case]:
-    """The long lane's share: points that every sink comes by, seeds, members that die, zombies, killed servers, lost records."""
+    """The long lane's share: every point that members come by, seeds, members that die, zombies, lost records, killed servers."""
     for ordinal in ORDINALS:
         for flavour in FLAVOURS:
+            yield Case(ordinal, flavour, "kafka", tuple((name, ordinal) for name in of_group(SHARD, "kafka")))
             yield Case(ordinal, flavour, "kafka", tuple((name, ordinal) for name in members_come_by(own=False)), chosen=GROUP)
     for seed in range(1, SEEDS + 1):
         yield Case(seed, FLAVOURS[seed % len(FLAVOURS)], "kafka", chosen=GROUP)

@@ -221,7 +221,8 @@ def chains(transport: str, ordinal: int) -> Iterator[list[str]]:
     for group in GROUPS:
         names = [name for name in of_group(group, transport) if not impossible(name, transport, ordinal)]
         if ordinal == 1 or group in _CHAINED:
-            yield [name for name in names if ordinal == 1 or name not in _BEGINNINGS]
+            if row := [name for name in names if ordinal == 1 or name not in _BEGINNINGS]:
+                yield row
             names = [name for name in names if ordinal > 1 and name in _BEGINNINGS]
         yield from ([name] for name in names)
 
