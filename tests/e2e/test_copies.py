@@ -271,6 +271,7 @@ def test_a_table_that_is_swapped_is_never_seen_empty_or_half(mariadb: SourceData
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 def test_three_tables_are_copied_twenty_times_beside_work_and_are_equal_each_time(
     mariadb: SourceDatabase, kafka: Any, pipeline: Any, postgres: TargetDatabase
 ) -> None:
