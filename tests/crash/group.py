@@ -56,7 +56,7 @@ def _once(run: Run, rng: Random) -> str:
     works, done = run.works, []
     if rng.random() < 0.7:
         table, swap = rng.choice(TABLES), rng.random() < 0.3
-        works.pipeline.run("copy", f"{works.name}.{table}", "--no-wait", *(["--swap"] if swap else []))
+        works.copy(table, *(["--swap"] if swap else []))
         done.append(f"copy {table}{' beside' if swap else ''}")
     if rng.random() < 0.4:
         works.kill("capture")

@@ -117,7 +117,7 @@ def _is_member(run: Run, command: str) -> bool:
 
 def _copy(run: Run, fault: Fault) -> None:
     """A table is to be copied anew while all goes on, in place or beside."""
-    run.works.pipeline.run("copy", f"{run.works.name}.{fault.victim}", "--no-wait", *(["--swap"] if fault.detail else []))
+    run.works.copy(fault.victim, *(["--swap"] if fault.detail else []))
 
 
 def _session(run: Run, fault: Fault) -> None:

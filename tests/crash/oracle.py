@@ -24,7 +24,7 @@ def arrived(works: Works, op: int, seconds: float = PROGRESS_SECONDS, states: tu
     """I7: the last operation arrives, and every table is in one of these states. Ended processes are started again."""
     patience, count = works.patience(seconds), 0
     shown = ", ".join(f"'{state}'" for state in states)
-    there = f"""SELECT ((SELECT count(*) FROM "{works.name}".ledger WHERE op = {op}) = 1 AND {_everywhere(works)}
+    there = f"""SELECT ((SELECT count(*) FROM "{works.name}".ledger WHERE op = {op}) = 1 AND {_everywhere(works)} AND {works.copied()}
       AND (SELECT count(*) FROM cdc.tables WHERE pipeline = '{works.name}' AND state IN ({shown})) = {len(TABLES)})::int"""
     while not works.asked(there):
         if (newer := works.asked(f'SELECT count(*)::int FROM "{works.name}".ledger')) > count:  # not cuts: an idle log is cut too

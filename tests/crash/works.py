@@ -60,6 +60,8 @@ class Works:
         """Processes that were replaced while they were stopped."""
         self.ended: list[str] = []
         """What processes that ended by themselves gave as their reason: `command code`."""
+        self.copies: list[str] = []
+        """The requests of the copies that were asked for."""
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -136,6 +138,17 @@ class Works:
             process = self.start("snapshot")
             if self._ended(process, self.patience(120)) != 0:
                 raise Violation(f"cdc snapshot ended with {process.process.returncode}\n{process.output()[-3000:]}")
+
+    def copy(self, table: str, *options: str) -> None:
+        """Ask for a copy of a table while all goes on; nothing is asked for while a server is away."""
+        asked = self.pipeline.run("--json", "copy", f"{self.name}.{table}", "--no-wait", *options)
+        if request := re.search(r'"request": "([^"]+)"', asked.stdout):
+            self.copies.append(request.group(1))
+
+    def copied(self) -> str:
+        """A condition in SQL: nothing is left to be copied of what was asked for."""
+        ended = f"SELECT count(DISTINCT request) FROM cdc.copy WHERE pipeline = '{self.name}'"
+        return f"({ended} AND request = ANY ('{{{','.join(self.copies)}}}')) = {len(self.copies)}"
 
     def replay(self, seconds: float = 60.0) -> None:
         """Bring what waits in quarantine to the target, as its operator would once every row is mended."""
