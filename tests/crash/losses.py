@@ -44,7 +44,7 @@ def losses(arena: Arena, case: Case, folder: Path) -> Run:
             elif anew:
                 _begin_anew(run)
             elif rng.random() < 0.5:
-                run.works.pipeline.run("copy", f"{run.works.name}.{rng.choice(TABLES)}", "--no-wait")
+                run.works.copy(rng.choice(TABLES))
             before, broker = run.works.cut_no(), place.servers[BROKER]
             broker.kill()
             lost = [cut_off(file, 1 if based else rng.randint(1, 4), whole=anew) for file in files if based or rng.random() < 0.5]
