@@ -22,6 +22,8 @@ from cdc.state import State
 
 COMMANDS: Mapping[str, Sequence[str]] = {"direct": ("run",), "kafka": ("capture", "apply")}
 """The ways from a log to a target, and the commands that go them."""
+SINKS: Mapping[str, Sequence[str]] = {"sink": ("apply",), "sinks": ("apply", "apply")}
+"""From topics to a target: one sink, and two that share the partitions."""
 LOOK_SECONDS = 0.1
 STALLED_SECONDS = 600.0
 """So long without any progress is the end: one transaction of millions of rows arrives at once."""
@@ -45,6 +47,12 @@ class Running:
         for name, process in self.processes.items():
             if process.poll() is not None:
                 raise Failed(f"{name} ended with {process.returncode}: {self.said()}")
+
+    def kill(self, name: str) -> None:
+        """End one as a crash would; nobody asks after it any more."""
+        process = self.processes.pop(name)
+        process.kill()
+        process.wait()
 
     def said(self) -> str:
         """The ends of their logs."""
@@ -74,8 +82,9 @@ def running(commands: Mapping[str, Sequence[str | Path]], folder: Path, environ:
 
 
 def pipeline(commands: Sequence[str], config: Path) -> dict[str, Sequence[str | Path]]:
-    """The command lines of `cdc` commands."""
-    return {command: [sys.executable, "-m", "cdc.cli", "--config", config.resolve(), command] for command in commands}
+    """The command lines of `cdc` commands; one that is there twice has a number in its name."""
+    names = [command if (nth := commands[:at].count(command)) == 0 else f"{command} {nth + 1}" for at, command in enumerate(commands)]
+    return {name: [sys.executable, "-m", "cdc.cli", "--config", config.resolve(), name.partition(" ")[0]] for name in names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,15 +139,16 @@ def drain(
     rows, last = backlog
     loaded, end = load(config, {**os.environ, **servers.environ}), log_bytes(last)
     with State(loaded.target, loaded.pipeline.name) as state:
-        at = _position(state)
+        at = position(state)
         first = log_bytes(at)
 
         def probe() -> float:
-            now = _position(state)
+            now = position(state)
             return rows if now.covers(last) else min(rows * (log_bytes_known(now) - first) / max(1, end - first), rows - 1)
 
         log_bytes_known = _remembering(log_bytes)
-        with running(pipeline(COMMANDS[stage.partition("_")[0]], config), config.parent, servers.environ) as processes:
+        commands = {**COMMANDS, **SINKS}[stage.partition("_")[0]]
+        with running(pipeline(commands, config), config.parent, servers.environ) as processes:
             meter = Meter({**pids(servers), **processes.pids()}, os.getpid())
             with meter.watching():
                 points = watched(rows, probe, processes, meter)
@@ -150,7 +160,8 @@ def drain(
     return with_peaks(found, {**meter.peaks, **processes.peak_bytes})
 
 
-def _position(state: State) -> Position:
+def position(state: State) -> Position:
+    """How far the target is."""
     progress = state.read().progress
     if progress is None:
         raise Failed("the pipeline has no position: its table was not copied")

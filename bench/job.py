@@ -28,10 +28,14 @@ Work = Callable[[], Figures]
 PROFILE_LINES = 25
 
 
-def configured(path: Path, servers: stack.Stack, name: str, tables: str, bootstrap: str = "") -> Path:
-    """Write a pipeline's configuration; `tables` is one pattern, and without a broker's address the transport is the in-process one."""
+def configured(path: Path, servers: stack.Stack, name: str, tables: str, bootstrap: str = "", shards: int = 0) -> Path:
+    """Write a pipeline's configuration; `tables` is one pattern, and without a broker's address the transport is the in-process one.
+
+    `shards`: so many sinks share two partitions; 0: topics have one partition, for one sink.
+    """
     source, target = servers.source, servers.target
     transport = f'kind = "kafka"\nbootstrap = "{bootstrap}"' if bootstrap else 'kind = "direct"'
+    transport += "\npartitions = 2" if shards else ""
     path.write_text(f"""
 [pipeline]
 name = "{name}"
@@ -44,6 +48,8 @@ url = "postgresql://cdc:${{CDC_TARGET_PASSWORD}}@{target.host}:{target.port}/{ta
 schema = "{name}"
 [transport]
 {transport}
+[apply]
+shards = {shards if shards > 1 else 0}
 [metrics]
 listen = ""
 """)

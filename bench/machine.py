@@ -47,8 +47,12 @@ def _status(pid: int) -> list[str]:
 
 def _family(pid: int) -> Iterator[int]:
     yield pid
-    for place in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in _read(place).split():
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:  # it ended meanwhile
+        return
+    for thread in threads:
+        for child in _read(thread / "children").split():
             yield from _family(int(child))
 
 

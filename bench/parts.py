@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,7 @@ from cdc.catalog import Catalog
 from cdc.config import Config, load
 from cdc.errors import CdcError
 from cdc.position import Position
+from cdc.state import State
 
 SINGLE_SHARE = 15
 """So many times fewer rows in transactions of one row, which take the source long."""
@@ -35,9 +37,11 @@ STOCK_SHARE = 15
 HISTORY = 10
 """So many times the first rows has the table in the end whose cost with history is measured."""
 ARRIVAL_SECONDS = 60.0
-IN_TARGET = {"apply", "direct", "kafka", "load"}
+TAKEOVERS = 4
+"""So many members of a group are killed."""
+IN_TARGET = {"apply", "direct", "kafka", "load", *chain.SINKS}
 """Stages after which the target is compared with the source."""
-WAYS = {"capture_kafka": "topics", "apply": "topics", "kafka": "kafka", "load": "load"}
+WAYS = {"capture_kafka": "topics", "apply": "topics", "kafka": "kafka", "load": "load", **{name: name for name in chain.SINKS}}
 """Whose pipeline a stage works in; every other one in that of `cdc run`."""
 
 
@@ -116,6 +120,34 @@ class Parts:
         after = Backlog("_after", partial(self.practice.insert, rows, HISTORY * rows), stages, inside=True)
         self._backlogs(0, [first, after])
 
+    def scaled(self) -> None:
+        """Two partitions: one sink for both, and two that share them; then how long it takes until a killed one is replaced."""
+        changed, sinks = max(1, self.rows // 2), tuple(chain.SINKS)
+        inserts = Backlog("", partial(self.practice.insert, changed, changed + self.rows), sinks)
+        self._backlogs(changed, [inserts, Backlog("_updates", partial(self.practice.update, 0, changed), sinks)])
+        if self._wanted("takeover"):
+            commands = chain.pipeline(("capture", *("apply" for _ in range(TAKEOVERS + 2))), self._config("sinks"))
+            with chain.running(commands, self.folder, self.servers.environ) as processes:
+                self.results.add(self._takeovers(processes, changed + self.rows))
+
+    def _takeovers(self, processes: chain.Running, rows: int) -> Figures:
+        """Kill one member after the other, beside single changes; others wait to take its place."""
+        seconds = []
+        with State(self._loaded("sinks").target, self._pipeline("sinks")) as state:
+            for number in range(TAKEOVERS + 1):
+                before = time.monotonic()
+                if number:  # the first round only waits until all are at work
+                    processes.kill("apply" if number == 1 else f"apply {number}")
+                self.practice.insert(rows + 20 * number, rows + 20 * number + 20)
+                at = self._written()
+                while not chain.position(state).covers(at):
+                    processes.check()
+                    time.sleep(chain.LOOK_SECONDS / 10)
+                seconds.append(round(time.monotonic() - before, 2))
+        self._check("sinks")
+        return {"stage": "takeover", "table": self.shape.label, "columns": len(self.shape.columns), "rows": 20 * TAKEOVERS,
+                "seconds_each": seconds[1:], "processes": {}}  # fmt: skip
+
     def load(self) -> None:
         """The initial copy of a table that is there, and pgloader's."""
         self.practice.prepare(self.rows)
@@ -173,7 +205,9 @@ class Parts:
             whole = -(-span.rows // STOCK_SHARE // TRANSACTION_ROWS) * TRANSACTION_ROWS  # it stops at the end of an event
             rows = min(span.rows, max(whole, TRANSACTION_ROWS))
             span = Span(rows, span.first, span.last, span.size * rows // span.rows)
-        inside = backlog.inside or stage == self.arguments.profile or stage not in chain.COMMANDS
+        inside = backlog.inside or stage == self.arguments.profile or stage not in {*chain.COMMANDS, *chain.SINKS}
+        if stage in chain.SINKS:
+            self._inside(f"capture_kafka{backlog.suffix}", stage, span)
         self._measure(name, stage, span, inside=inside)
 
     def _measure(self, name: str, stage: str, span: Span, *, inside: bool) -> None:
@@ -211,9 +245,10 @@ class Parts:
 
     def _config(self, way: str) -> Path:
         """The configuration of one of the part's pipelines."""
-        broker = self.servers.kafka if way in ("topics", "kafka") else None
+        broker = self.servers.kafka if way in ("topics", "kafka", *chain.SINKS) else None
         path, bootstrap = self.folder / f"{self._pipeline(way)}.toml", broker.bootstrap if broker else ""
-        return configured(path, self.servers, self._pipeline(way), self.shape.name, bootstrap)
+        shards = len(chain.SINKS.get(way, ()))
+        return configured(path, self.servers, self._pipeline(way), self.shape.name, bootstrap, shards=shards)
 
     def _loaded(self, way: str) -> Config:
         return load(self._config(way), {**os.environ, **self.servers.environ})
@@ -232,15 +267,16 @@ class Parts:
 
     def _forget(self) -> None:
         with psycopg.connect(self.servers.target_admin_url, autocommit=True) as target:
-            for way in ("direct", "topics", "kafka", "load"):
+            for way in ("direct", "topics", "kafka", "load", *chain.SINKS):
                 target.execute(f"DROP SCHEMA IF EXISTS {self._pipeline(way)} CASCADE".encode())
 
 
 PARTS: Mapping[str, Callable[[Parts], None]] = {
     "insert": Parts.insert, "update": Parts.update, "mixed": Parts.mixed, "single": Parts.single, "load": Parts.load,
-    "latency": Parts.latency, "large": Parts.large, "history": Parts.history, "deep": Parts.deep, "debezium": Parts.debezium,
+    "latency": Parts.latency, "scaled": Parts.scaled,
+    "large": Parts.large, "history": Parts.history, "deep": Parts.deep, "debezium": Parts.debezium,
 }  # fmt: skip
-ONCE = ("large", "history", "deep", "debezium")
+ONCE = ("scaled", "large", "history", "deep", "debezium")
 """Parts of the narrow table only, unless they are asked for by name."""
 
 

@@ -21,6 +21,8 @@ STAGES = {
     "apply": "apply: Kafka -> PostgreSQL",
     "direct": "whole chain, direct: `cdc run`",
     "kafka": "whole chain by Kafka: `cdc capture` and `cdc apply`",
+    "sink": "Kafka -> PostgreSQL, two partitions: one `cdc apply`",
+    "sinks": "the same: two `cdc apply`, `apply.shards = 2`",
     "load": "`cdc snapshot`: initial load",
     "load_pgloader": "pgloader, the same table",
     "debezium_source": "Debezium: log -> records acknowledged by Kafka, JSON",
@@ -51,7 +53,7 @@ PAIRS = {
     "whole chain by Kafka, new rows": ("kafka", "debezium_chain"),
     "whole chain, ours without a broker": ("direct", "debezium_chain"),
 }
-SOURCES, BROKERS, TARGETS, OWN = ("mariadb", "mariadb114", "mysql"), ("kafka",), ("postgres",), ("capture", "apply")
+SOURCES, BROKERS, TARGETS, OWN = ("mariadb", "mariadb114", "mysql"), ("kafka",), ("postgres",), ("capture", "apply", "apply 2")
 """Names of processes in the figures."""
 HEAD = """# Performance
 
@@ -121,7 +123,7 @@ def _section(source: str, everything: Sequence[Figures]) -> str:
     parts = [f"## {source}\n", *(f"- Run {letters[date]}: {_conditions(runs[date])}" for date in dates), ""]
     for (table, columns), found in groupby(figures, key=lambda f: (f["table"], f["columns"])):
         parts += _table(table, columns, list(found), letters)
-    return "\n".join([*parts, *_history(figures), *_beside(everything), *_latencies(figures, letters)])
+    return "\n".join([*parts, *_history(figures), *_takeovers(figures), *_beside(everything), *_latencies(figures, letters)])
 
 
 def _conditions(run: Figures) -> str:
@@ -197,21 +199,33 @@ def _history(figures: Sequence[Figures]) -> list[str]:
     return [head, *lines, ""] if lines else []
 
 
+def _takeovers(figures: Sequence[Figures]) -> list[str]:
+    """How long changes waited behind members that were killed."""
+    found = [figure for figure in figures if figure["stage"] == "takeover"]
+    each = ", ".join(f"{seconds:g}" for figure in found for seconds in figure["seconds_each"])
+    text = f"Members of a scaled sink killed one after the other: what was written then was in the target after {each} seconds.\n"
+    return [text] if found else []
+
+
 def _beside(figures: Sequence[Figures]) -> list[str]:
-    """Ours and Debezium's on the narrow table, of the newest run that measured both."""
-    last = max((str(figure["run"]["date"]) for figure in figures if "version" in figure), default="")
-    found = {figure["stage"]: figure for figure in figures if figure["run"]["date"] == last and figure["table"] == "narrow"}
+    """Ours and Debezium's on the narrow table; each pair of the newest run that measured both."""
+    runs: dict[str, dict[str, Figures]] = {}
+    for figure in figures:
+        if figure["table"] == "narrow":
+            runs.setdefault(str(figure["run"]["date"]), {})[figure["stage"]] = figure
     lines = [
         "| | rows/s: ours | Debezium | times | CPU s per million: ours | Debezium | times less | peak MB: ours | Debezium |",
         "| --- |" + " ---: |" * 8,
     ]
+    version = ""
     for name, (ours, theirs) in PAIRS.items():
-        if {ours, theirs} <= set(found):
+        found = next((runs[date] for date in sorted(runs, reverse=True) if {ours, theirs} <= set(runs[date])), None)
+        if found is not None:
             (rate, cpu, peak), (their_rate, their_cpu, their_peak) = _warm(found[ours]), _warm(found[theirs])
             cells = (rate, their_rate, round(rate / their_rate, 1), cpu, their_cpu, round(their_cpu / cpu, 1), peak, their_peak)
             lines.append(f"| {name} | {' | '.join(map(_cell, cells))} |")
-    version = next((figure["version"] for figure in found.values() if "version" in figure), "")
-    return [DEBEZIUM.format(version=version), *lines, ""] if len(lines) > 2 else []
+            version = found[theirs]["version"]
+    return [DEBEZIUM.format(version=version), *lines, ""] if version else []
 
 
 def _warm(figure: Figures) -> tuple[float, float, int]:

@@ -77,7 +77,7 @@ class Results:
 
     def against_stock(self) -> dict[str, float]:
         """By table: how many times the stock reader's rate capture has, by CPU time, which other load does not change."""
-        found = {(f["stage"], f["table"]): f["cpu_seconds_per_million"] for f in self.figures}
+        found = {(f["stage"], f["table"]): f.get("cpu_seconds_per_million", 0.0) for f in self.figures}
         both = [table for stage, table in found if stage == "capture" and ("stock", table) in found]
         return {table: found["stock", table] / found["capture", table] for table in both}
 

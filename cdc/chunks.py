@@ -29,13 +29,13 @@ from cdc.mysql import connect, deciding, decision
 from cdc.position import Position, canonical_gtids
 
 _RECEIVE_BYTES = 256 << 10
-_SECONDS = dict.fromkeys(("myisam", "aria", "memory", "csv", "archive", "mrg_myisam"), 0.015)
+_SECONDS = dict.fromkeys(("myisam", "aria", "memory", "csv", "archive", "mrg_myisam"), 0.006)
 """Engines whose readers hold up writers: how long one statement may read, our own part included."""
 _SECONDS_MVCC = 0.5
 _SILENCE_SECONDS = 600.0
 _FIRST_ROWS, _LEAST_ROWS, _MOST_ROWS = 500, 5, 100_000
 _FIRST_SPAN, _LEAST_SPAN, _MOST_SPAN = 5_000, 500, 50_000
-_SCOUT_SECONDS = 0.008
+_SCOUT_SECONDS = 0.003
 """A span's bound is looked up by stepping through the key's index alone, which locks as a read does: half as long as one."""
 _EOF, _ERR = 0xFE, 0xFF
 KEYLESS_BYTES = 256 << 20  # a table without a key that must be read under its lock: refused above this size
