@@ -69,7 +69,8 @@ depend on what else wants the cores.
 - After every stage that ends in the target, its rows, keys and a changed column are summed on both sides; each other stage counts
   the rows it carried. A figure that does not agree is not written.
 - *Other* is the share of the machine that went to nobody in the table: other load, and the kernel's own threads.
-- pgloader (workers = 2, concurrency = 1) turns zero dates into null as `cdc snapshot` does, by its own rule for that; without the
+- pgloader (workers = 2, concurrency = 1; it reads 2 million fields ahead, 100,000 rows at most, for by its default it dies of 2 million
+  rows of 100 columns, "heap exhausted") turns zero dates into null as `cdc snapshot` does, by its own rule for that; without the
   rule it loads no table that holds one.
 - The stock reader runs over fewer rows, because it takes so long; it only decodes, and writes no records.
 """
