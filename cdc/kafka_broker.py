@@ -56,7 +56,7 @@ _CONSUMER = {
     "isolation.level": "read_uncommitted",
     "fetch.queue.backoff.ms": 5,
     "fetch.error.backoff.ms": 50,
-    "queued.max.messages.kbytes": 16_384,
+    "queued.max.messages.kbytes": 4_096,
     "fetch.message.max.bytes": 1 << 20,
     "fetch.max.bytes": MAX_MESSAGE_BYTES + (1 << 20),
     "receive.message.max.bytes": MAX_MESSAGE_BYTES + (2 << 20),

@@ -28,10 +28,10 @@ Opened = tuple[int, int, str, int, int, int, int, tuple[int, int], int]
 Open = Callable[[Sequence[bytes]], Sequence[Opened]]
 """Reads the envelopes of some values of one topic."""
 
-AHEAD_BYTES = 16 << 20
+AHEAD_BYTES = 8 << 20
 """Memory of records that wait for their cut, in one partition; above it the partition is read no further until a cut needs it."""
 AHEAD_CUTS = 2_000
-BATCH_BYTES = 24 << 20
+BATCH_BYTES = 12 << 20
 """A batch this large is large enough, however few its rows are."""
 
 
