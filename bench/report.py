@@ -69,9 +69,9 @@ depend on what else wants the cores.
 - After every stage that ends in the target, its rows, keys and a changed column are summed on both sides; each other stage counts
   the rows it carried. A figure that does not agree is not written.
 - *Other* is the share of the machine that went to nobody in the table: other load, and the kernel's own threads.
-- pgloader (workers = 2, concurrency = 1; it reads 2 million fields ahead, 100,000 rows at most, for by its default it dies of 2 million
-  rows of 100 columns, "heap exhausted") turns zero dates into null as `cdc snapshot` does, by its own rule for that; without the
-  rule it loads no table that holds one.
+- pgloader (workers = 2, concurrency = 1) turns zero dates into null as `cdc snapshot` does, by its own rule for that; without the rule
+  it loads no table that holds one. Of tables of more than 40 columns it reads 2,000 rows ahead: by its default, 100,000, and by 20,000
+  it dies of 2 million rows of 100 columns ("heap exhausted").
 - The stock reader runs over fewer rows, because it takes so long; it only decodes, and writes no records.
 """
 DEBEZIUM = """### Beside Debezium
