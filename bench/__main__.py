@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.chain import COMMANDS, SINKS
+from bench.chain import PROCESSES
 from bench.parts import PARTS, measured
 from bench.results import FOLDER, Results, conditions
 from bench.stages import STAGES
@@ -17,7 +17,7 @@ from bench.tables import DATABASE, SHAPES
 from cdc import logs, stack
 from cdc.errors import CdcError
 
-STAGE_NAMES = list(dict.fromkeys([*STAGES, *COMMANDS, *SINKS, "takeover", "load_pgloader", "latency"]))
+STAGE_NAMES = list(dict.fromkeys([*STAGES, *PROCESSES, "takeover", "load_pgloader", "latency"]))
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -24,6 +24,8 @@ COMMANDS: Mapping[str, Sequence[str]] = {"direct": ("run",), "kafka": ("capture"
 """The ways from a log to a target, and the commands that go them."""
 SINKS: Mapping[str, Sequence[str]] = {"sink": ("apply",), "sinks": ("apply", "apply")}
 """From topics to a target: one sink, and two that share the partitions."""
+PROCESSES: Mapping[str, Sequence[str]] = {**COMMANDS, **SINKS}
+"""Everything that is measured as processes of its own."""
 LOOK_SECONDS = 0.1
 STALLED_SECONDS = 600.0
 """So long without any progress is the end: one transaction of millions of rows arrives at once."""
@@ -147,8 +149,7 @@ def drain(
             return rows if now.covers(last) else min(rows * (log_bytes_known(now) - first) / max(1, end - first), rows - 1)
 
         log_bytes_known = _remembering(log_bytes)
-        commands = {**COMMANDS, **SINKS}[stage.partition("_")[0]]
-        with running(pipeline(commands, config), config.parent, servers.environ) as processes:
+        with running(pipeline(PROCESSES[stage.partition("_")[0]], config), config.parent, servers.environ) as processes:
             meter = Meter({**pids(servers), **processes.pids()}, os.getpid())
             with meter.watching():
                 points = watched(rows, probe, processes, meter)

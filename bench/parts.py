@@ -205,7 +205,7 @@ class Parts:
             whole = -(-span.rows // STOCK_SHARE // TRANSACTION_ROWS) * TRANSACTION_ROWS  # it stops at the end of an event
             rows = min(span.rows, max(whole, TRANSACTION_ROWS))
             span = Span(rows, span.first, span.last, span.size * rows // span.rows)
-        inside = backlog.inside or stage == self.arguments.profile or stage not in {*chain.COMMANDS, *chain.SINKS}
+        inside = backlog.inside or stage == self.arguments.profile or stage not in chain.PROCESSES
         if stage in chain.SINKS:
             self._inside(f"capture_kafka{backlog.suffix}", stage, span)
         self._measure(name, stage, span, inside=inside)

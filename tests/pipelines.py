@@ -32,6 +32,14 @@ class Running:
     def alive(self) -> bool:
         return self.process.poll() is None
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it is held still, as by SIGSTOP (proc(5): state T); not once it is gone."""
+        try:
+            return Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        except OSError:
+            return False
+
     def output(self) -> str:
         """What it has written so far, both streams."""
         return self.log.read_text(errors="replace")

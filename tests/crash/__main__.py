@@ -79,9 +79,8 @@ def _arguments() -> argparse.Namespace:
 
 def alone(asked: argparse.Namespace) -> int:
     """One run, again."""
-    points = tuple((name, int(ordinal)) for name, _, ordinal in (text.partition(":") for text in asked.point))
-    victim, _, times = asked.kill.partition(":")
-    case = Case(asked.seed, asked.source or "mariadb", asked.transport or "direct", points, victim, int(times or 0), asked.full, asked.way)
+    told = {"points": " ".join(asked.point), "kill": asked.kill, "full": asked.full, "way": asked.way}
+    case = case_of({"seed": asked.seed, "source": asked.source or "mariadb", "transport": asked.transport or "direct", **told})
     arena = Arena(private=True)
     try:
         return 0 if _held(arena, case, Record(asked.ledger)) else 1

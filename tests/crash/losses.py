@@ -69,14 +69,9 @@ def _stop_at_its_base(run: Run, rng: Random, files: list[Path]) -> list[Path]:
     assert works.place.broker is not None
     control = max((files[0].parents[1] / f"{works.place.broker.prefix}.control-0").glob("*.log"))
     void = [file for file in files if file.stat().st_mtime_ns > control.stat().st_mtime_ns]
-    pid = works.start(command, "capture.based:1:stop").process.pid
-    until(lambda: _state(pid) == "T", works.patience(60), "capture at its base")
+    successor = works.start(command, "capture.based:1:stop")
+    until(lambda: successor.stopped, works.patience(60), "capture at its base")
     return void
-
-
-def _state(pid: int) -> str:
-    """proc(5): R, S, T for one that is stopped, and so on."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def _begin_anew(run: Run) -> None:

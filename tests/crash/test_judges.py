@@ -224,18 +224,23 @@ _SEEN = {
 }
 
 
+def _worked(run: lane.Run, transactions: int) -> None:
+    """So many and a large one are done and applied, and the judgement is good."""
+    run.works.start_all()
+    run.work.grow()
+    grown = "SELECT count(*) > 0 FROM bulk"
+    until(lambda: run.work.done > transactions and run.works.place.source.execute(grown) == [(1,)], run.works.patience(60), "work")
+    run.work.close()
+    oracle.arrived(run.works, run.work.last())
+    oracle.judge(run.works, run.work)
+
+
 @pytest.mark.soak
 def test_a_target_that_is_tampered_with_is_found_out(tmp_path: Path) -> None:
     """The oracle by what is there at rest, the reader by what was there for a moment."""
     with Arena(private=False).place("mariadb", "direct") as place:
         with lane.beginning(place, Case(11, "mariadb", "direct", (("capture.cut", 1),)), tmp_path / "pipeline") as run:
-            run.works.start_all()
-            run.work.grow()
-            grown = "SELECT count(*) > 0 FROM bulk"
-            until(lambda: run.work.done > 30 and place.source.execute(grown) == [(1,)], run.works.patience(60), "work")
-            run.work.close()
-            oracle.arrived(run.works, run.work.last())
-            oracle.judge(run.works, run.work)
+            _worked(run, 30)
             run.works.kill("run")
             for expected, sql in _SEEN.items():
                 _seen(run, expected, sql)
@@ -271,13 +276,7 @@ def test_a_target_of_several_sinks_that_is_tampered_with_is_found_out(tmp_path: 
     case = Case(12, "mariadb", "kafka", chosen=GROUP)
     with Arena(private=False).place("mariadb", "kafka") as place, lane.beginning(place, case, tmp_path / "pipeline") as run:
         run.works.load()
-        run.works.start_all()
-        run.work.grow()
-        grown = "SELECT count(*) > 0 FROM bulk"
-        until(lambda: run.work.done > 60 and place.source.execute(grown) == [(1,)], run.works.patience(60), "work")
-        run.work.close()
-        oracle.arrived(run.works, run.work.last())
-        oracle.judge(run.works, run.work)
+        _worked(run, 60)
         assert [] == run.poller.faults
         for command in run.works.commands:
             run.works.kill(command)

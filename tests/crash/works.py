@@ -285,14 +285,6 @@ class Works:
         )
 
 
-def is_stopped(process: Running) -> bool:
-    """Whether it was stopped by a signal; a third field of T (proc_pid_stat(5)), behind the name in parentheses."""
-    try:
-        return Path(f"/proc/{process.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-    except OSError:
-        return False
-
-
 def reason(process: Running) -> str:
     """The code of the error with which a process ended."""
     found = re.findall(r"^error \[([a-z_]+)\]", process.output(), re.MULTILINE)

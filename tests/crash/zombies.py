@@ -16,7 +16,7 @@ from subprocess import TimeoutExpired
 
 from tests.crash.arena import Arena
 from tests.crash.lane import Case, Run, beginning, ending, on_a_broker
-from tests.crash.works import GROUP, is_stopped, until
+from tests.crash.works import GROUP, until
 from tests.pipelines import Running
 
 ZOMBIE = "zombie"
@@ -74,7 +74,7 @@ def _with_a_batch(run: Run, rng: Random) -> None:
     works.kill(command)
     works.start_all(command)
     sleeper = works.start(command, f"{rng.choice(_HANDS_FULL)}:{rng.randint(1, 5)}:stop")
-    until(lambda: is_stopped(sleeper), works.patience(60), "a member that stops itself")
+    until(lambda: sleeper.stopped, works.patience(60), "a member that stops itself")
     works.put_to_sleep(command)
     works.start(command)
     until(lambda: not works.works_on_a_shard(sleeper), works.patience(60), "others that have its shard")

@@ -67,7 +67,10 @@ def test_backends_killed_at_random_moments_neither_lose_nor_repeat_a_batch(postg
         with postgres.connect() as line:
             while turn.get():
                 time.sleep(chance.uniform(0, 0.02))
-                line.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'cdc p apply'")
+                line.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND application_name = 'cdc p apply'"
+                )
 
     thread = threading.Thread(target=killer, daemon=True)
     thread.start()
