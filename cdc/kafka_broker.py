@@ -57,6 +57,7 @@ _CONSUMER = {
     "fetch.queue.backoff.ms": 5,
     "fetch.error.backoff.ms": 50,
     "queued.max.messages.kbytes": 4_096,
+    "queued.min.messages": 10_000,  # its own memory of a short record is several times the record
     "fetch.message.max.bytes": 1 << 20,
     "fetch.max.bytes": MAX_MESSAGE_BYTES + (1 << 20),
     "receive.message.max.bytes": MAX_MESSAGE_BYTES + (2 << 20),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from itertools import compress
 from operator import not_
 
@@ -23,6 +24,8 @@ from sinks.postgres_wire import RowName, Statement, Wire, copy_in, fields
 
 HANDFUL = 60
 """Up to so many rows of a table go by prepared statements. Measured 2026-11: 60 rows take 3.2 ms so and 3.6 ms by staging."""
+PIECE_ROWS = 4_000
+"""So many rows are encoded and sent at a time: the server works on them while the next ones are encoded, and memory holds few."""
 _INT8 = 20
 _QUEUE = 500
 _SAVEPOINT, _RELEASE, _UNDO = (Statement(sql + " cdc_straight") for sql in ("SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO SAVEPOINT"))
@@ -154,6 +157,9 @@ class Merge:
                 self.changed[plan.db, plan.table, column, reason] += times
         return out
 
+    def _pieces(self, plan: Plan, rows: list[Row]) -> Iterator[bytearray]:
+        return (self._written(plan, rows[at : at + PIECE_ROWS]) for at in range(0, len(rows), PIECE_ROWS))
+
     def mark(self) -> tuple[set[str], set[str], Counter[tuple[str, str, str, str]]]:
         """Where to come back to when a savepoint is undone."""
         return set(self._fresh), set(self._used), self.changed.copy()
@@ -198,14 +204,14 @@ class Merge:
 
     def _keyed(self, shape: Shape, batch: TableBatch) -> None:
         if batch.deletes:
-            self._stage(shape, shape.keys, _keys(batch.plan, batch.deletes))
+            self._stage(shape, shape.keys, [_keys(batch.plan, batch.deletes)])
             self.connection.execute(shape.delete_staged.encode())
         new = list(compress(batch.upserts, batch.new))
         old = list(compress(batch.upserts, map(not_, batch.new)))
         if new and not self._straight(shape, new):
             old = new + old
         if old:
-            self._stage(shape, shape.rows, self._written(batch.plan, old))
+            self._stage(shape, shape.rows, self._pieces(batch.plan, old))
             self.connection.execute(shape.merge.encode())
 
     def _straight(self, shape: Shape, rows: list[Row]) -> bool:
@@ -220,7 +226,7 @@ class Merge:
         self.wire.send(_SAVEPOINT)
         before = self.changed.copy()
         try:
-            self._copy(f"{shape.place.sql} ({shape.columns})", self._written(shape.plan, rows))
+            self._copy(f"{shape.place.sql} ({shape.columns})", self._pieces(shape.plan, rows))
         except psycopg.errors.UniqueViolation:
             self.wire.send(_UNDO)
             self.changed = before
@@ -233,24 +239,24 @@ class Merge:
 
     def _keyless(self, shape: Shape, batch: TableBatch) -> None:
         if batch.removes:
-            self._stage(shape, shape.gone, _counted(batch))
+            self._stage(shape, shape.gone, [_counted(batch)])
             deleted = self.connection.execute(shape.remove_staged.encode()).rowcount
             _all_gone(shape.place, sum(count for _, count in batch.removes), deleted)
         if batch.adds:
-            self._copy(f"{shape.place.sql} ({shape.columns})", self._written(batch.plan, batch.adds))
+            self._copy(f"{shape.place.sql} ({shape.columns})", self._pieces(batch.plan, batch.adds))
 
-    def _stage(self, shape: Shape, relation: str, tuples: bytes | bytearray) -> None:
+    def _stage(self, shape: Shape, relation: str, pieces: Iterable[bytes | bytearray]) -> None:
         if relation not in self._staged and relation not in self._fresh:
             self.wire.send(Statement(shape.staging_sql(relation)))
             self._fresh.add(relation)
         elif relation in self._used:  # a second piece in one transaction: rare, so a new file for it does no harm
             self.wire.send(Statement(f"TRUNCATE {relation}"))
         self._used.add(relation)
-        self._copy(relation, tuples)
+        self._copy(relation, pieces)
 
-    def _copy(self, relation: str, tuples: bytes | bytearray) -> None:
+    def _copy(self, relation: str, pieces: Iterable[bytes | bytearray]) -> None:
         self.wire.flush()
-        copy_in(self.connection, f"COPY {relation} FROM STDIN (FORMAT BINARY)", tuples)
+        copy_in(self.connection, f"COPY {relation} FROM STDIN (FORMAT BINARY)", pieces)
 
 
 def _all_gone(place: Place, wanted: int, gone: int) -> None:

@@ -6,7 +6,7 @@ Parameters are bytes in the server's own formats, cut from COPY tuples, so no va
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -167,12 +167,13 @@ def fields(tuples: bytes | bytearray, width: int) -> list[list[bytes | None]]:
     return rows
 
 
-def copy_in(connection: Connection, sql: str, tuples: bytes | bytearray) -> int:
-    """COPY tuples into a table; how many rows went in."""
+def copy_in(connection: Connection, sql: str, pieces: Iterable[bytes | bytearray]) -> int:
+    """COPY tuples into a table, each piece on its way before the next one is made; how many rows went in."""
     with connection.cursor() as cursor:
         with cursor.copy(sql.encode()) as copy:
             copy.write(COPY_HEADER)
-            copy.write(tuples)
+            for piece in pieces:
+                copy.write(piece)
             copy.write(COPY_TRAILER)
         return cursor.rowcount
 
