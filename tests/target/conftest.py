@@ -7,12 +7,19 @@ from typing import Any
 
 import pytest
 
+from sinks import postgres_merge
 from sinks.postgres import PostgresTarget
 from tests.servers import TargetDatabase
 from tests.target.opening import config
 from tests.target.plans import HandPlan
 
 Opened = Callable[..., PostgresTarget]
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch of a few hundred rows goes to COPY in several pieces, as one of tens of thousands does."""
+    monkeypatch.setattr(postgres_merge, "PIECE_ROWS", 50)
 
 
 @pytest.fixture
