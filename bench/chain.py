@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.job import Failed, Figures, figures, with_peaks
-from bench.machine import Meter, pids
+from bench.machine import Meter, peak_bytes, pids
 from bench.tables import Shape
 from cdc import stack
 from cdc.config import load
@@ -73,6 +73,7 @@ def running(commands: Mapping[str, Sequence[str | Path]], folder: Path, environ:
                 )
         yield found
     finally:
+        found.peak_bytes = {name: peak_bytes(process.pid) for name, process in found.processes.items()}
         for process in found.processes.values():
             process.send_signal(signal.SIGTERM)
         for name, process in found.processes.items():
@@ -80,7 +81,6 @@ def running(commands: Mapping[str, Sequence[str | Path]], folder: Path, environ:
                 _, status, usage = os.wait4(process.pid, 0)
                 process.returncode = os.waitstatus_to_exitcode(status)
                 found.cpu_seconds += usage.ru_utime + usage.ru_stime
-                found.peak_bytes[name] = usage.ru_maxrss * 1024
 
 
 def pipeline(commands: Sequence[str], config: Path) -> dict[str, Sequence[str | Path]]:

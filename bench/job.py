@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.machine import Meter
+from bench.machine import Meter, peak_bytes
 from bench.tables import SHAPES, Shape
 from cdc import stack
 from cdc.config import Config, load
@@ -167,11 +167,6 @@ def with_peaks(found: Figures, peaks: Mapping[str, int]) -> Figures:
 def megabytes(size: int) -> int:
     """Whole MiB."""
     return round(size / 2**20)
-
-
-def peak_bytes(who: int = resource.RUSAGE_SELF) -> int:
-    """The most memory that this process (or the largest of its children) has held."""
-    return resource.getrusage(who).ru_maxrss * 1024
 
 
 @contextmanager

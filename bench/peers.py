@@ -15,8 +15,8 @@ from bench.tables import DATABASE, Shape
 from cdc import stack
 from cdc.stack import install
 
-_PREFETCH_ROWS, _PREFETCH_WIDE_ROWS, _WIDE = 100_000, 2_000, 40
-"""It reads 100,000 rows ahead by default: of 100 columns more than its gigabyte holds, and of 20,000 it dies too (2 million rows)."""
+_PREFETCH_ROWS, _PREFETCH_LARGE_ROWS, _LARGE = 100_000, 2_000, 2
+"""It reads 100,000 rows ahead by default: of the largest rows more than its gigabyte holds; of 100 columns it dies of 20,000 too."""
 _LOAD = """LOAD DATABASE FROM {source}{database} INTO {target}
  WITH include drop, create tables, create indexes, reset sequences, workers = 2, concurrency = 1, prefetch rows = {prefetch}
  CAST type date to date drop not null drop default using zero-dates-to-null,
@@ -36,7 +36,7 @@ def pgloader(servers: stack.Stack, shape: Shape, rows: int, folder: Path, *, ins
         return None
     schema, script = f"pgloader_{shape.label}", folder / f"pgloader-{shape.label}.load"
     source, target = servers.source_admin_url, servers.target_admin_url
-    prefetch = _PREFETCH_WIDE_ROWS if len(shape.columns) > _WIDE else _PREFETCH_ROWS
+    prefetch = _PREFETCH_LARGE_ROWS if shape.share > _LARGE else _PREFETCH_ROWS
     script.write_text(_LOAD.format(source=source, database=DATABASE, target=target, table=shape.table, schema=schema, prefetch=prefetch))
     script.chmod(0o600)
     started, meter = time.perf_counter(), Meter(pids(servers), os.getpid())

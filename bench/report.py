@@ -70,8 +70,8 @@ depend on what else wants the cores.
   the rows it carried. A figure that does not agree is not written.
 - *Other* is the share of the machine that went to nobody in the table: other load, and the kernel's own threads.
 - pgloader (workers = 2, concurrency = 1) turns zero dates into null as `cdc snapshot` does, by its own rule for that; without the rule
-  it loads no table that holds one. Of tables of more than 40 columns it reads 2,000 rows ahead: by its default, 100,000, and by 20,000
-  it dies of 2 million rows of 100 columns ("heap exhausted").
+  it loads no table that holds one. Of the tables with the largest rows (100 columns, long text) it reads 2,000 rows ahead: by
+  its default, 100,000, it dies of both, and of 100 columns by 20,000 too ("heap exhausted").
 - The stock reader runs over fewer rows, because it takes so long; it only decodes, and writes no records.
 """
 DEBEZIUM = """### Beside Debezium

@@ -75,7 +75,7 @@ def _total(listen: dict[str, str]) -> float:
     return now.value("cdc_lag_seconds", stage="total") if now.has("cdc_lag_seconds") else float("inf")
 
 
-@pytest.mark.parametrize("flavour", ["mariadb", "mysql"])
+@pytest.mark.parametrize("flavour", ["mariadb", pytest.param("mysql", marks=pytest.mark.soak)])
 def test_a_source_that_hangs_does_not_look_fresh(
     flavour: str, private: Callable[..., Any], pipeline: Any, postgres: TargetDatabase
 ) -> None:

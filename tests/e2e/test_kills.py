@@ -43,7 +43,14 @@ def _kill_at_random(works: Streaming, rng: Random, target: TargetDatabase, victi
 
 
 @pytest.mark.parametrize(
-    ("flavour", "way"), [("mariadb", "direct"), ("mysql", "direct"), ("mariadb", "split"), ("mysql", "split"), ("mysql", "kafka")]
+    ("flavour", "way"),
+    [
+        pytest.param("mariadb", "direct", marks=pytest.mark.soak),
+        ("mysql", "direct"),
+        ("mariadb", "split"),
+        pytest.param("mysql", "split", marks=pytest.mark.soak),
+        ("mysql", "kafka"),
+    ],
 )
 def test_kills_in_the_middle_of_the_work_lose_and_double_nothing(
     flavour: str, way: str, request: pytest.FixtureRequest, pipeline: Any, postgres: TargetDatabase

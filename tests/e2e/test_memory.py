@@ -24,7 +24,9 @@ def _peak_bytes(process: Running) -> int:
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 
 
-@pytest.mark.parametrize(("source", "way"), [("mariadb", "direct"), ("mysql", "split")], indirect=["source"])
+@pytest.mark.parametrize(
+    ("source", "way"), [pytest.param("mariadb", "direct", marks=pytest.mark.soak), ("mysql", "split")], indirect=["source"]
+)
 def test_a_large_transaction_and_what_piled_up_behind_it_take_bounded_memory(
     way: str, source: SourceDatabase, kafka: Broker, pipeline: Any, postgres: TargetDatabase
 ) -> None:

@@ -18,7 +18,12 @@ from tests.servers import TargetDatabase
 
 @pytest.mark.parametrize(
     ("flavour", "way", "victim"),
-    [("mysql", "split", "capture"), ("mariadb", "split", "capture"), ("mariadb", "split", "apply"), ("mysql", "direct", "run")],
+    [
+        ("mysql", "split", "capture"),
+        pytest.param("mariadb", "split", "capture", marks=pytest.mark.soak),
+        ("mariadb", "split", "apply"),
+        ("mysql", "direct", "run"),
+    ],
 )
 def test_one_that_wakes_up_late_changes_nothing(
     flavour: str, way: str, victim: str, request: pytest.FixtureRequest, pipeline: Any, postgres: TargetDatabase
