@@ -76,7 +76,7 @@ def running(commands: Mapping[str, Sequence[str | Path]], folder: Path, environ:
         found.peak_bytes = {name: peak_bytes(process.pid) for name, process in found.processes.items()}
         for process in found.processes.values():
             process.send_signal(signal.SIGTERM)
-        for name, process in found.processes.items():
+        for process in found.processes.values():
             if process.returncode is None:
                 _, status, usage = os.wait4(process.pid, 0)
                 process.returncode = os.waitstatus_to_exitcode(status)
