@@ -187,7 +187,8 @@ def _profiled(job: Job) -> Iterator[None]:
         yield
     finally:
         threading.setprofile(None)
-        path = f"bench/results/{job.stage}-{job.label}.prof"
+        path = Path(f"bench/results/{job.stage}-{job.label}.prof")
+        path.parent.mkdir(exist_ok=True)
         stats = pstats.Stats(*profiles, stream=sys.stderr)
         stats.dump_stats(path)
         stats.sort_stats("tottime").print_stats(PROFILE_LINES)
