@@ -43,11 +43,10 @@ def memory_bytes(pid: int) -> int:
 
 def peak_bytes(pid: int | str = "self") -> int:
     """The most memory that a living process has held. Not `ru_maxrss`: a new program inherits that of the process that starts it."""
-    lines = _read(f"/proc/{pid}/status").splitlines()
-    return 1024 * max((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), default=0)
+    return 1024 * max((int(line.split()[1]) for line in _status(pid) if line.startswith("VmHWM")), default=0)
 
 
-def _status(pid: int) -> list[str]:
+def _status(pid: int | str) -> list[str]:
     return _read(f"/proc/{pid}/status").splitlines()
 
 

@@ -502,13 +502,13 @@ def _build(place: Path) -> None:
     place.mkdir()
     subprocess.run(["cp", "-r", "cdc", "tests", "setup.py", "pyproject.toml", place], cwd=ROOT, check=True)
     (place / "README.md").write_text("")
-    if _built():
-        (place / "built").write_text("")
-        return
-    for extension in (place / "cdc" / "codec").glob("*.so"):
-        extension.unlink()
-    environ = {key: value for key, value in os.environ.items() if key != "CDC_PURE"}
-    subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=place, check=True, capture_output=True, env=environ)
+    if not _built():
+        for extension in (place / "cdc" / "codec").glob("*.so"):
+            extension.unlink()
+        environ = {key: value for key, value in os.environ.items() if key != "CDC_PURE"}
+        subprocess.run(
+            [sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=place, check=True, capture_output=True, env=environ
+        )
     (place / "built").write_text("")
 
 
