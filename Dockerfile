@@ -8,7 +8,6 @@ COPY pyproject.toml setup.py README.md ./
 COPY cdc cdc
 COPY snapshot snapshot
 COPY sinks sinks
-COPY examples examples
 RUN /opt/cdc/bin/pip install --no-cache-dir --no-build-isolation -c constraints.txt .
 
 FROM python:3.11-slim

@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 DEMO := --source $(SOURCE) --transport $(TRANSPORT) --seconds $(SECONDS) --size $(SIZE)
 unexport SECONDS  # bash counts in a variable of that name
 
-.PHONY: all install extension servers lint types test quick demo bench bench-peers soak property fuzz fuzz-long constraints clean
+.PHONY: all install simulate extension servers lint types test quick demo bench bench-peers soak property fuzz fuzz-long mutants schemas constraints clean
 all: lint types test
 
 install: $(VENV)/.installed extension
@@ -51,7 +51,7 @@ test: install servers
 	CDC_REQUIRE_SERVERS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not soak' $(ARGS)
 
 quick: install
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow and not soak' $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow and not soak and not server' $(ARGS)
 
 demo: install
 	$(BIN)/cdc demo $(DEMO)
@@ -69,6 +69,14 @@ soak: install servers
 	CDC_REQUIRE_SERVERS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m soak
 	CDC_REQUIRE_SERVERS=1 $(BIN)/python -m tests.crash --minutes $(MINUTES) --workers $(WORKERS) $(ARGS)
 
+# The Avro schemas of the practice's main tables, in schemas/avro: what the code makes of them now.
+schemas: install servers
+	CDC_WRITE_SCHEMAS=1 CDC_REQUIRE_SERVERS=1 $(BIN)/python -m pytest -q tests/commands/test_schemas.py
+
+# Lives of a pipeline over simulated servers with a virtual clock, from seeds: months of them in a minute.
+simulate: install
+	$(BIN)/python -m tests.simulation $(ARGS)
+
 # Random tables through the real pipeline; a run goes on where it was ended with the SEED of its last round.
 property: install servers
 	$(BIN)/python -m tests.property --schemas $(SCHEMAS) --seed $(SEED) $(ARGS)
@@ -83,6 +91,10 @@ fuzz-long: install
 	$(BIN)/python -m tests.fuzz --form asan --count 1e7 --seed $$(date +%Y%m%d) --ledger $(ARGS)
 	$(BIN)/python -m tests.fuzz --form plain --count 1e8 --seed $$(date +%Y%m%d) --ledger $(ARGS)
 
+# Small wrong changes of the core, one at a time, against its fast tests: half an hour at most; `ARGS='--only sinks/cuts.py'` does one module.
+mutants: install
+	$(BIN)/python -m tests.mutation $(ARGS)
+
 constraints: $(VENV)/.installed
 	{ head -1 constraints.txt; $(BIN)/python -m pip freeze --exclude-editable --all | grep -v '^pip=='; } > $(VENV)/constraints.txt
 	mv $(VENV)/constraints.txt constraints.txt
@@ -91,4 +103,4 @@ clean:
 	if [ -f .cdc/stack.json ] && [ -x $(BIN)/cdc ]; then $(BIN)/cdc down --purge; fi
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info $(VENV)/.extension
 	rm -f cdc/codec/*.so cdc/codec/*.c
-	find cdc snapshot sinks examples tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+	find cdc snapshot sinks tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -14,8 +14,9 @@ from bench.parts import PARTS, measured
 from bench.results import FOLDER, Results, conditions
 from bench.stages import STAGES
 from bench.tables import DATABASE, SHAPES
-from cdc import logs, stack
+from cdc import stack
 from cdc.errors import CdcError
+from cdc.runtime import logs
 
 STAGE_NAMES = list(dict.fromkeys([*STAGES, *PROCESSES, "takeover", "load_pgloader", "latency"]))
 

@@ -16,9 +16,9 @@ from bench.job import Failed, Figures, figures, with_peaks
 from bench.machine import Meter, peak_bytes, pids
 from bench.tables import Shape
 from cdc import stack
-from cdc.config import load
-from cdc.position import Position
-from cdc.state import State
+from cdc.config.load import load
+from cdc.model.position import Position
+from cdc.state.store import StateStore
 
 COMMANDS: Mapping[str, Sequence[str]] = {"direct": ("run",), "kafka": ("capture", "apply")}
 """The ways from a log to a target, and the commands that go them."""
@@ -86,7 +86,7 @@ def running(commands: Mapping[str, Sequence[str | Path]], folder: Path, environ:
 def pipeline(commands: Sequence[str], config: Path) -> dict[str, Sequence[str | Path]]:
     """The command lines of `cdc` commands; one that is there twice has a number in its name."""
     names = [command if (nth := commands[:at].count(command)) == 0 else f"{command} {nth + 1}" for at, command in enumerate(commands)]
-    return {name: [sys.executable, "-m", "cdc.cli", "--config", config.resolve(), name.partition(" ")[0]] for name in names}
+    return {name: [sys.executable, "-m", "cdc", "--config", config.resolve(), name.partition(" ")[0]] for name in names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def drain(
     """
     rows, last = backlog
     loaded, end = load(config, {**os.environ, **servers.environ}), log_bytes(last)
-    with State(loaded.target, loaded.pipeline.name) as state:
+    with StateStore(loaded.target, loaded.pipeline.name) as state:
         at = position(state)
         first = log_bytes(at)
 
@@ -161,7 +161,7 @@ def drain(
     return with_peaks(found, {**meter.peaks, **processes.peak_bytes})
 
 
-def position(state: State) -> Position:
+def position(state: StateStore) -> Position:
     """How far the target is."""
     progress = state.read().progress
     if progress is None:

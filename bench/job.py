@@ -20,8 +20,8 @@ from typing import Any
 from bench.machine import Meter, peak_bytes
 from bench.tables import SHAPES, Shape
 from cdc import stack
-from cdc.config import Config, load
-from cdc.position import Position
+from cdc.config.load import Config, load
+from cdc.model.position import Position
 
 Figures = dict[str, Any]
 Work = Callable[[], Figures]

@@ -23,12 +23,13 @@ from bench.machine import Meter, pids
 from bench.practice import Practice
 from bench.results import Results
 from bench.tables import TRANSACTION_ROWS, Shape
-from cdc import app, stack
-from cdc.catalog import Catalog
-from cdc.config import Config, load
+from cdc import stack
+from cdc.commands import snapshot
+from cdc.config.load import Config, load
 from cdc.errors import CdcError
-from cdc.position import Position
-from cdc.state import State
+from cdc.model.position import Position
+from cdc.mysql.catalog import Catalog
+from cdc.state.store import StateStore
 
 SINGLE_SHARE = 15
 """So many times fewer rows in transactions of one row, which take the source long."""
@@ -133,7 +134,7 @@ class Parts:
     def _takeovers(self, processes: chain.Running, rows: int) -> Figures:
         """Kill one member after the other, beside single changes; others wait to take its place."""
         seconds = []
-        with State(self._loaded("sinks").target, self._pipeline("sinks")) as state:
+        with StateStore(self._loaded("sinks").target, self._pipeline("sinks")) as state:
             for number in range(TAKEOVERS + 1):
                 before = time.monotonic()
                 if number:  # the first round only waits until all are at work
@@ -255,7 +256,7 @@ class Parts:
 
     def _copied(self, way: str) -> None:
         """The table as it is now is in the target, and its changes are to be applied from here on."""
-        if not app.snapshot(self._loaded(way), threading.Event(), lambda *_: None)["complete"]:
+        if not snapshot.snapshot(self._loaded(way), threading.Event(), lambda *_: None)["complete"]:
             raise Failed(f"the copy of the {self.shape.label} table did not end")
 
     def _written(self) -> Position:

@@ -13,7 +13,7 @@ from pymysql.connections import Connection
 from bench.job import Failed
 from bench.tables import DATABASE, ROUND, SEEDS, Shape, transactions
 from cdc import stack
-from cdc.position import Position
+from cdc.model.position import Position
 
 
 def connect(servers: stack.Stack) -> Connection[Any]:

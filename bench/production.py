@@ -1,6 +1,6 @@
 """`python -m bench.production`: a practice of production size is copied and proven equal; then copied once more beside people at work.
 
-The practice is MyISAM on MariaDB (`examples.opendental.large`). The first copy has the machine for itself. For the second the practice
+The practice is MyISAM on MariaDB (`cdc.demo.opendental.large`). The first copy has the machine for itself. For the second the practice
 works at a steady rate, first without a copy and then with one at the default pace: what its own statements take is compared.
 """
 
@@ -27,10 +27,11 @@ from bench.job import Failed, Figures, configured
 from bench.machine import cpu_seconds, pids
 from bench.practice import connect
 from bench.results import FOLDER, conditions, sentence
-from cdc import logs, stack
+from cdc import stack
+from cdc.demo.opendental import Report, Workload
+from cdc.demo.opendental.large import grow
 from cdc.errors import CdcError
-from examples.opendental import Report, Workload
-from examples.opendental.large import grow
+from cdc.runtime import logs
 
 DATABASE = "opendental"
 WAIT_SECONDS = 600.0
@@ -104,7 +105,7 @@ class Production:
     def _caught_up(self, config: Path) -> Figures:
         environ, started = {**os.environ, **self.servers.environ}, time.monotonic()
         with (self.folder / "run.log").open("wb") as log:
-            command = [sys.executable, "-m", "cdc.cli", "--config", str(config), "run"]
+            command = [sys.executable, "-m", "cdc", "--config", str(config), "run"]
             running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ)
         try:
             self._run(config, "wait", "--timeout", str(WAIT_SECONDS))
@@ -121,7 +122,7 @@ class Production:
 
     def _run(self, config: Path, *words: str) -> tuple[Any, Any]:
         """A command to its end: its document, and what it used."""
-        command = [sys.executable, "-m", "cdc.cli", "--config", str(config), "--json", *words]
+        command = [sys.executable, "-m", "cdc", "--config", str(config), "--json", *words]
         out, log = self.folder / f"{words[0]}.json", self.folder / f"{words[0]}.log"
         with out.open("wb") as stdout, log.open("wb") as stderr:
             environ = {**os.environ, **self.servers.environ}

@@ -18,23 +18,29 @@ from pymysqlreplication.row_event import WriteRowsEvent
 
 import cdc
 from bench.job import Clock, Failed, Figures, Job, Work, measured
-from cdc import app, codec, envelope, logs
-from cdc.binlog import BinlogReader
-from cdc.binlog_events import Commit, Rows
-from cdc.capture import Capture
-from cdc.catalog import Catalog
-from cdc.direct import DirectLog
-from cdc.epoch import Restart
+from cdc import codec
+from cdc.binlog.events import Commit, RowsEvent
+from cdc.binlog.reader import BinlogReader
+from cdc.capture.capture import Capture
+from cdc.capture.restart import Restart
+from cdc.codec import envelope
+from cdc.commands import run as app, snapshot
 from cdc.errors import Retry
-from cdc.kafka import KafkaReader, KafkaWriter
-from cdc.kafka_broker import KafkaBroker, topic_registry
-from cdc.model import Record, Table
-from cdc.position import Position
-from cdc.state import State
-from cdc.supervise import spare_collector
-from cdc.topic import Document, Writer
+from cdc.model.position import Position
+from cdc.model.record import Document, Record
+from cdc.model.table import Table
+from cdc.mysql.catalog import Catalog
+from cdc.runtime import logs
+from cdc.runtime.supervisor import spare_collector
+from cdc.state.store import StateStore
+from cdc.transport.contract import Writer
+from cdc.transport.direct import DirectLog
+from cdc.transport.kafka.broker import KafkaBroker
+from cdc.transport.kafka.reader import KafkaReader
+from cdc.transport.kafka.schemas_topic import topic_registry
+from cdc.transport.kafka.writer import KafkaWriter
 from sinks.apply import Apply
-from sinks.postgres import PostgresTarget
+from sinks.postgres.target import PostgresTarget
 
 _TRIES, _PAUSE_SECONDS = 20, 0.25
 LOOK_SECONDS = 0.02
@@ -81,16 +87,16 @@ def _reader(job: Job) -> BinlogReader:
     return BinlogReader(config.source, config.source.server_id, job.first, wants=_wants(job))
 
 
-def _events(job: Job, reader: BinlogReader | None = None) -> Iterator[Rows]:
+def _events(job: Job, reader: BinlogReader | None = None) -> Iterator[RowsEvent]:
     """The rows events of the job, in order."""
     for event in reader or _reader(job):
-        if isinstance(event, Rows):
+        if isinstance(event, RowsEvent):
             yield event
         elif isinstance(event, Commit) and event.position.covers(job.last):
             return
 
 
-def _encoder(job: Job, event: Rows) -> Callable[[Rows], list[Record]]:
+def _encoder(job: Job, event: RowsEvent) -> Callable[[RowsEvent], list[Record]]:
     """What makes the records of events like this one."""
     plan, numbers = codec.RowPlan(event.table.table()), codec.Numbers(1, 1)
     stamp = envelope.stamp(
@@ -99,7 +105,7 @@ def _encoder(job: Job, event: Rows) -> Callable[[Rows], list[Record]]:
         transaction="0-1-1", now_us=event.ts_us,
     )  # fmt: skip
 
-    def encoded(event: Rows) -> list[Record]:
+    def encoded(event: RowsEvent) -> list[Record]:
         out: list[Record] = []
         codec.encode_rows(plan, event.body, event.start, event.end, event.kind, stamp, numbers, out)
         return out
@@ -153,7 +159,7 @@ def _capture(job: Job, writer: Writer) -> Work:
 
     def work() -> Figures:
         stage.run(reader, until, selects)
-        stage.cut(stage.position or job.last, stage.counters.source_ts_us)
+        stage.cut(stage.position or job.last)
         writer.flush()  # the last cut itself
         return {"rows": stage.counters.rows, "cuts": stage.counters.cut_no}
 
@@ -196,7 +202,7 @@ def direct(job: Job) -> Work:
     stop, arrived, clock = threading.Event(), {}, Clock(job.servers)
 
     def watch() -> None:
-        with State(job.config.target, job.config.pipeline.name) as state:
+        with StateStore(job.config.target, job.config.pipeline.name) as state:
             while not stop.wait(LOOK_SECONDS):
                 progress = state.read().progress
                 if progress is not None and progress.position.covers(job.last):
@@ -218,7 +224,7 @@ def load(job: Job) -> Work:
     """`cdc snapshot`, from its start to its end."""
 
     def work() -> Figures:
-        found = app.snapshot(job.config, threading.Event(), lambda *_: None)
+        found = snapshot.snapshot(job.config, threading.Event(), lambda *_: None)
         return {"rows": found["rows"]}
 
     return work

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from random import Random
 
-from examples.opendental.columns import Spec
-from examples.opendental.rows import Filler
-from examples.opendental.tables import BY_NAME
+from cdc.demo.opendental.columns import Spec
+from cdc.demo.opendental.rows import Filler
+from cdc.demo.opendental.tables import BY_NAME
 
 DATABASE, SEEDS = "bench", "bench_seed"
 TRANSACTION_ROWS = 1000

@@ -7,18 +7,16 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from cdc.errors import CdcError
-from cdc.policies import Chosen, mixed
-from cdc.progress import Chunk, Partition, Progress, Stored, TableState
+from cdc.model.policies import Chosen, mixed
+from cdc.protocol.applied import Partition, Progress, Stored, TableProgress
 
-__all__ = ["Chunk", "Opened", "Partition", "Plan", "Progress", "Row", "Stored", "TableBatch", "TableState", "TargetColumn"]
+__all__ = ["Partition", "Plan", "Progress", "Row", "Stored", "TableBatch", "TableProgress"]
 
-Opened = tuple[int, int, str, int, int, int, int, tuple[int, int], int]
-"""What a plan says of a record: epoch, number, op, before (at, end), after (at, end), transaction (start, end), time."""
 Row = tuple[bytes, int]
 """A record's value and the offset of the row's Avro form within it."""
 
 
-class TargetColumn(Protocol):
+class ColumnOfPlan(Protocol):
     """One column of the target, as `cdc.codec.ValuePlan` describes it."""
 
     @property
@@ -41,7 +39,7 @@ class Plan(Protocol):
     @property
     def table(self) -> str: ...
     @property
-    def columns(self) -> Sequence[TargetColumn]: ...
+    def columns(self) -> Sequence[ColumnOfPlan]: ...
     @property
     def key(self) -> Sequence[int]:
         """Column indexes in key order; empty for a table without a key."""
@@ -56,7 +54,7 @@ class Plan(Protocol):
     def copy_keys(self, keys: Sequence[bytes], out: bytearray) -> None: ...
 
 
-def demand_same_policies(state: TableState, plan: Plan, stop: type[CdcError]) -> None:
+def demand_same_policies(state: TableProgress, plan: Plan, stop: type[CdcError]) -> None:
     """Stop where the table holds values that the policies of now would have made otherwise: the two must not be mixed silently."""
     stored: Mapping[str, Chosen] = state.schema.get("policies", {})  # type: ignore[assignment]
     for column in sorted({*stored, *plan.chosen}):
@@ -70,7 +68,7 @@ def demand_same_policies(state: TableState, plan: Plan, stop: type[CdcError]) ->
             )
 
 
-def policies_kept(state: TableState, plan: Plan) -> TableState:
+def policies_kept(state: TableProgress, plan: Plan) -> TableProgress:
     """The state that says by which policies the table is written from now on."""
     rest = {name: value for name, value in state.schema.items() if name != "policies"}
     return replace(state, schema=rest | ({"policies": dict(plan.chosen)} if plan.chosen else {}))

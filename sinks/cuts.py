@@ -15,18 +15,19 @@ from dataclasses import dataclass, field
 from itertools import groupby, islice
 from operator import itemgetter
 
-from cdc.control import Anomaly, Base, Copy, Cut, Entry, Ledger, Named, Start, from_document, mark
-from cdc.copies import NOTHING, Copies, Ended
-from cdc.errors import Halt
-from cdc.model import Message, weight
-from cdc.position import Position
-from cdc.progress import Partition, Progress
-from cdc.topic import Reader
+from cdc.codec.records import Opened
+from cdc.model.position import Position
+from cdc.model.record import Message, weight
+from cdc.protocol.applied import Partition, Progress
+from cdc.protocol.control import Anomaly, Base, Copy, Cut, Entry, Named, Start, from_document, mark
+from cdc.protocol.copy_progress import NOTHING, Copies, Ended
+from cdc.protocol.ledger import Ledger
+from sinks.losses import base_beyond, expired, hole, missing, or_unread, start_lost
 
-Opened = tuple[int, int, str, int, int, int, int, tuple[int, int], int]
-"""epoch, seq, op, before_at, before_end, after_at, after_end, (start, end) of the transaction's id, ts_us."""
 Open = Callable[[Sequence[bytes]], Sequence[Opened]]
-"""Reads the envelopes of some values of one topic."""
+"""Reads the envelopes of some values of one topic; `UNREAD` where the schema is not known."""
+UNREAD = Opened(-2, -1, "", -1, -1, -1, -1, (0, 0), 0)
+"""A record whose schema no base names belongs to no epoch that counts: that of one which does would be missed in the numbers."""
 
 AHEAD_BYTES = 8 << 20
 """Memory of records that wait for their cut, in one partition; above it the partition is read no further until a cut needs it."""
@@ -36,7 +37,7 @@ BATCH_BYTES = 12 << 20
 
 
 @dataclass(slots=True)
-class Changes:
+class TopicChanges:
     """The records of one topic that are to be applied, in order."""
 
     values: list[bytes] = field(default_factory=list)
@@ -49,7 +50,7 @@ class Batch:
     """Changes up to the end of a cut; a `partial` one ends no consistent state and must not be committed."""
 
     cut: Cut
-    topics: dict[str, Changes]
+    topics: dict[str, TopicChanges]
     rows: int
     partial: bool
     anomalies: list[Anomaly] = field(default_factory=list)
@@ -66,7 +67,7 @@ class Enter:
 
 
 @dataclass(slots=True)
-class Begin:
+class BeginCopy:
     """A table is copied whole from here on: what it holds gives way to the rows that follow."""
 
     copy: Copy
@@ -81,7 +82,7 @@ class Meet:
     mark: str
 
 
-Step = Batch | Enter | Begin | Meet
+Step = Batch | Enter | BeginCopy | Meet
 
 
 @dataclass(slots=True)
@@ -97,19 +98,26 @@ class At:
     """Of the control record before `control_next`."""
     offsets: dict[Partition, int] = field(default_factory=dict)
     numbers: dict[Partition, int] = field(default_factory=dict)
+    moved: dict[Partition, tuple[int, int] | None] = field(default_factory=dict)
+    """Partitions that moved since the last commit, with the offset and number that they had at it; None: a base has set them."""
     copies: Copies = NOTHING
+    clock_offset_us: int = 0
 
 
-class Cuts:
+class CutAssembler:
     """Assembles cuts above what is stored."""
 
-    def __init__(self, stored: Progress | None, floors: Mapping[str, Position], control_topic: str, open_: Open) -> None:
+    def __init__(
+        self, stored: Progress | None, floors: Mapping[str, Position], control_topic: str, open_: Open, bounded: bool = False
+    ) -> None:
+        """`bounded`: what is read ahead is room that capture waits for."""
+        self._bounded, self._copying = bounded, False
         self.at = At()
         if stored is not None:
             self.at = At(stored.cut_no, stored.epoch, stored.control_next, stored.position, stored.source_ts_us, stored.mark)
             self.at.offsets = {p: offset for p, (offset, _) in stored.partitions.items()}
             self.at.numbers = {p: seq for p, (_, seq) in stored.partitions.items()}
-            self.at.copies = stored.copies
+            self.at.copies, self.at.clock_offset_us = stored.copies, stored.clock_offset_us
         self.floors = dict(floors)
         """By topic: changes of transactions at or below are in the copy already."""
         self.void: Counter[str] = Counter()
@@ -120,11 +128,17 @@ class Cuts:
         """Memory of the records that wait for their cut."""
         self._held: frozenset[Partition] = frozenset()
         self._fetched: dict[Partition, int] = dict(self.at.offsets)
+        self._expired: dict[Partition, int] = {}
+        """Below it the partition holds nothing any more, and held something when we asked for it."""
         self._pending: deque[tuple[int, Entry | None, str]] = deque()
         self._ledger = Ledger(self.at.epoch)
         self._skip_until = self.at.position
         """What is applied may be ahead of the cuts that come next: after a base that went back, and after a restart within that."""
+        self._since, self._unproven = self.at.position, set(self.at.offsets)
+        """The partitions of which records may come that were applied by then: none behind a cut that names one and covers it."""
         self._known: dict[tuple[str, bytes], bool] = {}
+        self._unread: Message | None = None
+        """A record of unknown schema below the cut at hand."""
 
     # -- in ----------------------------------------------------------------------------------------------------------
 
@@ -143,6 +157,8 @@ class Cuts:
             run = [message for message in run if message.offset >= known]
         if run:
             self._fetched[partition] = run[-1].offset + 1
+            if run[-1].key is None and run[-1].value is None:
+                self._expired[partition] = run[-1].offset + 1
             kept = [message for message in run if message.value is not None]
             self._weigh(partition, weight(kept))
             self._buffers.setdefault(partition, []).extend(kept)
@@ -154,12 +170,7 @@ class Cuts:
     def _feed_control(self, message: Message) -> None:
         entry = from_document(json.loads(message.value or b"{}"), message.offset)
         if not isinstance(entry, Start) and entry.epoch > self._ledger.epoch:
-            raise Halt(
-                "control_lost",
-                f"{self._control_topic} offset {message.offset}",
-                f"a record of epoch {entry.epoch}, whose start was never seen",
-                "the broker lost control records after it had acknowledged them: copy the tables into a fresh pipeline",
-            )
+            raise start_lost(self._control_topic, message.offset, entry.epoch)
         counts = self._ledger.add(message.offset, entry)
         self._pending.append((message.offset, self._mine(entry) if counts else None, mark(message.value or b"")))
 
@@ -228,13 +239,17 @@ class Cuts:
         return False
 
     def _is_followed_up(self) -> bool:
-        """Whether the cut with which the copy stands has arrived: till then its table is not locked in vain."""
-        cut = next((entry for _, entry, _ in islice(self._pending, 1, None) if isinstance(entry, Cut)), None)
-        return cut is not None and self._complete(cut)
+        """Whether the whole cut has arrived with which the pieces behind a copy's barrier are committed.
+
+        Its table may be locked till then, so that is not left to a capture that may be away. And capture takes a table for emptied only
+        if a sink can have applied a whole cut behind the barrier. Where capture waits for us, or copies all, pieces are taken at once.
+        """
+        later = [entry for _, entry, _ in islice(self._pending, 1, None) if isinstance(entry, Cut) and not self._is_void(entry)]
+        return any(not cut.partial for cut in later) or ((self._bounded or self._copying) and any(self._complete(cut) for cut in later[:1]))
 
     def _single(self, offset: int, entry: Base | Copy) -> Step:
         self.at.control_next, self.at.mark = offset + 1, self._pending.popleft()[2]
-        return Enter(entry) if isinstance(entry, Base) else Begin(entry)
+        return Enter(entry) if isinstance(entry, Base) else BeginCopy(entry)
 
     def _complete(self, cut: Cut) -> bool:
         return all(named.seq <= self.at.numbers.get(p, 0) or self._fetched.get(p, 0) > named.offset for p, named in cut.partitions.items())
@@ -255,56 +270,52 @@ class Cuts:
         self.at.cut_no = cut.cut_no
         if cut.partial:
             return
-        self.at.copies = cut.copies
+        self.at.copies, self._copying = cut.copies, False
         if self.at.position is None or cut.position.covers(self.at.position):
             self.at.position = cut.position
             self._skip_until = None
             self._known.clear()
             self.floors = {t: floor for t, floor in self.floors.items() if not cut.position.covers(floor)}
+            self.at.clock_offset_us = cut.clock_offset_us
+            if cut.source_ts_us:  # the newest word counts, also where it takes back what an earlier one said
+                self.at.source_ts_us = cut.source_ts_us
         elif not self.at.position.covers(cut.position):  # read behind a base on another server, whose log has another order
             self.at.position = self.at.position.joined(cut.position)
-        self.at.source_ts_us = max(self.at.source_ts_us, cut.source_ts_us)
 
     def _gather(self, partition: Partition, named: Named, cut: Cut, batch: Batch) -> None:
         messages = self._taken(partition, named.offset + 1)
+        self.at.moved.setdefault(partition, (self.at.offsets.get(partition, 0), self.at.numbers.get(partition, 0)))
         changes = batch.topics.get(partition[0])
         if changes is None:
-            changes = batch.topics[partition[0]] = Changes()
-        before = len(changes.values)
+            changes = batch.topics[partition[0]] = TopicChanges()
+        before, self._unread = len(changes.values), None
         batch.bytes += weight(messages)
         self.at.numbers[partition] = self._accept(partition, messages, cut.epoch, changes)
         self.at.offsets[partition] = named.offset + 1
         batch.rows += len(changes.values) - before
+        if self._skip_until is None:
+            self._unproven.discard(partition)
         if self.at.numbers[partition] != named.seq:
-            raise Halt(
-                "records_missing",
-                f"{partition[0]}:{partition[1]} offset {named.offset}",
-                f"the cut names number {named.seq}, the partition has {self.at.numbers[partition]}",
-                "the broker lost acknowledged records: restart capture, it goes back to what the broker still holds",
-            )
+            gone = named.offset < self._expired.get(partition, 0)
+            raise or_unread(self._unread, (expired if gone else missing)(partition, named, self.at.numbers[partition]))
 
-    def _accept(self, partition: Partition, messages: list[Message], epoch: int, changes: Changes) -> int:
+    def _accept(self, partition: Partition, messages: list[Message], epoch: int, changes: TopicChanges) -> int:
         seq = self.at.numbers.get(partition, 0)
         values = [message.value or b"" for message in messages]
         opened = self._open(values)
-        checking = self._skip_until is not None or bool(self.floors)
+        checking = partition in self._unproven or bool(self.floors)
         if not checking and _in_order(opened, epoch, seq):
             changes.values += values
             changes.keys += [message.key for message in messages]
             changes.opened += opened
             return seq + len(opened)
         for message, row in zip(messages, opened, strict=True):
-            if row[0] != epoch or row[1] <= seq:
-                self.void["epoch" if row[0] != epoch else "repeat"] += 1
+            if row.epoch != epoch or row.seq <= seq:
+                self._pass_over(message, row, epoch)
                 continue
             seq += 1
-            if row[1] != seq:
-                raise Halt(
-                    "hole",
-                    f"{partition[0]}:{partition[1]} offset {message.offset}",
-                    f"number {row[1]} follows {seq - 1}",
-                    "records were lost in the topic: copy the table again",
-                )
+            if row.seq != seq:
+                raise or_unread(self._unread, hole(partition, message.offset, row.seq, seq - 1, partition in self._expired))
             if checking and self._applied(partition[0], message.value or b"", row):
                 self.void["applied"] += 1
                 continue
@@ -313,17 +324,23 @@ class Cuts:
             changes.opened.append(row)
         return seq
 
+    def _pass_over(self, message: Message, row: Opened, epoch: int) -> None:
+        """A void record."""
+        if row is UNREAD:
+            self._unread = message
+        self.void["schema" if row is UNREAD else "epoch" if row.epoch != epoch else "repeat"] += 1
+
     # -- what the target holds already -------------------------------------------------------------------------------
 
     def _applied(self, topic: str, value: bytes, row: Opened) -> bool:
-        start, end = row[7]
+        start, end = row.transaction
         if end <= start:
             return False  # a row that was read, not logged: it belongs to no transaction
         transaction = value[start:end]
         known = self._known.get((topic, transaction))
         if known is None:
             text = transaction.decode()
-            known = self._skip_until is not None and self._skip_until.contains(text)
+            known = self._since is not None and self._since.contains(text)
             known = known or (topic in self.floors and self.floors[topic].contains(text))
             self._known[topic, transaction] = known
         return known
@@ -334,9 +351,12 @@ class Cuts:
             self.at.position = base.position
         elif not self.at.position.covers(base.position):
             raise base_beyond(base)
-        self._skip_until, self.at.copies = self.at.position, base.copies
+        self._skip_until, self.at.copies, self._copying = self.at.position, base.copies, base.copying
+        self._since = self.at.position
+        self._unproven.update(base.ends)
         for partition, end in base.ends.items():
             self.at.offsets[partition], self.at.numbers[partition] = end, base.number(partition)
+            self.at.moved[partition] = None
             self._forget(partition)  # what was read ahead a broker may have lost since: it is asked for again
             self._fetched[partition] = end
 
@@ -353,33 +373,6 @@ class Cuts:
         return taken
 
 
-def base_beyond(base: Base) -> Halt:
-    """What is said of a base that would lose something."""
-    return Halt(
-        "base_beyond",
-        f"base of epoch {base.epoch}",
-        "capture begins beyond what the target has applied",
-        "changes between the two would be lost: copy the tables again",
-    )
-
-
-def check_mark(reader: Reader, stored: Progress | None) -> None:
-    """Stop unless the control topic still holds the record that was applied last: what comes after it is then what follows it.
-
-    A record that is gone by compaction or retention is none that a broker lost: others stand behind it.
-    """
-    if stored is None or not stored.mark:
-        return
-    record = reader.control_before(stored.control_next)
-    if record is not None and mark(record) != stored.mark:
-        raise Halt(
-            "control_lost",
-            f"{reader.control_topic} offset {stored.control_next - 1}",
-            "holds another record than the one that was applied",
-            "the broker lost control records after it had acknowledged them: copy the tables into a fresh pipeline",
-        )
-
-
 def _in_order(opened: Sequence[Opened], epoch: int, seq: int) -> bool:
     """Whether these are the next numbers of the epoch without any exception, as nearly always; looked at without a loop of ours."""
-    return {row[0] for row in opened} <= {epoch} and [row[1] for row in opened] == list(range(seq + 1, seq + 1 + len(opened)))
+    return {row.epoch for row in opened} <= {epoch} and [row.seq for row in opened] == list(range(seq + 1, seq + 1 + len(opened)))

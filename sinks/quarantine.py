@@ -11,11 +11,12 @@ import hashlib
 from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
+from cdc.codec.records import Opened
 from cdc.errors import Halt, RowRefused
-from sinks.batch import FRAME
-from sinks.contract import Opened, Plan, TableBatch
+from cdc.runtime import timing
+from sinks.contract import Plan, TableBatch
+from sinks.fold import FRAME
 
-WINDOW_SECONDS = 600.0
 LEAST = 20
 """Fewer refused keys of a table never look systemic, whatever their share: a handful of bad rows may come alone in a quiet night."""
 
@@ -90,7 +91,7 @@ def queued(plan: Plan, records: Records, held: Container[bytes], errors: Mapping
     """The changes that wait, in order. `held` holds their identities; the first change of one in `errors` bears its reason."""
     left, found = dict(errors), []
     for key, value, change in zip(records.keys, records.values, records.opened):
-        for identity, op in _touched(plan, key, value, change):
+        for identity, op in touched(plan, key, value, change):
             if identity in held:
                 epoch, seq, *_, (start, end), ts_us = change
                 transaction = value[start:end].decode(errors="replace")
@@ -110,29 +111,29 @@ def copied_again(plan: Plan, records: Records, held: Container[bytes]) -> set[by
     """The held identities that a copy has brought anew: what waited before is no longer needed."""
     if not plan.key:
         return set()
-    return {key[FRAME:] for key, change in zip(records.keys, records.opened) if change[2] == "r" and key and key[FRAME:] in held}
+    return {key[FRAME:] for key, change in zip(records.keys, records.opened) if change.op == "r" and key and key[FRAME:] in held}
 
 
-def _touched(plan: Plan, key: bytes | None, value: bytes, change: Opened) -> list[tuple[bytes, str]]:
+def touched(plan: Plan, key: bytes | None, value: bytes, change: Opened) -> list[tuple[bytes, str]]:
     """Each identity that a record changes, and what happens to it."""
-    op = change[2]
+    op = change.op
     if plan.key:
         return [((key or b"")[FRAME:], op)]
-    before, after = value[change[3] : change[4]], value[change[5] : change[6]]
+    before, after = value[change.before_at : change.before_end], value[change.after_at : change.after_end]
     return ([(before, "d")] if op in ("u", "d") else []) + ([(after, "r" if op == "r" else "c")] if op != "d" else [])
 
 
 def _waits(plan: Plan, key: bytes | None, value: bytes, change: Opened, held: Container[bytes]) -> bool:
-    return all(identity in held for identity, _ in _touched(plan, key, value, change))
+    return all(identity in held for identity, _ in touched(plan, key, value, change))
 
 
 def _half(value: bytes, change: Opened, held: Container[bytes]) -> Opened:
     """An update of a keyless row of which one half waits becomes the other half."""
-    if change[2] != "u":
+    if change.op != "u":
         return change
-    if value[change[3] : change[4]] in held:
-        return (*change[:2], "c", *change[3:])
-    return (*change[:2], "d", *change[3:]) if value[change[5] : change[6]] in held else change
+    if value[change.before_at : change.before_end] in held:
+        return change._replace(op="c")
+    return change._replace(op="d") if value[change.after_at : change.after_end] in held else change
 
 
 def _columns(rows: Sequence[tuple[bytes | None, bytes, Opened]]) -> tuple[list[bytes | None], list[bytes], list[Opened]]:
@@ -140,7 +141,7 @@ def _columns(rows: Sequence[tuple[bytes | None, bytes, Opened]]) -> tuple[list[b
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class QuarantineLimits:
     """When the pipeline stops instead of quarantining on; `keys` = 0: at the first refusal."""
 
     keys: int = 1000
@@ -159,29 +160,43 @@ class Window:
 
     def add(self, refused: int, written: int, now: float) -> tuple[int, int]:
         """Take in what one batch did; refused and written of the last one to two windows."""
-        if now - self.since > WINDOW_SECONDS:
-            self.before = (self.refused, self.written) if now - self.since < 2 * WINDOW_SECONDS else (0, 0)
+        if now - self.since > timing.TIMES.quarantine_window_seconds:
+            self.before = (self.refused, self.written) if now - self.since < 2 * timing.TIMES.quarantine_window_seconds else (0, 0)
             self.since, self.refused, self.written = now, 0, 0
         self.refused += refused
         self.written += written
         return self.refused + self.before[0], self.written + self.before[1]
 
 
-class Ward:
+class HeldKeys:
     """The identities that are held, table by table, and the circuit breaker over them."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: QuarantineLimits) -> None:
         self.limits = limits
         self._tables: dict[Name, Window] = {}
+        self._before: dict[Name, Window] = {}
+        """As they were at the mark, the windows that have changed since."""
+
+    def mark(self) -> None:
+        """What is held and counted by now is committed."""
+        self._before.clear()
+
+    def back_to_mark(self) -> None:
+        """What was held, freed and counted since the mark is undone."""
+        self._tables |= self._before
+        self._before = {}
+
+    def _changing(self, name: Name) -> Window:
+        window = self._tables.setdefault(name, Window())
+        if name not in self._before:
+            self._before[name] = replace(window, held=set(window.held))
+        return window
 
     def replace(self, held: Mapping[Name, Iterable[bytes]]) -> None:
         """Take what the target holds."""
         for name in {*self._tables, *held}:
-            self._tables.setdefault(name, Window()).held = set(held.get(name, ()))
-
-    def snapshot(self) -> dict[Name, set[bytes]]:
-        """What is held now, to come back to when the transaction is undone."""
-        return {name: set(window.held) for name, window in self._tables.items() if window.held}
+            if self.held(name) != (now := set(held.get(name, ()))):
+                self._changing(name).held = now
 
     def held(self, name: Name) -> Set[bytes]:
         """The identities of a table that are held."""
@@ -196,9 +211,12 @@ class Ward:
         return any(window.held for window in self._tables.values())
 
     def release(self, name: Name, identities: Iterable[bytes] | None = None) -> None:
-        """These are free again; None: all of the table."""
-        window = self._tables.setdefault(name, Window())
-        window.held -= window.held if identities is None else set(identities)
+        """These are free again; None: all of the table, which is emptied, and what was counted of its rows says nothing any more."""
+        window = self._changing(name)
+        if identities is None:
+            window.held, window.refused, window.written, window.before = set(), 0, 0, (0, 0)
+        else:
+            window.held -= set(identities)
 
     def room(self, rows: int) -> int:
         """How many keys of a batch of so many may be refused before it cannot but look systemic."""
@@ -209,7 +227,7 @@ class Ward:
 
         `now` is any clock in seconds. What a process saw is forgotten by the next one: what is held is not.
         """
-        window, new = self._tables.setdefault(name, Window()), refused.keys()
+        window, new = self._changing(name), refused.keys()
         window.held |= new
         bad, good = window.add(len(new), written, now)
         if not new:
@@ -217,11 +235,13 @@ class Ward:
         if sum(self.counts().values()) > self.limits.keys:
             raise systemic(name, f"more than apply.quarantine_keys = {self.limits.keys} keys would be quarantined", refused.values())
         if bad >= LEAST and bad > self.limits.share * (bad + good):
-            raise systemic(name, f"{bad} keys were refused and {good} written within {WINDOW_SECONDS / 60:.0f} minutes", refused.values())
+            minutes = timing.TIMES.quarantine_window_seconds / 60
+            raise systemic(name, f"{bad} keys were refused and {good} written within {minutes:.0f} minutes", refused.values())
 
 
 def systemic(name: Name, rule: str, errors: Iterable[RowRefused]) -> Halt:
     """What the circuit breaker says."""
     reasons = "; ".join(sorted({error.rule for error in errors})[:3])
     return Halt("quarantine_limit", ".".join(name), f"{rule} ({reasons}): that is not a row, it looks like the table",
-                "mend the target's definition and start again: nothing of this transaction is applied")  # fmt: skip
+                "mend the target's definition and start again: nothing of this transaction is applied. cdc quarantine list names the keys"
+                " that wait already; apply.quarantine_keys and apply.quarantine_share are the limits")  # fmt: skip

@@ -13,7 +13,7 @@
     own                a SourceDatabase on such a server, of the kind that the test is parametrized with (indirect=True)
 
 A module whose statements would stop the pipelines of other tests (statement format, DDL nobody can classify) takes its servers from
-`tests.apart`.
+`tests.helpers.own_servers`.
 
 A server that cannot be had is a failure, never a skip. `CDC_REQUIRE_SERVERS=1` lets the run install what is missing; without it
 nothing is ever installed.
@@ -29,22 +29,32 @@ from typing import Any
 
 import pytest
 
-from cdc.stack import Kafka, Postgres, Server, Source
-from tests import pipelines, run
-from tests.certificates import Certificates
-from tests.servers import Broker, SourceDatabase, TargetDatabase, lent
+from cdc.stack import Kafka, MysqlFamily, Postgres, Server
+from tests import run
+from tests.decisions import counter
+from tests.helpers import pipelines
+from tests.helpers.certificates import Certificates
+from tests.helpers.servers import Broker, SourceDatabase, TargetDatabase, lent
+
+_ANY_SERVER = frozenset({"source", "every_source", "private", "own"})
+"""Fixtures that ask for one by its name."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    counter.count_here()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell that starts us in the background does that, and children inherit it
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if not hasattr(config, "workerinput"):
+    if run.FOLDER not in os.environ:  # else it is a worker's run, or one that `python -m tests.run` keeps for many
         run.open_run()
+        config.add_cleanup(run.close_run)
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput") and run.FOLDER in os.environ:
-        run.close_run()
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        params = getattr(getattr(item, "callspec", None), "params", {})
+        if any(name in _ANY_SERVER or name.endswith("_server") for name in names) or params.get("transport") in run.KINDS:
+            item.add_marker("server")
 
 
 @pytest.fixture(scope="session")
@@ -78,19 +88,19 @@ def kafka_server() -> Server:
 
 
 @pytest.fixture
-def mariadb(mariadb_server: Source) -> Iterator[SourceDatabase]:
+def mariadb(mariadb_server: MysqlFamily) -> Iterator[SourceDatabase]:
     with lent(SourceDatabase(mariadb_server)) as database:
         yield database
 
 
 @pytest.fixture
-def mariadb114(mariadb114_server: Source) -> Iterator[SourceDatabase]:
+def mariadb114(mariadb114_server: MysqlFamily) -> Iterator[SourceDatabase]:
     with lent(SourceDatabase(mariadb114_server)) as database:
         yield database
 
 
 @pytest.fixture
-def mysql(mysql_server: Source) -> Iterator[SourceDatabase]:
+def mysql(mysql_server: MysqlFamily) -> Iterator[SourceDatabase]:
     with lent(SourceDatabase(mysql_server)) as database:
         yield database
 

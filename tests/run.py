@@ -1,4 +1,7 @@
-"""The servers of one test run: started by whichever worker asks first, shared by all, ended with the run, however it ends."""
+"""The servers of one test run: started by whichever worker asks first, shared by all, ended with the run, however it ends.
+
+`python -m tests.run` keeps a run's servers for many short runs of pytest: it prints the variable to set, and ends them with itself.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,14 @@ import fcntl
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from cdc.stack import SOURCES, Kafka, MariaDb114, Postgres, Server, Settings, Source, guard, processes
-from tests.certificates import Certificates, make
-from tests.servers import PASSWORD, fresh_name
+from cdc.stack import SOURCES, Kafka, MariaDb114, MysqlFamily, Postgres, Server, Settings, guard, processes
+from tests.helpers.certificates import Certificates, make
+from tests.helpers.servers import PASSWORD, fresh_name
 
 FOLDER = "CDC_TEST_RUN"
 MEMORY = Path("/dev/shm")
@@ -75,7 +79,7 @@ def private_in(place: Path, kind: str, changes: Mapping[str, object]) -> Server:
 def started(kind: str, place: Path, settings: Settings) -> Server:
     server = KINDS[kind](place, settings)
     server.install()
-    if issubclass(KINDS[kind], Source) and not (place / "prepared").exists():
+    if issubclass(KINDS[kind], MysqlFamily) and not (place / "prepared").exists():
         shutil.copytree(_template(kind), server.data)
         (place / "prepared").touch()
     server.start()
@@ -111,3 +115,13 @@ def _locked(name: str) -> Iterator[None]:
     with (folder() / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+if __name__ == "__main__":
+    open_run()
+    sys.stdout.write(f"export {FOLDER}={folder()}\n")
+    sys.stdout.flush()
+    try:
+        signal.pause()
+    finally:
+        close_run()

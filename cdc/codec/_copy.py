@@ -22,7 +22,7 @@ if not cython.compiled:
 class CopyPlan:
     """How an Avro row becomes a tuple: per column the opcode, its number, and which branch of its union is null (-1: no union).
 
-    `choices` are the policies' (`cdc.codec.chosen`), None where the opcode needs none; `changed` counts what they changed.
+    `choices` are the policies' (`cdc.codec.policy_values`), None where the opcode needs none; `changed` counts what they changed.
     """
 
     def __init__(self, place: str, names: list, ops: list, numbers: list, nulls: list, choices=None):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import cython
 
-from cdc.codec.compressed import plain_of
+from cdc.codec.compressed_column import plain_of
 
 if not cython.compiled:
     from cdc.codec._buffer import Buffer, be, le, put_byte, put_long, put_object, put_raw, put_string, put_unscaled, put_unscaled_object

@@ -7,7 +7,7 @@ import struct
 
 import cython
 
-from cdc.codec.jsontext import double_text, opaque_text
+from cdc.codec.json_text import double_text, opaque_text
 
 if not cython.compiled:
     from cdc.codec._buffer import Buffer, le, put_buffer, put_byte, put_long, put_object, put_raw

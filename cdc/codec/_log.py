@@ -7,7 +7,7 @@ import cython
 
 from cdc.codec.records import Numbers, Stamp
 from cdc.errors import Halt
-from cdc.model import Record
+from cdc.model.record import Record
 
 if not cython.compiled:
     from cdc.codec._buffer import Buffer, murmur2, put_buffer, put_byte, put_digits, put_long, put_object, taken

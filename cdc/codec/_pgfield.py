@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import cython
 
-from cdc.codec.pgfield import inet_field, numeric_field, uuid_field
+from cdc.codec.pg_fields import inet_field, numeric_field, uuid_field
 from cdc.errors import Halt
 
 if not cython.compiled:

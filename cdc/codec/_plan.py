@@ -8,10 +8,10 @@ from array import array
 import cython
 
 from cdc.codec import charsets as charset_table
-from cdc.codec.chosen import replaced, sentinel
 from cdc.codec.layout import slots
+from cdc.codec.policy_values import replaced, sentinel
 from cdc.errors import Halt, Malformed
-from cdc.types import nullable_on_wire
+from cdc.model.types import nullable_on_wire
 
 if not cython.compiled:
     from cdc.codec._buffer import Buffer, put_long, put_object, put_raw, put_string

@@ -9,17 +9,7 @@ from cdc.codec.records import Numbers, Stamp
 from cdc.errors import Halt
 
 if not cython.compiled:
-    from cdc.codec._buffer import (
-        Buffer,
-        le,
-        put_byte,
-        put_double,
-        put_float,
-        put_long,
-        put_string,
-        put_unscaled,
-        put_unscaled_object,
-    )
+    from cdc.codec._buffer import Buffer, le, put_byte, put_double, put_float, put_long, put_string, put_unscaled, put_unscaled_object
     from cdc.codec._log import Frame, emit, key_of
     from cdc.codec._plan import RowPlan, Work, broken, put_text, valid_utf8
     from cdc.codec._wire import put_address, put_bits, put_date, put_datetime, put_fixed, put_geometry, put_vector, put_zoned

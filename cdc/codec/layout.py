@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cdc import types
 from cdc.codec import charsets, ops
 from cdc.errors import Halt
-from cdc.model import Column, Table
+from cdc.model import types
+from cdc.model.table import Column, Table
 
 LENGTH_BYTES = {"tiny": 1, "medium": 3, "long": 4}
 STRIPPED, COMPRESSED = 1, 2  # flags of a text or bytes slot, in `c`

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from cdc.stack.kafka import Kafka
 from cdc.stack.life import SOURCES, Stack, down, lent, up
-from cdc.stack.mysqls import MariaDb, MariaDb114, MySql, Source
+from cdc.stack.mysqls import MariaDb, MariaDb114, MySql, MysqlFamily
 from cdc.stack.postgres import Postgres
 from cdc.stack.server import Server, Settings, Tls
 
@@ -20,10 +20,10 @@ __all__ = [
     "MariaDb",
     "MariaDb114",
     "MySql",
+    "MysqlFamily",
     "Postgres",
     "Server",
     "Settings",
-    "Source",
     "Stack",
     "Tls",
     "down",

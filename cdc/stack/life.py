@@ -18,12 +18,12 @@ from cdc.errors import Refused
 from cdc.stack import docker, guard, processes
 from cdc.stack.files import read_env, write_private
 from cdc.stack.kafka import Kafka
-from cdc.stack.mysqls import MariaDb, MySql, Source
+from cdc.stack.mysqls import MariaDb, MySql, MysqlFamily
 from cdc.stack.pipeline import pipeline_toml
 from cdc.stack.postgres import Postgres
 from cdc.stack.server import Server, Settings, Tls
 
-SOURCES: dict[str, type[Source]] = {"mariadb": MariaDb, "mysql": MySql}
+SOURCES: dict[str, type[MysqlFamily]] = {"mariadb": MariaDb, "mysql": MySql}
 PASSWORDS = ("CDC_SOURCE_PASSWORD", "CDC_TARGET_PASSWORD", "CDC_SOURCE_ADMIN_PASSWORD", "CDC_TARGET_ADMIN_PASSWORD")
 
 
@@ -32,7 +32,7 @@ class Stack:
     """Running servers and the files that tell a pipeline how to reach them."""
 
     folder: Path
-    source: Source
+    source: MysqlFamily
     target: Postgres
     kafka: Kafka | None
     environ: dict[str, str] = field(repr=False)

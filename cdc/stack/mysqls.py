@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 GLOBAL_PRIVILEGES = {"mysql": "REPLICATION SLAVE, REPLICATION CLIENT, XA_RECOVER_ADMIN", "mariadb": "REPLICATION SLAVE, BINLOG MONITOR"}
 
 
-class Source(Server):
+class MysqlFamily(Server):
     """What MariaDB and MySQL have in common."""
 
     flavour: ClassVar[str]
@@ -112,7 +112,7 @@ class Source(Server):
         return ["--user=root"] if os.geteuid() == 0 else []
 
 
-class MariaDb(Source):
+class MariaDb(MysqlFamily):
     """MariaDB 10.5 or newer, from the system."""
 
     name = flavour = "mariadb"
@@ -178,7 +178,7 @@ class MariaDb114(MariaDb):
         return install.cache() / f"mariadb-{self.version}"
 
 
-class MySql(Source):
+class MySql(MysqlFamily):
     """MySQL 8.0.14 or newer, from the system, else unpacked into the cache folder."""
 
     name = flavour = "mysql"

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cdc.stack.kafka import Kafka
-from cdc.stack.mysqls import Source
+from cdc.stack.mysqls import MysqlFamily
 from cdc.stack.postgres import Postgres
 
 
-def pipeline_toml(source: Source, target: Postgres, kafka: Kafka | None, databases: Sequence[str]) -> str:
+def pipeline_toml(source: MysqlFamily, target: Postgres, kafka: Kafka | None, databases: Sequence[str]) -> str:
     """A configuration for these servers; every key it leaves out has its default."""
     tables = ", ".join(f'"{name}.*"' for name in databases)
     lines = [
         "# Written by `cdc up`. The passwords are in the file env beside it:",
         "#     set -a; . ./env; set +a; cdc run",
+        "# Their administrators are root and postgres, with the passwords CDC_SOURCE_ADMIN_PASSWORD and CDC_TARGET_ADMIN_PASSWORD.",
         "[pipeline]",
         'name = "od"',
         "[source]",

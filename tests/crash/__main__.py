@@ -9,6 +9,8 @@ python -m tests.crash --seed 7 --source mysql --transport kafka --kill log:5    
 python -m tests.crash --seed 7 --source mysql --transport kafka --kill zombie:4   processes stopped, replaced and woken
 python -m tests.crash --only group                                        several sinks that share the partitions: its points and seeds
 python -m tests.crash --seed 7 --source mysql --transport kafka --way group
+python -m tests.crash --only time --seeds 100     durations are drawn, topics forget, clocks jump, tables come and go, an operator acts
+python -m tests.crash --seed 7 --source mysql --transport kafka --way time
 """
 
 from __future__ import annotations
@@ -32,15 +34,16 @@ from confluent_kafka import KafkaException
 
 from cdc.errors import CdcError
 from tests import run as servers
-from tests.crash import disks, group, harm, kills, lane, losses, zombies
+from tests.crash import disks, group, harm, kills, lane, losses, timed, zombies
 from tests.crash.arena import BROKER, COMBINATIONS, FLAVOURS, SOURCE, TARGET, TRANSPORTS, Arena
 from tests.crash.lane import Case
 from tests.crash.points import ORDINALS, SHARD, WAYS, chains
 from tests.crash.record import HELD, LEDGER, VIOLATED, Record, revision, story
 from tests.crash.storm import storm
+from tests.crash.timeplan import TIME
 from tests.crash.works import GROUP, Violation
 
-PARTS = ("points", "kills", "disks", "losses", "zombies", "group", "seeds")
+PARTS = ("points", "kills", "disks", "losses", "zombies", "group", "time", "seeds")
 _FAILED = (AssertionError, CdcError, OSError, ArithmeticError, LookupError, ValueError, psycopg.Error, pymysql.err.Error,
            subprocess.SubprocessError, KafkaException)  # fmt: skip
 
@@ -70,7 +73,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--transport", choices=TRANSPORTS)
     parser.add_argument("--point", action="append", default=[], metavar="NAME:ORDINAL")
     parser.add_argument("--kill", default="", metavar="SERVER:TIMES")
-    parser.add_argument("--way", choices=(GROUP,), default="", help="several sinks share the partitions")
+    parser.add_argument("--way", choices=(GROUP, TIME), default="", help="several sinks share the partitions; or the lane of time")
     parser.add_argument("--full", choices=(SOURCE, TARGET, BROKER), default="")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
@@ -127,9 +130,12 @@ def work(asked: argparse.Namespace) -> int:
 
 
 def _cases(asked: argparse.Namespace, record: Record) -> Iterator[Case]:
+    if asked.only == "time":
+        yield from _time_seeds(asked, record)
+        return
     done = {str(case_of(entry)) for entry in record.held(revision())}
     parts = {"points": systematic, "kills": kills.cases, "disks": disks.cases, "losses": losses.cases, "zombies": zombies.cases,
-             "group": group.cases}  # fmt: skip
+             "group": group.cases, "time": timed.cases}  # fmt: skip
     listed = [case for part, cases in parts.items() if asked.only in ("", part) for case in cases()]
     for number, case in enumerate(listed):
         if number % asked.workers == asked.worker and str(case) not in done:
@@ -145,6 +151,15 @@ def _seeds(asked: argparse.Namespace, record: Record) -> Iterator[Case]:
         if sum(map(_is_seed, record.held(revision()))) >= asked.seeds:
             return
         yield Case(seed, *Random(f"combination {seed}").choice(COMBINATIONS))
+
+
+def _time_seeds(asked: argparse.Namespace, record: Record) -> Iterator[Case]:
+    """The same for the lane of time."""
+    first = max((entry["seed"] for entry in record.entries() if entry.get("way") == TIME), default=0) // 100 * 100 + 101
+    for seed in range(first + asked.worker, 1 << 20, asked.workers):
+        if sum(entry.get("way") == TIME for entry in record.held(revision())) >= asked.seeds:
+            return
+        yield timed.case_of(seed)
 
 
 def _is_seed(entry: dict[str, Any]) -> bool:
@@ -208,6 +223,8 @@ def _way(case: Case) -> Callable[[Arena, Case, Path], lane.Run]:
     if case.victim:
         special = {losses.LOG: losses.losses, zombies.ZOMBIE: zombies.zombies, group.MEMBER: group.members}
         return special.get(case.victim, kills.kills)
+    if case.chosen == TIME:
+        return timed.timed
     return lane.crashes if case.points else disks.full if case.full else storm
 
 

@@ -12,12 +12,16 @@ from typing import Any
 from cdc.stack import Server
 from tests import run
 from tests.crash.proxy import Proxy
-from tests.servers import Broker, SourceDatabase, TargetDatabase, fresh_name, lent
+from tests.helpers.servers import Broker, SourceDatabase, TargetDatabase, fresh_name, lent
 
 SOURCE, TARGET, BROKER = "source", "target", "broker"
 FLAVOURS, TRANSPORTS = ("mariadb", "mysql"), ("direct", "kafka")
 COMBINATIONS = tuple((flavour, transport) for flavour in FLAVOURS for transport in TRANSPORTS)
 """Every pair of source and transport."""
+
+
+_RESTLESS = ("log.retention.check.interval.ms=500", "log.cleaner.backoff.ms=500", "log.cleaner.min.cleanable.ratio=0.01")
+"""A broker that forgets as soon as it may: topics of the lane of time may within seconds, others after a week."""
 
 
 @dataclass
@@ -74,7 +78,7 @@ class Arena:
             os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")  # a broker that is killed again and again never gets warm
             proxy = self._proxies[kind] = Proxy(lambda: self._servers[kind].port)
             options = {
-                "kafka": (f"advertised.listeners=PLAINTEXT://127.0.0.1:{proxy.port}", "file.delete.delay.ms=1000"),
+                "kafka": (f"advertised.listeners=PLAINTEXT://127.0.0.1:{proxy.port}", "file.delete.delay.ms=1000", *_RESTLESS),
                 "postgres": ("max_wal_size = '256MB'",),
             }
             changes: dict[str, Any] = {"options": options.get(kind, ()), **({"tls": None} if kind == "kafka" else {})}

@@ -17,7 +17,7 @@ from tests import run as servers
 from tests.crash.arena import BROKER, COMBINATIONS, SOURCE, TARGET, Arena
 from tests.crash.lane import Case, Run, beginning, ending
 from tests.crash.workload import Habits
-from tests.servers import fresh_name
+from tests.helpers.servers import fresh_name
 
 _DISK_MB = 700
 _STILL_SECONDS, _FULL_SECONDS = 2.0, 3.0

@@ -19,7 +19,7 @@ from tests.crash.plan import Fault
 from tests.crash.points import SHARD, WAYS, grow
 from tests.crash.proxy import DOWN, UP, Proxy
 from tests.crash.works import GROUP, Violation, until
-from tests.pipelines import Running
+from tests.helpers.pipelines import Running
 
 _WAKING_SECONDS = 120.0
 _LOSERS = ("fenced", "server_id_taken", "superseded")
@@ -55,10 +55,7 @@ def _kill(run: Run, fault: Fault) -> None:
 
 def _stop(run: Run, fault: Fault) -> None:
     """An orderly end."""
-    command = run.works.of(fault.victim)
-    process = run.works.processes.get(command)
-    if process is not None and process.alive and process.stop() not in (0, 1):
-        raise Violation(f"cdc {command} ended with {process.process.returncode} when it was asked to\n{process.output()[-2000:]}")
+    run.works.stop(run.works.of(fault.victim))
 
 
 def _pause(run: Run, fault: Fault) -> None:

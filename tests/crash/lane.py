@@ -44,7 +44,8 @@ class Case:
     full: str = ""
     """A server whose disk becomes full."""
     chosen: str = ""
-    """The way, where the seed is not to say it: GROUP is never drawn, so that a seed of any age stands for what it stood for."""
+    """The way, where the seed is not to say it: GROUP is never drawn, so that a seed of any age stands for what it stood for. TIME is
+    the lane of time, whose seeds stand for plans of their own."""
 
     def way(self) -> str:
         """In process, in one process over a broker, or split: the seed says which. Or by a group of sinks."""
@@ -86,13 +87,14 @@ def beginning(place: Place, case: Case, folder: Path, habits: Habits = PLAIN, en
     workload.create(place.source)
     works = Works(place, case.way(), folder, case.through(), environ)
     try:
-        with Workload(place.source, case.seed, habits) as work, _reader(works) as poller:
+        with Workload(place.source, case.seed, habits) as work, reader(works) as poller:
             yield Run(works, work, poller)
     finally:
         works.end()
 
 
-def _reader(works: Works) -> Poller:
+def reader(works: Works) -> Poller:
+    """Who looks at the target all the while."""
     place = works.place
     if works.way == GROUP:
         return ShardsPoller(place.target, works.name, works.name, place.source, place.broker.prefix if place.broker else "")

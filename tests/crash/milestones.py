@@ -13,7 +13,7 @@ from typing import Any
 import pymysql
 
 from tests.crash.places import file_of
-from tests.servers import SourceDatabase
+from tests.helpers.servers import SourceDatabase
 
 
 class Milestones:
@@ -53,18 +53,18 @@ class Milestones:
     def _look(self, cursor: Any) -> None:
         cursor.execute("SELECT op FROM ledger")
         new = {op for (op,) in cursor.fetchall()} - self._known
-        cursor.execute(_STATUS[self._source.flavour])
-        self._found.append((_place(cursor.fetchone()), new))
+        cursor.execute(STATUS[self._source.flavour])
+        self._found.append((place_of(cursor.fetchone()), new))
         self._known |= new
 
 
 def log_end(source: SourceDatabase) -> tuple[int, int]:
     """Where the log ends now: the number of its file, and the offset within it."""
-    return _place(source.execute(_STATUS[source.flavour])[0])
+    return place_of(source.execute(STATUS[source.flavour])[0])
 
 
-_STATUS = {"mysql": "SHOW BINARY LOG STATUS", "mariadb": "SHOW MASTER STATUS"}
+STATUS = {"mysql": "SHOW BINARY LOG STATUS", "mariadb": "SHOW MASTER STATUS"}
 
 
-def _place(status: Any) -> tuple[int, int]:
+def place_of(status: Any) -> tuple[int, int]:
     return file_of({"file": status[0], "offset": status[1]})

@@ -28,7 +28,7 @@ from tests.crash.patience import Patience
 from tests.crash.planted import MUTANTS, NOT_PLANTED, Change, Mutant
 from tests.crash.record import HELD, LEDGER, ROOT, VIOLATED, Record, revision
 from tests.crash.works import Violation, Works
-from tests.model.wrong import Wrong
+from tests.protocol_model.wrong import Wrong
 
 CAUGHT, ALIVE = "caught", "alive"
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from tests.crash.milestones import log_end
-from tests.crash.workload import TABLES, Workload, patiently
+from tests.crash.workload import LISTED, TABLES, Workload, patiently
 from tests.crash.works import GROUP, Violation, Works
 from tests.e2e import oracle
 
@@ -25,7 +26,8 @@ def arrived(works: Works, op: int, seconds: float = PROGRESS_SECONDS, states: tu
     patience, count = works.patience(seconds), 0
     shown = ", ".join(f"'{state}'" for state in states)
     there = f"""SELECT ((SELECT count(*) FROM "{works.name}".ledger WHERE op = {op}) = 1 AND {_everywhere(works)} AND {works.copied()}
-      AND (SELECT count(*) FROM cdc.tables WHERE pipeline = '{works.name}' AND state IN ({shown})) = {len(TABLES)})::int"""
+      AND (SELECT count(*) FROM cdc.tables WHERE pipeline = '{works.name}' AND state IN ({shown})
+       AND "table" IN ({LISTED})) = {len(TABLES)})::int"""
     while not works.asked(there):
         if (newer := works.asked(f'SELECT count(*)::int FROM "{works.name}".ledger')) > count:  # not cuts: an idle log is cut too
             count = newer
@@ -46,10 +48,12 @@ def _everywhere(works: Works) -> str:
     return f"(SELECT ({place}) >= ({file}, {offset}) FROM cdc.progress WHERE pipeline = '{works.name}')"
 
 
-def judge(works: Works, work: Workload) -> None:
-    """Everything that can be judged at rest; raises a Violation that lists all that does not hold."""
+def judge(works: Works, work: Workload, more: Iterable[str] = ()) -> None:
+    """Everything that can be judged at rest, of the lane's tables and of more; raises a Violation that lists all that does not hold."""
     source, target = works.place.source, works.place.target
-    found = [f"I1 {table}: {what}" for table, what in patiently(lambda: oracle.differences(source, target, TABLES), source).items()]
+    found = [
+        f"I1 {table}: {what}" for table, what in patiently(lambda: oracle.differences(source, target, [*TABLES, *more]), source).items()
+    ]
     found += _operations(works, work)
     found += _audit(works)
     found += _silence(works)

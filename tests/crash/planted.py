@@ -16,7 +16,7 @@ from tests.crash.losses import LOG
 from tests.crash.plan import plan
 from tests.crash.works import GROUP
 from tests.crash.zombies import ZOMBIE
-from tests.model.wrong import Wrong
+from tests.protocol_model.wrong import Wrong
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,13 @@ def _mutant(*changes: tuple[str, str, str], cases: tuple[Iterator[Case], ...]) -
     return Mutant(tuple(Change(*change) for change in changes), tuple(case for some in cases for case in some))
 
 
-_CAPTURE, _APPLY, _CUTS, _APP, _CONTROL = "cdc/capture.py", "sinks/apply.py", "sinks/cuts.py", "cdc/app.py", "cdc/control.py"
-_TARGET, _FENCE = "sinks/postgres.py", "sinks/postgres_fence.py"
+_CAPTURE, _APPLY, _CUTS = "cdc/capture/capture.py", "sinks/apply.py", "sinks/cuts.py"
+_APP, _LEDGER = "cdc/commands/run.py", "cdc/protocol/ledger.py"
+_TARGET, _FENCE = "sinks/postgres/target.py", "sinks/postgres/fence.py"
 _UNENDED = (_FENCE, "    end_holders(connection, pipeline)\n", "")
 _UNCHECKED = (_FENCE, "    if result.ntuples != 1:\n        raise fenced(pipeline)\n", "")
 _UNREFUSED = (_CUTS, "        elif not self.at.position.covers(base.position):\n", "        elif False:\n")
-_NOW = ("cdc/capturing.py", "    return Restart(floor or catalog.visible_position(),", "    return Restart(catalog.visible_position(),")
+_NOW = ("cdc/capture/run.py", "Restart(stored.position, stored.source_ts_us, ", "Restart(catalog.visible_position(), 0, ")
 _REMEMBERED = (
     (
         _TARGET,
@@ -95,21 +96,21 @@ _REMEMBERED = (
         "        return changed\n",
     ),
 )
-_LOG = "cdc/binlog.py"
+_LOG = "cdc/binlog/reader.py"
 _NO_FLOOR = (
     (
         _LOG,
-        "        self._again = None if start.floor is None else xa.Again(start, start.floor)\n",
+        "        self._again = None if start.floor is None else xa.Reread(start, start.floor)\n",
         "        start = replace(start, floor=None)\n        self._again = None\n",
     ),
-    (_LOG, "from cdc import binlog_xa as xa\n", "from dataclasses import replace\n\nfrom cdc import binlog_xa as xa\n"),
+    (_LOG, "from __future__ import annotations\n", "from __future__ import annotations\n\nfrom dataclasses import replace\n"),
 )
 _PASSED = (
     _LOG,
     '        if decided is None and said.verb == b"COMMIT" and not',
     '        if False and decided is None and said.verb == b"COMMIT" and not',
 )
-_SHARD, _SHARDS = "sinks/postgres_shard.py", "sinks/shards.py"
+_SHARD, _SHARDS = "sinks/postgres/shard_target.py", "sinks/shard_apply.py"
 _BARRIER_UNMET = (
     (_SHARDS, "    return isinstance(entry, Base | Copy) or (", "    return isinstance(entry, Base) or ("),
     (_SHARD, "        if self._meeting:\n            super()._save(None, tables)\n", "        super()._save(None, tables)\n"),
@@ -118,7 +119,7 @@ _ONLY_THE_FIRST = (
     _SHARDS,
     "        self._shard.waits_at = self._waits = None\n",
     "        self._shard.waits_at = self._waits = None\n"
-    "        if type(step).__name__ == 'Begin':\n"
+    "        if type(step).__name__ == 'BeginCopy':\n"
     "            self._shard.wire.flush()\n"
     "            beyond = self._shard.connection.execute('SELECT count(*) FROM cdc.shard WHERE pipeline = %s AND control_next >= %s',\n"
     "                                                    [self._shard.pipeline, self.cuts.at.control_next]).fetchone()\n"
@@ -130,25 +131,25 @@ _ONLY_THE_FIRST = (
 
 MUTANTS: Mapping[Wrong, Mutant] = {
     Wrong.POSITION_BEFORE_ACK: _mutant(
-        (_CAPTURE, '        """Acknowledge everything, then say so."""\n        self._send()\n', ""),
+        (_CAPTURE, '        self._send()\n        crash.point("capture.acknowledging")\n', '        crash.point("capture.acknowledging")\n'),
         (_CAPTURE, "        self._append(entry, wait=False)\n", "        self._append(entry, wait=False)\n        self._send()\n"),
         cases=(_at("mariadb", "kafka", "capture.sending:3", "capture.sending:5"), _at("mysql", "direct", "capture.sending:3")),
     ),
     Wrong.CUT_BEFORE_ACK: _mutant(
-        ("cdc/kafka.py", "        while self._producer.flush(1.0):\n", "        while self._producer.flush(0) < 0:\n"),
+        ("cdc/transport/kafka/writer.py", "        while self._producer.flush(1.0):\n", "        while self._producer.flush(0) < 0:\n"),
         cases=(_at("mariadb", "kafka", "capture.acknowledged:3"), _storms("slow", "broker", "kafka")),
     ),
     Wrong.RECORDS_WITHOUT_EPOCH: _mutant(
-        (_CUTS, "            if row[0] != epoch or row[1] <= seq:\n", "            if row[1] <= seq:\n"),
-        (_CUTS, "    return {row[0] for row in opened} <= {epoch} and [row[1]", "    return [row[1]"),
+        (_CUTS, "            if row.epoch != epoch or row.seq <= seq:\n", "            if row.seq <= seq:\n"),
+        (_CUTS, "    return {row.epoch for row in opened} <= {epoch} and [row.seq", "    return [row.seq"),
         (_CUTS, "            self.at.offsets[partition], self.at.numbers[partition] = end, base.number(partition)\n",
          "            self.at.offsets[partition] = end\n"),
         cases=(_storms("zombie", "capture", "kafka", 12),),
     ),
     Wrong.NEWEST_CUT_VOID_OR_NOT: _mutant(
-        (_CONTROL, "    counting = [(at, entry) for at, (offset, entry) in enumerate(known) if ledger.add(offset, entry)]\n",
+        (_LEDGER, "    counting = [(at, entry) for at, (offset, entry) in enumerate(known) if ledger.add(offset, entry)]\n",
          "    counting = [(at, entry) for at, (offset, entry) in enumerate(known) if ledger.add(offset, entry) or True]\n"),
-        (_CONTROL, "        elif isinstance(entry, Cut) and not entry.partial and not ledger.went_below(entry):\n",
+        (_LEDGER, "        elif isinstance(entry, Cut) and not entry.partial and not ledger.went_below(entry):\n",
          "        elif isinstance(entry, Cut) and not entry.partial:\n"),
         cases=(_again(ZOMBIE),),
     ),
@@ -159,29 +160,31 @@ MUTANTS: Mapping[Wrong, Mutant] = {
         cases=(_at("mariadb", "kafka", "capture.partial_cut"),),
     ),
     Wrong.PARTIAL_RESTART: _mutant(
-        (_CONTROL, "        elif isinstance(entry, Cut) and not entry.partial and not ledger", "        elif isinstance(entry, Cut) and not ledger"),
+        (_LEDGER, "        elif isinstance(entry, Cut) and not entry.partial and not ledger", "        elif isinstance(entry, Cut) and not ledger"),
         cases=(_at("mariadb", "kafka", "capture.partial_cut", "capture.partial_cut"), _at("mariadb", "kafka", "apply.rewinding")),
     ),
     Wrong.PIECES_KEPT: _mutant(
-        (_APPLY, '        self.target.rollback()\n        crash.point("apply.rewinding")\n        raise Rewound\n',
+        (_APPLY, '        self.target.rollback()\n        crash.point("apply.rewinding")\n        raise Rewound("rewound", f"pipeline {self.target.pipeline}", rule, "nothing is lost")\n',
          '        crash.point("apply.rewinding")\n'),
         cases=(_at("mariadb", "kafka", "capture.partial_cut", "capture.partial_cut", "capture.partial_cut", seeds=4),),
     ),
     Wrong.NO_VOID_BY_BASE: _mutant(
-        (_CONTROL, "        return any(base.epoch > entry.epoch and base.cut_no < entry.cut_no for base in self._bases)\n", "        return False\n"),
+        (_LEDGER, "        return any(base.epoch > entry.epoch and base.cut_no < entry.cut_no for base in self._bases)\n", "        return False\n"),
         cases=(_at("mariadb", "kafka", "capture.partial_cut", "capture.partial_cut"), _at("mariadb", "kafka", "apply.rewinding")),
     ),
     Wrong.VOID_BY_POSITION: _mutant(
-        (_CONTROL, "base.epoch > entry.epoch and base.cut_no < entry.cut_no for", "base.epoch > entry.epoch and not base.position.covers(entry.position) for"),
+        (_LEDGER, "base.epoch > entry.epoch and base.cut_no < entry.cut_no for", "base.epoch > entry.epoch and not base.position.covers(entry.position) for"),
         cases=(_again(LOG),),
     ),
     Wrong.SKIP_FORGOTTEN: _mutant(
         (_CUTS, "        self._skip_until = self.at.position\n        \"\"\"What", "        self._skip_until: Position | None = None\n        \"\"\"What"),
+        (_CUTS, "        self._since, self._unproven = self.at.position, set(self.at.offsets)\n",
+         "        self._since: Position | None = None\n        self._unproven: set[Partition] = set()\n"),
         cases=(_again(LOG),),
     ),
     Wrong.SKIP_BY_CUT: _mutant(
         (_CUTS, "        messages = self._taken(partition, named.offset + 1)\n", "        messages, self._passing = self._taken(partition, named.offset + 1), cut\n"),
-        (_CUTS, "known = self._skip_until is not None and self._skip_until.contains(text)\n", "known = self._skip_until is not None and self._skip_until.covers(self._passing.position)\n"),
+        (_CUTS, "known = self._since is not None and self._since.contains(text)\n", "known = self._since is not None and self._since.covers(self._passing.position)\n"),
         cases=(_again(LOG),),
     ),
     Wrong.ENDS_UNCHECKED: _mutant((_CAPTURE, "            if offset < self._ends[partition] or (", "            if ("), cases=(_again(LOG),)),
@@ -189,7 +192,7 @@ MUTANTS: Mapping[Wrong, Mutant] = {
         (_CAPTURE, " or (partition in self._all and offset <= self._all[partition].offset):", ":"), cases=(_again(LOG),)
     ),
     Wrong.NO_SKIP: _mutant(
-        (_CUTS, "            known = self._skip_until is not None and self._skip_until.contains(text)\n"
+        (_CUTS, "            known = self._since is not None and self._since.contains(text)\n"
          "            known = known or (topic in self.floors and self.floors[topic].contains(text))\n", "            known = False\n"),
         cases=(_at("mariadb", "kafka", "load.keyless_copied", seeds=4), _at("mysql", "direct", "load.chunk", seeds=4)),
     ),
@@ -210,7 +213,7 @@ MUTANTS: Mapping[Wrong, Mutant] = {
     ),
     Wrong.POSITIONS_FIRST: _mutant(
         (_APPLY, "        for topic, changes in batch.topics.items():\n            if changes.values:\n                self._write",
-         "        if not batch.partial and not self._uncommitted:\n            self._moved.update(batch.cut.partitions)\n            self._commit()\n"
+         "        if not batch.partial and not self._uncommitted:\n            self._commit()\n"
          "        for topic, changes in batch.topics.items():\n            if changes.values:\n                self._write"),
         cases=(_at("mariadb", "kafka", "apply.written:2", "apply.written:3"), _at("mysql", "direct", "apply.written:2")),
     ),
@@ -229,7 +232,7 @@ MUTANTS: Mapping[Wrong, Mutant] = {
         cases=(_storms_with_xa(),),
     ),
     Wrong.XA_P_WHILE_PREPARED: _mutant(
-        ("cdc/catalog.py", "        waiting = self.prepared() | self.prepared()  #", "        waiting = frozenset[tuple[Any, ...]]()  #"), _PASSED,
+        ("cdc/mysql/catalog.py", "        waiting = self.prepared() | self.prepared()  #", "        waiting = frozenset[Xid]()  #"), _PASSED,
         cases=(_at("mariadb", "direct", "xa.decided", seeds=4), _at("mysql", "direct", "xa.decided", seeds=4)),
     ),
     Wrong.SCALED_NO_FENCE: _mutant(
@@ -240,11 +243,11 @@ MUTANTS: Mapping[Wrong, Mutant] = {
         cases=(_again(ZOMBIE, chosen=GROUP),),
     ),
     Wrong.SCALED_SHARED_POSITION: _mutant(
-        (_SHARDS, "        return ShardCuts(\n            stored.progress, self._floors(stored), self.reader, self._open, lambda p: shard_of(p, shards) == shard, self._until\n        )\n",
-         "        cuts = ShardCuts(\n            stored.progress, self._floors(stored), self.reader, self._open, lambda p: shard_of(p, shards) == shard, self._until\n        )\n"
+        (_SHARDS, "        return ShardCuts(\n            stored.progress, self._floors(stored), self.reader, self._plans.open, lambda p: shard_of(p, shards) == shard, self._until\n        )\n",
+         "        cuts = ShardCuts(\n            stored.progress, self._floors(stored), self.reader, self._plans.open, lambda p: shard_of(p, shards) == shard, self._until\n        )\n"
          "        for (place,) in self._shard.connection.execute('SELECT position FROM cdc.shard WHERE pipeline = %s', [self._shard.pipeline]):\n"
          "            position = Position.from_json(place)\n"
-         "            if cuts._skip_until is not None and position.covers(cuts._skip_until):\n                cuts._skip_until = position\n"
+         "            if cuts._skip_until is not None and position.covers(cuts._skip_until):\n                cuts._skip_until = cuts._since = position\n"
          "        return cuts\n"),
         (_CUTS, "            self.at.position = cut.position\n            self._skip_until = None\n",
          "            self.at.position = cut.position\n"
@@ -254,15 +257,15 @@ MUTANTS: Mapping[Wrong, Mutant] = {
     Wrong.SCALED_BARRIER_ALONE: _mutant(*_BARRIER_UNMET, _ONLY_THE_FIRST, cases=(_again(MEMBER, chosen=GROUP),)),
     Wrong.SCALED_BARRIER_EACH: _mutant(*_BARRIER_UNMET, cases=(_again(MEMBER, chosen=GROUP),)),
     Wrong.QUARANTINE_PASSED: _mutant(
-        (_APPLY, "        if not self.ward.held(name):\n            return records, frozenset()\n", "        if True:\n            return records, frozenset()\n"),
+        ("sinks/careful.py", "        if not self.held_keys.held(name):\n            return records, frozenset()\n", "        if True:\n            return records, frozenset()\n"),
         cases=(_at("mariadb", "direct", "quarantine.queued:3", "quarantine.queued:2", seeds=3),),
     ),
     Wrong.QUARANTINE_FORGOTTEN: _mutant(
-        (_APPLY, "        self.ward.replace(self.target.quarantine(Quarantine.held))\n        check_mark", "        check_mark"),
+        (_APPLY, "        self.held_keys.replace(self.target.quarantine(lambda waiting: waiting.held()))\n        self.held_keys.mark()\n", "        self.held_keys.mark()\n"),
         cases=(_at("mariadb", "direct", "quarantine.queued:3", "quarantine.queued:2", seeds=3),),
     ),
     Wrong.QUARANTINE_STALE: _mutant(
-        (_APPLY, "        if self.ward and releases != self._releases:\n", "        if False:\n"),
+        ("sinks/careful.py", "        if self.held_keys and releases != self._releases:\n", "        if False:\n"),
         cases=(_at("mariadb", "direct", "quarantine.freed", "quarantine.released", "quarantine.replayed", seeds=3),),
     ),
     Wrong.FLOOR_BY_CUT: _mutant(
@@ -276,7 +279,7 @@ MUTANTS: Mapping[Wrong, Mutant] = {
         cases=(_at("mariadb", "kafka", "capture.copying", seeds=4), _at("mysql", "direct", "capture.copying", seeds=4)),
     ),
     Wrong.KEYLESS_NO_FLOOR: _mutant(
-        (_APPLY, "            if copy.exact:\n                self.cuts.floors[topic] = copy.position\n", ""),
+        (_APPLY, "        if copy.exact:\n            self.cuts.floors[self.reader.topic(copy.db, copy.table)] = copy.position\n", ""),
         cases=(_at("mariadb", "kafka", "capture.copying", seeds=4), _at("mysql", "direct", "capture.copying", seeds=4)),
     ),
     Wrong.DIRECT_READS_ON: _mutant(
@@ -298,8 +301,8 @@ MUTANTS: Mapping[Wrong, Mutant] = {
 """By the model's variant."""
 
 _BARRIERS = "barriers and copies while streaming came after this list"
-_LOSS = "needs a loss at one instant, or of the control topic: tests/test_control.py and tests/e2e/test_lost_records.py take those away"
-_INSTANT = "the window is an instant between the source's log and its engine: tests/test_catalog.py puts a commit into it"
+_LOSS = "needs a loss at one instant, or of the control topic: tests/protocol/test_control.py and tests/e2e/test_lost_records.py take those away"
+_INSTANT = "the window is an instant between the source's log and its engine: tests/mysql/test_catalog.py puts a commit into it"
 _HARMLESS = "harmless in the model itself: that bases are entered together guards the states of tables, which it does not have"
 _SECOND_LOAD = "the lane starts no second loader beside a first"
 _FIRST_COPY = "every table is empty before its only copy"
@@ -309,7 +312,7 @@ _BELT = "another rule makes it harmless (docs/decisions/001-protocol.md: belts b
 _FENCED = "planted and never seen: who opens the target raises the fence, which ends the load"
 _STATEMENTS = "a race between two statements, and the lane's replays are few"
 _WIRE = "the queue is written on the batch's own connection: a transaction of its own would need another one"
-_CONFLICT = "the lane provokes no deadlock on the target: tests/target has it"
+_CONFLICT = "the lane provokes no deadlock on the target: tests/sinks/postgres has it"
 NOT_PLANTED: Mapping[Wrong, str] = {
     **dict.fromkeys((Wrong.BARRIER_WITHOUT_CUT, Wrong.BARRIER_TWICE, Wrong.NO_BARRIER, Wrong.CHUNK_OUTSIDE_CUT, Wrong.MAKE_WHOLE_BARRIER,
                      Wrong.CHUNK_SHAPE_UNCHECKED, Wrong.COPY_GOES_ON, Wrong.SWAP_CHANGES_ONCE), _BARRIERS),

@@ -8,8 +8,8 @@ from typing import Any
 import psycopg
 
 from tests.crash.places import advanced
-from tests.crash.workload import ACCOUNTS, BULK_ROWS, MONEY, TABLES, TILLS
-from tests.servers import TargetDatabase
+from tests.crash.workload import ACCOUNTS, BULK_ROWS, LISTED, MONEY, TABLES, TILLS
+from tests.helpers.servers import TargetDatabase
 
 ABSENT = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedColumn)
 """What is said of tables that are not there before the copy."""
@@ -27,7 +27,8 @@ class Poller:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="poller")
         self._sql = f"""
-            SELECT (SELECT count(*) FROM cdc.tables WHERE pipeline = '{pipeline}' AND state IN ('consistent', 'quarantined')),
+            SELECT (SELECT count(*) FROM cdc.tables WHERE pipeline = '{pipeline}' AND state IN ('consistent', 'quarantined')
+               AND "table" IN ({LISTED})),
              (SELECT position FROM cdc.progress WHERE pipeline = '{pipeline}'),
              (SELECT sum(balance) FROM "{schema}".account), (SELECT sum(balance) FROM "{schema}".till),
              (SELECT json_object_agg(k, n) FROM "{schema}".counter), (SELECT count(*) FROM "{schema}".audit),

@@ -20,9 +20,9 @@ import psycopg
 from tests.crash.milestones import Milestones
 from tests.crash.places import advanced
 from tests.crash.poller import ABSENT, Poller
-from tests.crash.workload import BULK_ROWS, TABLES
+from tests.crash.workload import BULK_ROWS, LISTED, TABLES
 from tests.crash.works import PARTITIONS, SHARDS
-from tests.servers import SourceDatabase, TargetDatabase
+from tests.helpers.servers import SourceDatabase, TargetDatabase
 
 _M = 0x5BD1E995
 
@@ -52,7 +52,8 @@ class ShardsPoller(Poller):
             SELECT (SELECT position FROM cdc.progress WHERE pipeline = '{pipeline}'),
              (SELECT json_object_agg(shard, json_build_object('fence', fence, 'position', position))
                 FROM cdc.shard WHERE pipeline = '{pipeline}'),
-             (SELECT count(*) FROM cdc.tables WHERE pipeline = '{pipeline}' AND state IN ('consistent', 'quarantined')),
+             (SELECT count(*) FROM cdc.tables WHERE pipeline = '{pipeline}' AND state IN ('consistent', 'quarantined')
+               AND "table" IN ({LISTED})),
              (SELECT json_object_agg("table", schema -> 'key_schema') FROM cdc.tables WHERE pipeline = '{pipeline}'),
              (SELECT json_object_agg(k, n) FROM "{schema}".counter), (SELECT json_object_agg(id, n) FROM "{schema}".wound),
              (SELECT coalesce(json_object_agg(id, op), '{{}}') FROM "{schema}".bulk),

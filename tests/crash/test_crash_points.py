@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from cdc import crash
+from cdc.runtime import crash_points as crash
 from tests.crash import kills, lane, points
 from tests.crash.arena import BROKER, COMBINATIONS, SOURCE, TARGET, TRANSPORTS, Arena
 from tests.crash.lane import Case
-from tests.test_structure import ROOT, modules, tree
+from tests.project.test_structure import ROOT, modules, tree
 
 
 def _called() -> list[str]:

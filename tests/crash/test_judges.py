@@ -19,12 +19,11 @@ import pytest
 
 from cdc import codec
 from cdc.stack.probe import HOST
-from cdc.state_shards import shard_of
+from cdc.state.shards import shard_of
 from tests.crash import lane, oracle, planted
 from tests.crash.__main__ import case_of, entry_of
 from tests.crash.arena import Arena
 from tests.crash.lane import Case, Run
-from tests.crash.nursery import shared
 from tests.crash.patience import Patience
 from tests.crash.places import advanced
 from tests.crash.plan import plan
@@ -33,7 +32,8 @@ from tests.crash.proxy import DOWN, UP, Proxy
 from tests.crash.record import HELD, LEDGER, ROOT, Record
 from tests.crash.workload import TABLES
 from tests.crash.works import GROUP, PARTITIONS, SHARDS, Violation, until
-from tests.model.wrong import Wrong
+from tests.helpers.preloaded import shared
+from tests.protocol_model.wrong import Wrong
 
 _MARIADB = {"flavour": "mariadb", "server": "1", "gtids": "0-1-9,2-1-3", "file": "b.000009", "offset": 90}
 _MYSQL = {"flavour": "mysql", "server": "u", "gtids": "u:1-5:7,u:tag:1-3", "file": "b.000009", "offset": 90}

@@ -20,7 +20,7 @@ from typing import Any
 
 import pymysql
 
-from tests.servers import SourceDatabase
+from tests.helpers.servers import SourceDatabase
 
 ACCOUNTS, TILLS, SLOTS, WRITERS, COUNTERS, WOUNDS = 20, 10, 15, 2, 4, 10
 XA_WRITER = WRITERS
@@ -29,6 +29,7 @@ MONEY = 1000
 BULK_ROWS = 560
 """Of 64 kB each: 36 MB in one transaction, more than capture takes in one piece."""
 TABLES = ("account", "till", "ledger", "counter", "audit", "slot", "heap", "trail", "bulk", "number", "wound", "scar")
+LISTED = ", ".join(f"'{table}'" for table in TABLES)
 _LOST = (pymysql.err.OperationalError, pymysql.err.InterfaceError, pymysql.err.InternalError, pymysql.err.IntegrityError)
 _TEXTS = ("NULL", "''", "'x'", "'Zähne 🦷'", "'a\\tb\\nc\\\\'")
 

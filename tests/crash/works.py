@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from tests import pipelines
 from tests.crash.arena import Place
-from tests.crash.nursery import shared
 from tests.crash.patience import Patience
-from tests.crash.workload import TABLES
-from tests.pipelines import Running
+from tests.crash.workload import LISTED, TABLES
+from tests.helpers import pipelines
+from tests.helpers.pipelines import Running
+from tests.helpers.preloaded import Nursery, shared
 
 T = TypeVar("T")
 DIRECT, ONE, SPLIT, GROUP = "direct", "one", "split", "group"
@@ -39,16 +39,27 @@ class Violation(AssertionError):
 class Works:
     """The processes of one pipeline by command, and why each of them ended."""
 
-    def __init__(self, place: Place, way: str, folder: Path, through: str = "target", environ: Mapping[str, str] | None = None) -> None:
-        """`environ`: more of it than every process has."""
+    def __init__(
+        self,
+        place: Place,
+        way: str,
+        folder: Path,
+        through: str = "target",
+        environ: Mapping[str, str] | None = None,
+        more: Mapping[str, Mapping[str, Any]] | None = None,
+        nursery: Nursery | None = None,
+    ) -> None:
+        """`environ`: more of it than every process has; `more`: of pipeline.toml."""
         self.place, self.way, self.through = place, way, through
-        self._nursery = shared(environ or {})
+        self._nursery = nursery or shared(environ or {})
         sections = place.sections()
+        for name, values in (more or {}).items():
+            sections[name] = {**sections.get(name, {}), **values}
         sections.setdefault("transport", {}).update({"partitions": PARTITIONS})
-        sections["snapshot"] = {"through": through}
+        sections.setdefault("snapshot", {})["through"] = through
         brokers = [place.broker] if place.broker else []
         self.alone = pipelines.write(folder / "alone", place.source, place.target, *brokers, **sections)
-        sections["apply"] = {"shards": SHARDS if way == GROUP else 0}
+        sections.setdefault("apply", {})["shards"] = SHARDS if way == GROUP else 0
         self.pipeline = pipelines.write(folder, place.source, place.target, *brokers, **sections)
         for one in (self.pipeline, self.alone):
             one.environ.update({"PYTHONFAULTHANDLER": "1", **(environ or {})})
@@ -119,6 +130,17 @@ class Works:
         self.note(command)
         if command in self.processes:
             self.processes.pop(command).kill()
+
+    def stop(self, command: str) -> None:
+        """Ask it to end, if it runs."""
+        process = self.processes.get(command)
+        if process is None or not process.alive:
+            return
+        code, said = process.stop(), process.output()
+        if code == -signal.SIGTERM and (not said or "error [" in said):  # before our handlers are there, and after Python put them away
+            self.ended.append(f"{command} {reason(self.processes.pop(command))}")
+        elif code not in (0, 1):
+            raise Violation(f"cdc {command} ended with {code} when it was asked to\n{process.output()[-2000:]}")
 
     def put_to_sleep(self, command: str) -> Running:
         """Stop it where it is; whoever is started in its place does not know of it."""
@@ -240,7 +262,7 @@ class Works:
 
     def await_whole(self, seconds: float = 60.0) -> None:
         """Wait until every table is shown as consistent."""
-        whole = f"SELECT count(*)::int FROM cdc.tables WHERE pipeline = '{self.name}' AND state = 'consistent'"
+        whole = f"SELECT count(*)::int FROM cdc.tables WHERE pipeline = '{self.name}' AND state = 'consistent' AND \"table\" IN ({LISTED})"
         patience = self.patience(seconds)
         while self.asked(whole) < len(TABLES):
             if patience.over():
@@ -288,6 +310,8 @@ class Works:
 def reason(process: Running) -> str:
     """The code of the error with which a process ended."""
     found = re.findall(r"^error \[([a-z_]+)\]", process.output(), re.MULTILINE)
+    if not found and re.search(r'"component": "cli".*"event": "internal"', process.output()):
+        return "internal"  # a defect is logged, without its text, and not printed
     return found[-1] if found else f"exit {process.process.returncode}"
 
 

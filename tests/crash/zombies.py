@@ -17,7 +17,7 @@ from subprocess import TimeoutExpired
 from tests.crash.arena import Arena
 from tests.crash.lane import Case, Run, beginning, ending, on_a_broker
 from tests.crash.works import GROUP, until
-from tests.pipelines import Running
+from tests.helpers.pipelines import Running
 
 ZOMBIE = "zombie"
 _ROUND = 4

@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 import pymysql
 
-from tests.servers import SourceDatabase, TargetDatabase
+from tests.helpers.servers import SourceDatabase, TargetDatabase
 
 TOTAL = 100_000
 ACCOUNTS, CLERKS = 40, 8

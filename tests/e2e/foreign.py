@@ -15,7 +15,7 @@ from typing import Any
 import fastavro
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
-from tests.servers import Broker
+from tests.helpers.servers import Broker
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from tests.servers import SourceDatabase, TargetDatabase
+from tests.helpers.servers import SourceDatabase, TargetDatabase
 
 Rows = Counter[tuple[Any, ...]]
 Kind = Callable[[Any], Any]

@@ -6,13 +6,14 @@ import itertools
 import json
 from typing import Any
 
-from cdc import app
-from cdc.config import load
-from tests.documents import faults
+from cdc.commands.quarantine import quarantine
+from cdc.config.load import load
+from cdc.monitoring.status import status
 from tests.e2e.streaming import Streaming
 from tests.e2e.watch import until
-from tests.pipelines import Pipeline
-from tests.servers import SourceDatabase, TargetDatabase
+from tests.helpers.documents import faults
+from tests.helpers.pipelines import Pipeline
+from tests.helpers.servers import SourceDatabase, TargetDatabase
 
 KEY, VALUE, NUMBER = "patient-Zaphod", "diagnosis-Beeblebrox", "4711471147"
 PLANTED = ("zaphod", "beeblebrox", NUMBER)
@@ -38,7 +39,7 @@ def settle(source: SourceDatabase, target: TargetDatabase, works: Streaming) -> 
 
 def asked(pipeline: Pipeline, act: str, table: str = "", key: str = "", everything: bool = False) -> Any:
     """What the command's function answers, without the second that a process takes to start."""
-    document = app.quarantine(load(pipeline.path, pipeline.environ), act, table, key, everything)
+    document = quarantine(load(pipeline.path, pipeline.environ), act, table, key, everything)
     assert [] == faults(f"quarantine_{act}", document)
     silent(json.dumps(document))
     return document
@@ -61,7 +62,7 @@ def silent(*texts: str) -> None:
 
 def tables(pipeline: Pipeline) -> dict[str, tuple[str, int]]:
     """State and held keys of each table."""
-    document = app.status(load(pipeline.path, pipeline.environ))
+    document = status(load(pipeline.path, pipeline.environ))
     assert [] == faults("status", document)
     silent(json.dumps(document))
     return {one["source"].partition(".")[2]: (one["state"], one["quarantined"]) for one in document["tables"]}

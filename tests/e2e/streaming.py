@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.e2e.watch import until
-from tests.pipelines import Pipeline, Running, said
-from tests.servers import Broker, SourceDatabase, TargetDatabase
+from tests.helpers.pipelines import Pipeline, Running, said
+from tests.helpers.servers import Broker, SourceDatabase, TargetDatabase
 
 WAYS = ("direct", "kafka", "split")
 """`cdc run` in process; `cdc run` over a broker; `cdc snapshot`, then `cdc capture` and `cdc apply` over a broker."""

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from cdc.signals import STOP, execute
-from tests.documents import faults
+from cdc.protocol.signals import STOP, execute
 from tests.e2e import oracle
 from tests.e2e.bank import TABLES, Auditor, Bank, create
 from tests.e2e.streaming import Streaming, name_of, streaming
 from tests.e2e.watch import caught_up, equal, until
-from tests.pipelines import said
-from tests.servers import SourceDatabase, TargetDatabase
+from tests.helpers.documents import faults
+from tests.helpers.pipelines import said
+from tests.helpers.servers import SourceDatabase, TargetDatabase
 
 _ACTIVE = "(copies->'active')"
 IN_PROCESS, SPLIT = ("mariadb", "direct"), ("mysql", "split")

@@ -10,19 +10,22 @@ from typing import Any
 
 import pytest
 
-from cdc import app, chunks, codec, envelope
-from cdc.catalog import Catalog
-from cdc.config import load
+from cdc import codec
+from cdc.codec import envelope
+from cdc.commands.snapshot import snapshot
+from cdc.config.load import load
 from cdc.errors import Halt
-from cdc.keyrange import KeyRange
-from snapshot import copy as copying
-from snapshot.walk import NUMBERS
-from tests.documents import faults
+from cdc.mysql import table_reader as chunks
+from cdc.mysql.catalog import Catalog
+from cdc.mysql.key_range import KeyRange
+from snapshot.load import copier as copying
+from snapshot.load.spans import NUMBERS
 from tests.e2e import oracle
 from tests.e2e.watch import Metrics, caught_up, listening, until
-from tests.pipelines import Pipeline, Running
-from tests.servers import SourceDatabase, TargetDatabase
-from tests.source_log import config
+from tests.helpers.documents import faults
+from tests.helpers.pipelines import Pipeline, Running
+from tests.helpers.servers import SourceDatabase, TargetDatabase
+from tests.helpers.source_log import config
 
 _RNG = Random(19)
 _BITS = [0, 1, 2**63, 2**64 - 1, *(_RNG.getrandbits(_RNG.randrange(1, 65)) for _ in range(80))]
@@ -81,7 +84,7 @@ def test_workers_share_the_ranges_of_every_kind_of_key(source: SourceDatabase, p
     mover = threading.Thread(target=_move_keys, args=(source, over))
     mover.start()
     try:
-        copied = app.snapshot(load(made.path, made.environ), threading.Event(), lambda *_: None)
+        copied = snapshot(load(made.path, made.environ), threading.Event(), lambda *_: None)
     finally:
         over.set()
         mover.join()
@@ -178,7 +181,7 @@ def test_a_refused_row_in_the_middle_of_an_exact_read_waits_and_the_rest_is_copi
 
 def test_all_readers_of_a_copy_see_the_columns_that_the_first_saw(source: SourceDatabase) -> None:
     source.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1, 1)")
-    shape = chunks.Shape()
+    shape = chunks.ResultShape()
 
     def read() -> None:
         with Catalog(config(source)) as catalog:

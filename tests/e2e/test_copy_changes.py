@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.documents import faults
 from tests.e2e import oracle
 from tests.e2e.watch import caught_up, until
-from tests.pipelines import Pipeline, Running, said
-from tests.servers import SourceDatabase, TargetDatabase
+from tests.helpers.documents import faults
+from tests.helpers.pipelines import Pipeline, Running, said
+from tests.helpers.servers import SourceDatabase, TargetDatabase
 
 ROWS, FEW, RATE = 2000, 100, 400
 """So that a copy lasts for seconds: what happens to its tables happens in its middle."""

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from cdc import app
-from cdc.config import load
-from cdc.signals import execute
+from cdc.config.load import load
+from cdc.monitoring.status import status
+from cdc.protocol.signals import execute
 from tests.e2e import oracle
 from tests.e2e.streaming import name_of, streaming
 from tests.e2e.watch import caught_up, until
-from tests.servers import SourceDatabase, TargetDatabase
+from tests.helpers.servers import SourceDatabase, TargetDatabase
 
 ROWS = 4000
 
@@ -95,7 +95,7 @@ def test_a_swap_of_a_table_whose_copy_was_stopped_copies_it_in_place(
         until(lambda: [("done",)] == postgres.execute(done), 60, "the second copy", *works.processes.values())
         caught_up(works.pipeline)
         assert {} == oracle.differences(mysql, postgres, ["wide"])
-        document = app.status(load(works.pipeline.path, works.pipeline.environ))
+        document = status(load(works.pipeline.path, works.pipeline.environ))
         assert {"consistent"} == {table["state"] for table in document["tables"]}
 
 

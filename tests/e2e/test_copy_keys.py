@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from cdc import app
-from cdc.config import Config, load
+from cdc.commands.copy import copy
+from cdc.config.load import Config, load
 from cdc.errors import Refused
 from tests.e2e import oracle
 from tests.e2e.streaming import streaming
 from tests.e2e.watch import caught_up
-from tests.servers import SourceDatabase, TargetDatabase
+from tests.helpers.servers import SourceDatabase, TargetDatabase
 
 KEYS: dict[str, tuple[str, str, list[list[str]], list[str]]] = {
     "clock": ("k TIME(3)", "k", [["-838:59:59.000"], ["00:00:01.5"], ["12:30:00"]],
@@ -43,7 +43,7 @@ def _said(table: str, at: int) -> str:
 
 
 def _copied(config: Config, table: str, keys: list[list[str]]) -> tuple[str, str, int]:
-    done = app.copy(config, table, "", json.dumps(keys), False, True, 60.0, lambda *_: None)
+    done = copy(config, table, "", json.dumps(keys), False, True, 60.0, lambda *_: None)
     return done["outcome"], done["reason"], done["rows"]
 
 

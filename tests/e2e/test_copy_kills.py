@@ -20,8 +20,8 @@ from cdc.stack import Server
 from tests.e2e import oracle
 from tests.e2e.bank import KEYLESS, Bank, create
 from tests.e2e.watch import caught_up, equal, until
-from tests.pipelines import Pipeline, Running
-from tests.servers import SourceDatabase, TargetDatabase, lent
+from tests.helpers.pipelines import Pipeline, Running
+from tests.helpers.servers import SourceDatabase, TargetDatabase, lent
 
 ROWS, RATE = 120_000, 15_000
 _LEDGER = 'SELECT "table", load_no, chunk_no, low::text, high::text, rows, xmin::text FROM cdc.chunks WHERE pipeline = %s'

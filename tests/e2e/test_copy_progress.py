@@ -9,19 +9,19 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from cdc import app
-from cdc.cli_output import _Bars, _RowsColumn
-from cdc.config import load
-from tests.documents import faults
+from cdc.cli.output import _Bars, _RowsColumn
+from cdc.config.load import load
+from cdc.monitoring.status import status
 from tests.e2e.streaming import Streaming, streaming
 from tests.e2e.watch import caught_up, until
-from tests.servers import SourceDatabase, TargetDatabase
+from tests.helpers.documents import faults
+from tests.helpers.servers import SourceDatabase, TargetDatabase
 
 ROWS = 4000
 
 
 def _status(works: Streaming) -> dict[str, Any]:
-    document = app.status(load(works.pipeline.path, works.pipeline.environ))
+    document = status(load(works.pipeline.path, works.pipeline.environ))
     assert [] == faults("status", document)
     return document
 

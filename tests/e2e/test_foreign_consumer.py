@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.documents import faults
 from tests.e2e import oracle
 from tests.e2e.bank import TABLES, Bank, create
 from tests.e2e.foreign import Record, Schemas, control_records, murmur2, partition_of, records
 from tests.e2e.streaming import Streaming
 from tests.e2e.watch import caught_up, equal, until
-from tests.servers import Broker, SourceDatabase, TargetDatabase
+from tests.helpers.documents import faults
+from tests.helpers.servers import Broker, SourceDatabase, TargetDatabase
 
 PARTITIONS = 3
 NEW_KEY, OLD_KEY = "__debezium.newkey", "__debezium.oldkey"

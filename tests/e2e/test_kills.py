@@ -17,7 +17,7 @@ from tests.e2e import oracle
 from tests.e2e.bank import KEYLESS, TABLES, Auditor, Bank, create, create_wide
 from tests.e2e.streaming import Streaming, cut_no, name_of, streaming
 from tests.e2e.watch import caught_up, equal, until
-from tests.servers import SourceDatabase, TargetDatabase
+from tests.helpers.servers import SourceDatabase, TargetDatabase
 
 KILLS = 4
 

@@ -9,8 +9,8 @@ import pytest
 
 from cdc.stack import Kafka
 from tests.crash.losses import cut_off
-from tests.refusals import ended, outcome, rows, until
-from tests.servers import Broker, SourceDatabase, TargetDatabase
+from tests.helpers.refusals import ended, outcome, rows, until
+from tests.helpers.servers import Broker, SourceDatabase, TargetDatabase
 
 pytestmark = pytest.mark.soak
 

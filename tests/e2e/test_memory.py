@@ -10,12 +10,20 @@ import pytest
 from tests.e2e import oracle
 from tests.e2e.streaming import streaming
 from tests.e2e.watch import caught_up
-from tests.pipelines import Running
-from tests.servers import Broker, SourceDatabase, TargetDatabase
+from tests.helpers.pipelines import Running
+from tests.helpers.servers import Broker, SourceDatabase, TargetDatabase
 
 ROWS = 700_000
 """Small ones, which weigh most: held whole, as records with their keys, they would take 400 MB and more."""
 MOST_BYTES = 300 << 20
+
+
+_HASHED_HERE = "SUM(CONV(LEFT(SHA2(CONCAT_WS(',', id, note, at), 256), 8), 16, 10))"
+_HASHED_THERE = (
+    "sum(('x' || left(encode(sha256(convert_to(concat_ws(',', id, note, to_char(at, 'YYYY-MM-DD HH24:MI:SS')), 'UTF8')), 'hex'), 8))"
+    "::bit(32)::bigint)"
+)
+"""A sum over a hash of each row, by each server's own functions: too many rows to be read into a test."""
 
 
 def _peak_bytes(process: Running) -> int:
@@ -47,4 +55,6 @@ def test_a_large_transaction_and_what_piled_up_behind_it_take_bounded_memory(
         peaks = {command: _peak_bytes(process) for command, process in works.processes.items()}
         assert {} == {command: peak for command, peak in peaks.items() if peak > MOST_BYTES}
         assert {} == oracle.differences(source, postgres, ("digit",))
-        assert [(2 * ROWS,)] == postgres.execute(f'SELECT count(*) FROM "{source.name}".big')
+        there = postgres.execute(f'SELECT count(*), sum(id), {_HASHED_THERE} FROM "{source.name}".big')
+        assert source.execute(f"SELECT COUNT(*), SUM(id), {_HASHED_HERE} FROM big") == [tuple(map(int, there[0]))]
+        assert 2 * ROWS == there[0][0]

@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.streaming import streaming
 from tests.e2e.watch import Metrics, caught_up, equal, listening, until
-from tests.servers import Broker, SourceDatabase, TargetDatabase
+from tests.helpers.servers import Broker, SourceDatabase, TargetDatabase
 
 BERLIN = {"timestamp": "timestamp", "timestamp_zone": "Europe/Berlin"}
 

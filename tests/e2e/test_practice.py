@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from examples import opendental
-from tests.documents import faults
+from cdc.demo import opendental
 from tests.e2e import oracle
 from tests.e2e.bank import TABLES, Bank, create
 from tests.e2e.streaming import Streaming, streaming
 from tests.e2e.watch import caught_up, equal, until
-from tests.servers import PASSWORD, SourceDatabase, TargetDatabase
+from tests.helpers.documents import faults
+from tests.helpers.servers import PASSWORD, SourceDatabase, TargetDatabase
 
 SIZE, RATE, ACTS = 0.02, 150.0, 130
 """A deck of acts is about 120 cards: every kind comes up."""

@@ -11,8 +11,8 @@ from tests.e2e import oracle
 from tests.e2e.quarantine import KEY, NUMBER, TABLES, VALUE, asked, create, ids, insert, said_by, settle, silent, tables
 from tests.e2e.streaming import streaming
 from tests.e2e.watch import caught_up, equal, listening, metrics, until
-from tests.pipelines import Pipeline, said
-from tests.servers import SourceDatabase, TargetDatabase
+from tests.helpers.pipelines import Pipeline, said
+from tests.helpers.servers import SourceDatabase, TargetDatabase
 
 REFUSE = (
     "ALTER TABLE {db}.t ADD CONSTRAINT no_nine CHECK (v NOT LIKE '%-9')",

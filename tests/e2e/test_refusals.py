@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import string
 from typing import Any
 
 import pytest
@@ -10,9 +12,9 @@ from tests.e2e import oracle
 from tests.e2e.quarantine import KEY, TABLES, VALUE, asked, create, ids, insert, said_by, settle, silent, tables
 from tests.e2e.streaming import Streaming, streaming
 from tests.e2e.watch import caught_up, equal, listening, metrics, until
-from tests.pipelines import said
-from tests.refusals import ended
-from tests.servers import SourceDatabase, TargetDatabase
+from tests.helpers.pipelines import said
+from tests.helpers.refusals import ended
+from tests.helpers.servers import SourceDatabase, TargetDatabase
 
 
 def _queueing(target: TargetDatabase) -> bool:
@@ -83,6 +85,29 @@ def test_a_table_that_refuses_everything_stops_and_a_conflict_does_not(
         assert {} == oracle.differences(mariadb, postgres, TABLES)
 
 
+def test_a_try_that_is_undone_counts_none_of_the_keys_that_it_saw_refused(
+    mariadb: SourceDatabase, pipeline: Any, postgres: TargetDatabase
+) -> None:
+    """Fifteen of twenty-five rows are refused, and others' locks have the batch tried three times: that is fifteen, and not systemic."""
+    create(mariadb)
+    schema = mariadb.name
+    with streaming(pipeline, mariadb, postgres, None, "direct") as works:
+        postgres.execute(
+            f"ALTER TABLE {schema}.t ADD CONSTRAINT no_nine CHECK (v NOT LIKE '%-9')",
+            f"CREATE SEQUENCE {schema}.tries",
+            f"CREATE FUNCTION {schema}.clash() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            f" IF nextval('{schema}.tries') <= 2 THEN RAISE 'met' USING ERRCODE = '40001'; END IF; RETURN NULL; END $$",
+            f"CREATE CONSTRAINT TRIGGER clash AFTER INSERT ON {schema}.mark DEFERRABLE INITIALLY DEFERRED"
+            f" FOR EACH ROW EXECUTE FUNCTION {schema}.clash()",
+        )
+        bad = [insert(f"bad {n}", f"'{VALUE}-9'") for n in range(15)]
+        mariadb.execute("BEGIN", *bad, *(insert(n) for n in range(10, 20)), "INSERT INTO mark VALUES (-1)", "COMMIT")
+        until(lambda: postgres.execute(f"SELECT 1 FROM {schema}.mark WHERE id = -1"), 60, "the batch", *works.processes.values())
+        assert [(3,)] == postgres.execute(f"SELECT last_value FROM {schema}.tries")
+        assert 15 == asked(works.pipeline, "list")["total_keys"]
+        works.check()
+
+
 @pytest.mark.parametrize("through", ["target", "topics"])
 def test_a_row_that_is_refused_in_a_copy_waits(through: str, mariadb: SourceDatabase, pipeline: Any, postgres: TargetDatabase) -> None:
     create(mariadb)
@@ -113,6 +138,46 @@ def test_a_row_that_is_refused_in_a_copy_waits(through: str, mariadb: SourceData
     assert {} == oracle.differences(mariadb, postgres, TABLES)
     equal(made)
     silent(said(*works.processes.values()))
+    works.stop()
+
+
+def test_a_key_that_no_index_of_the_target_holds_waits_in_a_copy_and_behind_it(
+    mariadb: SourceDatabase, pipeline: Any, postgres: TargetDatabase
+) -> None:
+    """InnoDB's keys have up to 3,072 bytes, a B-tree's entries here 2,704 that do not compress: nothing of the target can be mended."""
+    chance = random.Random(7)
+    long = ["".join(chance.choices(string.ascii_letters, k=3_000)) for _ in range(3)]
+    mariadb.execute("CREATE TABLE t (k VARCHAR(3000) CHARACTER SET latin1 PRIMARY KEY, v INT) ENGINE=InnoDB")
+    mariadb.execute(f"INSERT INTO t VALUES ('short', 0), ('{long[0]}', 0)")
+    with streaming(pipeline, mariadb, postgres, None, "direct") as works:
+        made, run = works.pipeline, works.processes["run"]
+        mariadb.execute(f"INSERT INTO t VALUES ('{long[1]}', 1), ('other', 1), ('{long[2]}', 1)")
+        until(lambda: tables(made) == {"t": ("quarantined", 3)}, 60, "the quarantine", run)
+        assert {"54000"} == {one["sqlstate"] for one in asked(made, "list")["keys"]}
+        mariadb.execute("UPDATE t SET v = v + 1", "DELETE FROM t WHERE k <> 'other'")
+        until(lambda: [3, 3, 3] == [one["changes"] for one in asked(made, "list")["keys"]], 60, "what follows", run)
+        assert 3 == said_by(made, "quarantine", "replay")["replayed"]
+        caught_up(made)
+        assert [("other", 2)] == postgres.execute(f"SELECT k, v FROM {mariadb.name}.t")
+        equal(made)
+        assert not any(key in said(run) for key in long)
+
+
+@pytest.mark.parametrize("own", ["mariadb"], indirect=True)
+def test_a_small_copy_through_the_topics_ends_although_it_was_written_twice(
+    own: SourceDatabase, pipeline: Any, postgres: TargetDatabase
+) -> None:
+    """What a try took note of is forgotten with it, also that the copy of all ends with this commit. On an idle server it is one cut."""
+    create(own)
+    own.execute(insert("bad", f"'{VALUE}-9'"), "DROP TABLE bare")
+    postgres.execute(
+        f"CREATE SCHEMA {own.name}",
+        f"CREATE TABLE {own.name}.t (id varchar(40) COLLATE \"C\" PRIMARY KEY, v varchar(60) CHECK (v NOT LIKE '%-9'), n bigint)",
+    )
+    works = Streaming(pipeline(own, postgres, snapshot={"through": "topics"}), "direct")
+    works.start()
+    works.await_cut(postgres)
+    assert {"t": ("quarantined", 1), "mark": ("consistent", 0)} == tables(works.pipeline)
     works.stop()
 
 

@@ -13,7 +13,7 @@ from tests.e2e import oracle
 from tests.e2e.bank import TABLES, Auditor, Bank, create
 from tests.e2e.streaming import Streaming, name_of, streaming
 from tests.e2e.watch import caught_up, equal, listening, metrics, until
-from tests.servers import Broker, SourceDatabase, TargetDatabase, lent
+from tests.helpers.servers import Broker, SourceDatabase, TargetDatabase, lent
 
 
 def _agree(works: Streaming, source: SourceDatabase, postgres: TargetDatabase) -> None:

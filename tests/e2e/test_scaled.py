@@ -15,8 +15,8 @@ from tests.e2e import oracle
 from tests.e2e.bank import TABLES, TOTAL, Auditor, Bank, create
 from tests.e2e.streaming import Streaming, name_of
 from tests.e2e.watch import caught_up, equal, until
-from tests.pipelines import Running, said
-from tests.servers import Broker, SourceDatabase, TargetDatabase
+from tests.helpers.pipelines import Running, said
+from tests.helpers.servers import Broker, SourceDatabase, TargetDatabase
 
 SCALED: dict[str, dict[str, Any]] = {"transport": {"partitions": 2}, "apply": {"shards": 2}}
 

@@ -12,11 +12,12 @@ import psycopg
 import pytest
 
 from cdc.stack import probe
-from tests.e2e.bank import Bank, create, create_wide
-from tests.e2e.streaming import streaming
-from tests.e2e.watch import until
-from tests.pipelines import Running, said
-from tests.servers import Broker, SourceDatabase, TargetDatabase, lent
+from tests.e2e import oracle
+from tests.e2e.bank import TABLES, Bank, create, create_wide
+from tests.e2e.streaming import cut_no, name_of, streaming
+from tests.e2e.watch import caught_up, equal, until
+from tests.helpers.pipelines import Running, said
+from tests.helpers.servers import Broker, SourceDatabase, TargetDatabase, lent
 
 SECONDS = 10.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -38,11 +39,23 @@ def _end_all(processes: list[Running]) -> None:
 def test_streaming_ends(
     order: int, way: str, mariadb: SourceDatabase, request: pytest.FixtureRequest, pipeline: Any, postgres: TargetDatabase
 ) -> None:
-    """In the middle of the work."""
+    """In the middle of the work, which goes on where it was left, with nothing lost and nothing doubled."""
     kafka = None if way == "direct" else request.getfixturevalue("kafka")
     create(mariadb)
-    with Bank(mariadb, 1), streaming(pipeline, mariadb, postgres, kafka, way) as works:
+    with Bank(mariadb, 1) as bank, streaming(pipeline, mariadb, postgres, kafka, way) as works:
+        began = cut_no(postgres, name_of(works.pipeline))
+        done = bank.done
+        works.await_cut(postgres, beyond=began)
+        until(lambda: bank.done > done, 30, "work under way", *works.processes.values())
         _end_all(list(works.processes.values())[::order])
+        left_at = cut_no(postgres, name_of(works.pipeline))
+        until(lambda: bank.done > done + 20, 30, "work that nobody follows")
+        assert left_at == cut_no(postgres, name_of(works.pipeline)), "what has ended writes nothing more"
+        works.start()
+        bank.close()
+        caught_up(works.pipeline)
+        assert {} == oracle.differences(mariadb, postgres, TABLES)
+        equal(works.pipeline)
 
 
 @pytest.mark.parametrize(("command", "number"), [("snapshot", signal.SIGTERM), ("run", signal.SIGINT)])
@@ -100,6 +113,8 @@ def test_waiting_for_a_source_that_hangs_ends(private: Callable[..., Any], kafka
         process = source.server.process
         assert process is not None
         with streaming(pipeline, source, postgres, kafka, "split") as works:
+            source.execute("INSERT INTO journal VALUES ('x', 1, NULL)")
+            caught_up(works.pipeline)
             made = pipeline(source, postgres, pipeline={"name": "other"}, target={"schema": "other"}, snapshot={"parallel": 1})
             copying = made.start("snapshot")
             until(lambda: "copy_started" in copying.output(), 30, "a copy under way", copying)

@@ -12,8 +12,8 @@ from tests.e2e import oracle
 from tests.e2e.bank import TABLES, Auditor, Bank, create
 from tests.e2e.streaming import Streaming, cut_no, name_of, streaming
 from tests.e2e.watch import Metrics, caught_up, equal, until
-from tests.pipelines import Running, said
-from tests.servers import TargetDatabase
+from tests.helpers.pipelines import Running, said
+from tests.helpers.servers import TargetDatabase
 
 
 @pytest.mark.parametrize(

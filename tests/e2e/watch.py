@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from cdc.stack import probe
-from tests.documents import faults
-from tests.pipelines import Pipeline, Running, said
+from tests.helpers.documents import faults
+from tests.helpers.pipelines import Pipeline, Running, said
 
 T = TypeVar("T")
 HALVES = {"direct": ("run",), "kafka": ("run",), "split": ("capture", "apply")}

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cdc.codec import loading
+from cdc.codec import kernels as loading
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

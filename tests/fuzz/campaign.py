@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cdc.codec import loading
+from cdc.codec import kernels as loading
 from tests.fuzz.build import ROOT, Plant, built
 from tests.fuzz.corpus import KINDS
 

@@ -14,15 +14,15 @@ from typing import Any
 
 import fastavro
 
-from cdc import codec, envelope
-from cdc.codec import ops, values
+from cdc import codec
+from cdc.codec import envelope, ops, value_plan as values
 from cdc.codec._copy import CopyPlan
-from cdc.codec.chosen import CHOICES, Choose
 from cdc.codec.layout import slots
+from cdc.codec.policy_values import CHOICES, Choose
 from cdc.codec.records import avro_bytes, avro_long
 from cdc.errors import Halt
-from cdc.model import Column, Table
-from cdc.policies import Policy
+from cdc.model.policies import Policy
+from cdc.model.table import Column, Table
 
 PLACE = Path(__file__).with_name("corpus.jsonl.xz")
 SHARES = {

@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from typing import Any
 
-from cdc.model import Column, Table
-from tests import rawlog, run
-from tests.codec_cases import CASES
+from cdc.model.table import Column, Table
+from tests import run
+from tests.codec.test_types import ID, selection, stored
 from tests.fuzz.corpus import PLACE
-from tests.servers import SourceDatabase, lent
-from tests.test_types import ID, selection, stored
+from tests.helpers import raw_log as rawlog
+from tests.helpers.codec_cases import CASES
+from tests.helpers.servers import SourceDatabase, lent
 
 SERVERS = ("mariadb", "mysql")
 LONGEST = 70_000

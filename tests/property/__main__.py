@@ -17,11 +17,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests import run
+from tests.helpers.servers import Broker, SourceDatabase, TargetDatabase, lent
 from tests.property import found
 from tests.property.kinds import Server
 from tests.property.rounds import Halted, Outcome, Plan, plan, play, writes
 from tests.property.tables import Case, case
-from tests.servers import Broker, SourceDatabase, TargetDatabase, lent
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import psycopg
 
-from tests.servers import SourceDatabase, TargetDatabase
+from tests.helpers.servers import SourceDatabase, TargetDatabase
 
 Rows = Counter[tuple[Any, ...]]
 _SYSTEM = ("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid")

@@ -14,13 +14,13 @@ from typing import Any
 
 import pymysql
 
-from tests import pipelines
 from tests.e2e.streaming import Streaming, cut_no, name_of
 from tests.e2e.watch import until
-from tests.pipelines import said
+from tests.helpers import pipelines
+from tests.helpers.pipelines import said
+from tests.helpers.servers import Broker, SourceDatabase, TargetDatabase
 from tests.property.judge import Judge
 from tests.property.tables import Case, Group, Shape
-from tests.servers import Broker, SourceDatabase, TargetDatabase
 
 _LAST = "the last row"
 _PATIENCE = 600.0

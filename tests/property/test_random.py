@@ -10,12 +10,12 @@ import os
 from random import SystemRandom
 from typing import Any
 
-from cdc import types
+from cdc.model import types
+from tests.helpers.servers import SourceDatabase, TargetDatabase
 from tests.property import found
 from tests.property.kinds import KINDS, Server
 from tests.property.rounds import Plan, play
 from tests.property.tables import case
-from tests.servers import SourceDatabase, TargetDatabase
 
 TABLES = 25
 

@@ -1,0 +1,1 @@
+"""The binary log as a stream of whole transactions. Rows stay undecoded."""

@@ -1,0 +1,127 @@
+"""Which of the selected tables an epoch of capture follows, and which of them are still to be copied; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from cdc.binlog.events import LoggedStatement
+from cdc.capture.restart import Restart
+from cdc.ddl.classify import Unsupported
+from cdc.errors import Halt
+from cdc.model.position import Position
+from cdc.model.selection import Selection
+from cdc.model.table import Table
+
+_REASONS: Mapping[str, str] = {
+    "created": "a table was created that the selection covers",
+    "changed": "the columns of a followed table were changed",
+    "dropped": "a followed table was dropped",
+    "renamed": "a followed table was renamed",
+    "truncated": "a followed table was truncated",
+    "written": "rows of a followed table were changed by a statement instead of row images",
+    "database": "a database that holds followed tables was changed",
+    "unknown": "the log holds a statement that cannot be proven irrelevant",
+}
+_WAY_OUT = "everything before it is published; exclude the table, or copy all into a fresh pipeline"
+_ANEW = "everything before it is published; start with the table in source.exclude until cdc wait returns, then without: it is copied anew"
+_WAYS_OUT: Mapping[str, str] = {
+    "created": "everything before it is published; start again: the table is copied then, or exclude it",
+    "changed": _ANEW,
+    "truncated": _ANEW,
+}
+Name = tuple[str, str]
+Selects = Callable[[str, str], bool]
+
+
+class KnownTables(Selection):
+    """Selects what was followed before: a statement from before the tables were listed changes no other one that matters."""
+
+    def __init__(self, names: Collection[Name], fold_case: bool = False) -> None:
+        super().__init__(())
+        self._names = {(db.lower(), table.lower()) for db, table in names} if fold_case else set(names)
+        self._fold = fold_case
+
+    def wants(self, db: str, table: str) -> bool:
+        """Whether the table was followed."""
+        return ((db.lower(), table.lower()) if self._fold else (db, table)) in self._names
+
+    __call__ = wants
+
+    def may_be_in(self, db: str) -> bool:
+        """Whether a followed table is in this database."""
+        return any((db.lower() if self._fold else db) == of for of, _ in self._names)
+
+
+@dataclass(slots=True)
+class FollowedTables:
+    """The selected tables of an epoch, as they were listed when the log stood at `listed_at` or behind it."""
+
+    tables: Sequence[Table]
+    listed_at: Position | None = None
+    uncopied: set[Name] = field(default_factory=set)
+    """Followed and still to be copied: a selection that grew, or a copy that does not count any more."""
+    gone: frozenset[Name] = frozenset()
+    """Selected tables that were followed and do not exist any more: their rows in the log must not be passed over."""
+    early: frozenset[Name] = frozenset()
+    """Those of `uncopied` whose copy has not begun, or does not count any more, and those that the target refuses: their log begins
+    where the tables were listed."""
+    _fold: bool = False
+
+    def settle(self, restart: Restart, selects: Selects | None) -> None:
+        """Compare with what was followed and copied where the epoch begins."""
+        names = {(table.db, table.name) for table in self.tables}
+        active = restart.copies.active
+        if active is not None and (active.db, active.table) not in names:  # nobody follows what changes behind its chunks
+            restart.copies = replace(restart.copies, active=None)
+        if restart.followed is None:
+            return
+        self._fold = isinstance(selects, Selection) and selects.fold_case
+        if not restart.copying:
+            self.gone = frozenset(name for name in restart.followed - names if selects is not None and selects(*name))
+        self.uncopied = names - restart.followed
+        early = (self.uncopied - restart.emptied) | (restart.refused & names)
+        self.early = frozenset(early) if self.listed_at is not None else frozenset()
+
+    def followed(self) -> tuple[Name, ...]:
+        """Those that are copied, for a full cut; what is gone stays, so that a restart stops there again."""
+        names = {(table.db, table.name) for table in self.tables}
+        return (*sorted(names - self.uncopied), *sorted(self.gone))
+
+    def reached(self, position: Position) -> bool:
+        """Whether the log is read past where the tables were listed; from then on all of them are followed."""
+        if self.listed_at is not None and position.covers(self.listed_at):
+            self.listed_at, self.early = None, frozenset()
+        return self.listed_at is None
+
+    def watched(self, selects: Selects, transaction: str) -> Selects:
+        """Whose statements matter in this transaction: what the list of tables cannot know yet concerns every table that is selected."""
+        if self.listed_at is None or not self.listed_at.contains(transaction):
+            return selects
+        known = {(table.db, table.name) for table in self.tables} - self.early | self.gone
+        return KnownTables(known, isinstance(selects, Selection) and selects.fold_case)
+
+    def set_back(self, tables: Collection[Name], transaction: str | None) -> frozenset[Name]:
+        """Tables that this transaction changed in a way that is not followed, where nothing is lost by that; else none.
+
+        All of them are still to be copied, and the list knows what became of them: what their copies have brought does not count any
+        more, and their log begins where the tables were listed.
+        """
+        meant = KnownTables(tables, self._fold)
+        late = frozenset(name for name in self.uncopied - self.early if meant.wants(*name))
+        listed = self.listed_at is not None and transaction is not None and self.listed_at.contains(transaction)
+        if not listed or len(late) < len(set(tables)):
+            return frozenset()
+        self.early |= late
+        return late
+
+
+def stop_for(verdict: Unsupported, event: LoggedStatement) -> Halt:
+    """Why the log cannot be followed past a statement."""
+    names = ", ".join(f"{db}.{table}" if table else db for db, table in verdict.tables) or event.db
+    return Halt(
+        "statement_unsupported",
+        f"{names} at {event.transaction}",
+        _REASONS[verdict.reason],
+        _WAYS_OUT.get(verdict.reason, _WAY_OUT),
+    )

@@ -1,0 +1,110 @@
+"""One epoch of capture, put together: the source's log, a transport, where to begin, and what is asked of it meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+
+import cdc
+from cdc.binlog.reader import BinlogReader
+from cdc.capture import initial_snapshot as initial
+from cdc.capture.capture import Capture
+from cdc.capture.incremental_snapshot import IncrementalSnapshot
+from cdc.capture.incremental_source import SourceServer
+from cdc.capture.restart import Restart
+from cdc.config.load import Config
+from cdc.errors import Retry
+from cdc.model.table import Table
+from cdc.mysql.catalog import Catalog, selected_tables
+from cdc.protocol.applied import REMAKE, Stored
+from cdc.protocol.signals import Channel
+from cdc.protocol.table_states import LOADED, TableState
+from cdc.runtime import clock
+from cdc.runtime.metrics import Metrics
+from cdc.runtime.supervisor import ThreadGroup
+from cdc.state.requests import RequestTable
+from cdc.state.store import StateStore
+from cdc.transport.contract import Writer
+from cdc.transport.kafka.connect import broker_of, registry_of
+from cdc.transport.kafka.signals import KafkaSignals
+from cdc.transport.kafka.writer import KafkaWriter
+
+
+def stored_restart(stored: Stored) -> Restart | None:
+    """Where an epoch goes on that has only the target to remember by; None when nothing was applied yet."""
+    progress = stored.progress
+    if progress is None:
+        return None
+    restart = Restart(progress.position, progress.source_ts_us, progress.cut_no, copies=progress.copies)
+    restart.clock_offset_us = progress.clock_offset_us
+    restart.followed = frozenset(name for name, one in stored.tables.items() if one.state in LOADED)
+    restart.refused = frozenset(name for name, one in stored.tables.items() if one.state == TableState.REFUSED)
+    active = progress.copies.active
+    begun = frozenset({(active.db, active.table)} if active is not None else ())
+    restart.emptied = begun & {name for name, one in stored.tables.items() if one.state == TableState.COPYING}
+    return restart
+
+
+def capture_direct(config: Config, writer: Writer, parts: ThreadGroup, metrics: Metrics, previous: Restart | None) -> None:
+    """One epoch that writes to the sink of this process."""
+
+    def channel() -> Channel:
+        return RequestTable(StateStore(config.target, config.pipeline.name), config.transport.prefix)
+
+    capture(config, writer, channel, parts, metrics, previous)
+
+
+def capture_kafka(config: Config, parts: ThreadGroup, metrics: Metrics) -> None:
+    """One epoch that writes to Kafka."""
+    broker = broker_of(config, parts.check_stop)
+    broker.check()
+    with closing(KafkaWriter(broker, registry_of(config, broker))) as writer:
+        capture(config, writer, lambda: KafkaSignals(broker), parts, metrics, None)
+
+
+def capture(
+    config: Config, writer: Writer, channel: Callable[[], Channel], parts: ThreadGroup, metrics: Metrics, previous: Restart | None
+) -> None:
+    """One epoch, from its start record until it is told to stop; `previous` is where it begins where the topics keep nothing."""
+    with Catalog(config.source) as catalog:
+        listed_at, selected = catalog.shown_position(), selected_tables(config, catalog)
+        stage = Capture(writer, config.transport.prefix, catalog.flavour, cdc.__version__, selected, config.pipeline.name, listed_at)
+        selects = catalog.selection(config.source.tables, config.source.exclude)
+        restart = stage.start(lambda: _first(config, catalog, selected), previous, selects)
+        metrics.watch_capture(stage.counters)
+        catalog.check(restart.position)
+        if restart.copying:
+            stage.copied_all(initial.copy_tables(stage, config.source, catalog, restart.reached, parts.check_stop))
+        rate = config.snapshot.max_rows_per_second
+        windows = IncrementalSnapshot(stage, SourceServer(config.source), channel(), restart, catalog.server_id, parts.check_stop, rate)
+    stage.copying = windows
+    writer.check_alone()  # before the source ends the stream of a later one for our sake
+    reader = BinlogReader(
+        config.source, config.source.server_id, restart.position, heartbeat_seconds=config.source.heartbeat_seconds, wants=stage.wants
+    )
+    windows.undecided = reader.undecided
+    with closing(windows), closing(reader):
+        metrics.source_clock = reader.source_clock
+        metrics.state("capture", "streaming")
+        stage.run(reader, parts.stopped, selects)
+
+
+def _first(config: Config, catalog: Catalog, selected: Sequence[Table]) -> Restart:
+    """Where the first epoch of a pipeline begins: at what the target's copy needs, or else now, if `selected` are the tables of now.
+
+    Of a copy under way, what it does not know came later, or has left it: that is still to be copied.
+    """
+    copying = config.snapshot.through == "topics"
+    if not copying:
+        with StateStore(config.target, config.pipeline.name) as state:
+            found = state.read()
+            stored = stored_restart(found)
+            if stored is not None:
+                return Restart(stored.position, stored.source_ts_us, followed=stored.followed, clock_offset_us=stored.clock_offset_us)
+            if (floor := state.lowest_floor()) is not None:
+                return Restart(floor, followed=frozenset(name for name, one in found.tables.items() if REMAKE not in one.schema))
+    now_us = clock.now_us()
+    restart = Restart(catalog.visible_position(), now_us, copying=copying)
+    if {(table.db, table.name) for table in selected_tables(config, catalog)} != {(table.db, table.name) for table in selected}:
+        raise Retry("shape_changed", "source.tables", "a table was created or dropped while the first position was taken", "tried again")
+    return restart

@@ -1,0 +1,154 @@
+"""What is asked of the source: its settings, the selection, names, policies, types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from cdc.checks.findings import LOCAL, target_of, tried
+from cdc.codec import layout
+from cdc.config.load import Config
+from cdc.errors import CdcError
+from cdc.model import names as target_names
+from cdc.model.policies import LOSSY
+from cdc.model.table import Table
+from cdc.model.types import policy_keys
+from cdc.mysql.catalog import Catalog, selected_tables
+from cdc.mysql.preflight import Finding, dotted
+
+
+def examine_source(
+    config: Config, source: Callable[[], AbstractContextManager[Catalog]], findings: list[Finding]
+) -> tuple[Any, list[Table]]:
+    """What the source is, and its selected tables; what stands in the way is added to the findings."""
+    with source() as catalog:
+        findings += source_tls(config)
+        about = {"flavour": catalog.flavour, "version": catalog.version}
+        findings += tried(findings, [], catalog.preflight)
+        tables = tried(findings, list[Table](), lambda: _selected(config, catalog, findings))
+    return about, tables
+
+
+def _selected(config: Config, catalog: Catalog, findings: list[Finding]) -> list[Table]:
+    tables = selected_tables(config, catalog)
+    findings += policies(config, tables)
+    findings += selection(config, catalog, tables)
+    findings += names(config, tables)
+    findings += types(tables)
+    return tables
+
+
+def source_tls(config: Config) -> list[Finding]:
+    """A warning where rows of patients would travel readable."""
+    if config.source.url.host in LOCAL or config.source.ssl_mode not in ("disabled", "preferred"):
+        return []
+    return [
+        Finding(
+            "warning",
+            "source_tls",
+            "source.ssl_mode",
+            "TLS to the source is not demanded",
+            'ssl_mode = "verify_identity" and ssl_ca = "..."',
+        )
+    ]
+
+
+def selection(config: Config, catalog: Catalog, tables: Sequence[Table]) -> list[Finding]:
+    """Patterns that select nothing, and tables without a key."""
+    found = [
+        Finding(
+            "error",
+            "no_tables",
+            "source.tables",
+            f"{pattern} selects no table that exists and that the account may read",
+            "-- SHOW TABLES as root; GRANT SELECT ON `database`.* TO the account of source.url",
+        )
+        for pattern in config.source.tables
+        if not catalog.tables([pattern])
+    ]
+    if not tables and not found:
+        found = [Finding("error", "no_tables", "source.exclude", "everything that source.tables selects is excluded")]
+    return found + [_keyless(table, catalog.has_snapshots(table)) for table in tables if not table.key]
+
+
+def _keyless(table: Table, snapshots: bool) -> Finding:
+    held = "at one exact position" if snapshots else "under LOCK TABLES .. READ"
+    rule = f"has no primary key: copied by one read of the whole table {held}; equal rows are told apart by their number only"
+    return Finding("warning", "no_key", table.qualified, rule, f"ALTER TABLE {dotted((table.db, table.name))} ADD PRIMARY KEY (...)")
+
+
+def names(config: Config, tables: Sequence[Table]) -> list[Finding]:
+    """Two tables, columns or topics that would become one; schemas that are not for data; names that PostgreSQL would cut."""
+    found: list[Finding] = []
+    taken: dict[tuple[str, str], Table] = {}
+    for table in tables:
+        place = target_of(config, table)
+        other = taken.setdefault(place, table)
+        if other is not table:
+            rule = f"would be written into the same table as {other.qualified}"
+            found.append(Finding("error", "same_target", table.qualified, rule, 'target.schema = "{db}" keeps databases apart'))
+        found += _names_in(table, place)
+    return found + (_topics(config.transport.prefix, tables) if config.transport.kind == "kafka" else [])
+
+
+def _names_in(table: Table, place: tuple[str, str]) -> list[Finding]:
+    found, columns = [], [column.name for column in table.columns]
+    if target_names.is_reserved_schema(place[0]):
+        rule, hint = f"schema {place[0]} is PostgreSQL's own or the pipelines' state", 'target.schema = "source_{db}", or the like'
+        found.append(Finding("error", "schema_reserved", table.qualified, rule, hint))
+    for one, other in target_names.shared(columns):
+        rule = f"columns {one} and {other} would both be called {target_names.column(other)}"
+        found.append(Finding("error", "same_column", table.qualified, rule, "-- rename one of them, or exclude the table"))
+    if (changed := target_names.renamed(columns)) or place[1] != table.name:
+        rule = f"PostgreSQL cannot hold {'its name' if place[1] != table.name else next(iter(changed))}: it is shortened, or gets a suffix"
+        found.append(Finding("warning", "name_changed", table.qualified, rule, "-- cdc status --json shows every name"))
+    return found
+
+
+def _topics(prefix: str, tables: Sequence[Table]) -> list[Finding]:
+    found: list[Finding] = []
+    taken: dict[str, Table] = {}
+    for table in tables:
+        topic = target_names.topic(prefix, table.db, table.name)
+        other = taken.setdefault(target_names.alike(topic), table)
+        if other is not table:
+            rule = f"its topic {topic} cannot stand beside that of {other.qualified}: a broker tells names apart by letters and digits"
+            found.append(Finding("error", "same_topic", table.qualified, rule, "-- follow one of them in a pipeline of its own"))
+    return found
+
+
+def policies(config: Config, tables: Sequence[Table]) -> list[Finding]:
+    """Policies of single columns that no column has, and lossy ones that are said of a key."""
+    book = config.policies.policies
+    names = [(t.db, t.name, column.name) for t in tables for column in t.columns]
+    unused = [pattern for pattern in book.patterns if not any(book.matches(pattern, *name) for name in names)]
+    return [
+        Finding("warning", "policy_unused", f'policies.columns."{pattern}"', "is the name of no column of a selected table")
+        for pattern in unused
+    ] + [
+        Finding(
+            "error",
+            "policy_of_key",
+            f"{table.qualified}.{table.columns[at].name}",
+            f'policies.columns says {key} = "{value}" of a key column, which no policy may change',
+            f"-- take {key} out of the column's policies",
+        )
+        for table in tables
+        for at in table.key
+        for key, value in book.named(table.db, table.name, table.columns[at].name).items()
+        if value in LOSSY.get(key, ()) and key in policy_keys(table.columns[at])
+    ]
+
+
+def types(tables: Sequence[Table]) -> list[Finding]:
+    """Columns of a type or character set that nobody taught us."""
+    found: list[Finding] = []
+    for table in tables:
+        for column in table.columns:
+            place = f"{table.qualified}.{column.name}"
+            try:
+                layout.slot(column, place)
+            except CdcError as error:
+                found.append(Finding("error", error.code, place, error.rule, error.hint or "-- exclude the table"))
+    return found

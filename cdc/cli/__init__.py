@@ -1,0 +1,1 @@
+"""Words in, one document out, exit code. Knows no stage."""

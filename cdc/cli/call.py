@@ -1,0 +1,76 @@
+"""What every command does around the one function that it calls: read the configuration, take signals, choose the exit code."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from cdc.cli.output import Outcome
+from cdc.config.load import Config, load
+from cdc.runtime.shutdown import Shutdown
+
+DIFFERENCES = 3
+"""Exit code of a command that worked and found differences or errors."""
+
+
+@dataclass(slots=True)
+class Call:
+    """What holds for the whole call, whichever command it is."""
+
+    as_json: bool = False
+    version: bool = False
+    path: Path = Path("pipeline.toml")
+    stop: Shutdown = field(default_factory=Shutdown)
+
+    def config(self) -> Config:
+        """The pipeline's file, read and checked."""
+        return load(self.path)
+
+
+def call_of(ctx: typer.Context) -> Call:
+    """The call that this command belongs to."""
+    call = ctx.obj
+    assert isinstance(call, Call)
+    return call
+
+
+def patterns_of(tables: list[str] | None) -> tuple[str, ...]:
+    """Patterns of tables, each given by itself or several parted by commas."""
+    return tuple(name.strip() for group in tables or () for name in group.split(",") if name.strip())
+
+
+def streamed(ctx: typer.Context, kind: str, work: Callable[[Config, threading.Event], dict[str, Any]]) -> Outcome:
+    """Work that goes on until it is asked to stop."""
+    call = call_of(ctx)
+    config = call.config()
+    call.stop.forces_an_end()
+    return Outcome(kind, work(config, call.stop.event))
+
+
+def asked(ctx: typer.Context, kind: str, ask: Callable[..., dict[str, Any]], *arguments: object) -> Outcome:
+    """A question: a signal breaks it off, and the document decides the exit code."""
+    call = call_of(ctx)
+    config = call.config()
+    call.stop.breaks_off()
+    return judged(kind, ask(config, *arguments))
+
+
+def judged(kind: str, document: dict[str, Any]) -> Outcome:
+    verdict = _VERDICTS.get(kind)
+    return Outcome(kind, document, verdict(document) if verdict else 0)
+
+
+_VERDICTS: dict[str, Callable[[dict[str, Any]], int]] = {
+    "copy": lambda found: 0 if found["outcome"] in ("done", "asked") else 1,
+    "copy_stop": lambda found: 0 if found["outcome"] in ("stopped", "asked") else 1,
+    "wait": lambda found: 0 if found["reached"] else 1,
+    "quarantine_replay": lambda found: 0 if found["complete"] else 1,
+    "doctor": lambda found: DIFFERENCES if found["errors"] else 0,
+    "reconcile": lambda found: 0 if found["equal"] else DIFFERENCES,
+    "demo": lambda found: 0 if found["equal"] else DIFFERENCES,
+}

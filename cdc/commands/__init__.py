@@ -1,0 +1,1 @@
+"""One file a command: the stages are put together here and nowhere else."""

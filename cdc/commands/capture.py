@@ -1,0 +1,43 @@
+"""`cdc capture`: the log into the topics."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from cdc.capture import run as capturing
+from cdc.capture.table_stream import CaptureCounters
+from cdc.checks import start as fitness
+from cdc.commands.process import Ready, check_fit, serving_metrics
+from cdc.config.load import Config
+from cdc.model.record import Document
+from cdc.runtime.metrics import Metrics
+from cdc.runtime.supervisor import ThreadGroup, supervise
+
+
+def capture(config: Config, stop: threading.Event) -> Document:
+    """Read the log into the topics until told to stop."""
+    fitness.demand_kafka(config, "capture")
+    started = time.monotonic()
+    with serving_metrics(config) as metrics:
+
+        def work(ready: Ready) -> None:
+            check_fit(config, target=False)
+            ready()
+            parts = ThreadGroup(stop)
+            parts.run(lambda: capturing.capture_kafka(config, parts, metrics))
+
+        supervise(work, stop, "capture", metrics, config.pipeline.start_timeout_seconds)
+        return {**capture_totals(config, metrics), "seconds": time.monotonic() - started}
+
+
+def capture_totals(config: Config, metrics: Metrics) -> Document:
+    last = metrics.captured[-1] if metrics.captured else CaptureCounters()
+    return {
+        "pipeline": config.pipeline.name,
+        "transport": config.transport.kind,
+        "position": last.position.to_json() if last.position else None,
+        "transactions": sum(one.transactions for one in metrics.captured),
+        "records": sum(one.rows for one in metrics.captured),
+        "cut_no": last.cut_no,
+    }

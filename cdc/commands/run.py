@@ -1,0 +1,59 @@
+"""`cdc run`: copy what is missing, then capture and apply in one process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import closing
+
+from cdc.capture import run as capturing
+from cdc.checks import start as fitness
+from cdc.commands.apply import apply_kafka, apply_totals, apply_until_stopped, stage_of
+from cdc.commands.capture import capture_totals
+from cdc.commands.process import Ready, check_fit, serving_metrics
+from cdc.commands.snapshot import initial_load, quiet
+from cdc.config.load import Config
+from cdc.model.record import Document
+from cdc.runtime.metrics import Metrics
+from cdc.runtime.supervisor import ThreadGroup, supervise
+from cdc.state.shards import shards_differ
+from cdc.transport.direct import DirectLog
+from sinks.postgres.shard_target import gathering
+from sinks.postgres.target import PostgresTarget
+from snapshot.load.run import metered
+
+
+def run(config: Config, stop: threading.Event) -> Document:
+    """Copy what is missing, then capture and apply in this process until told to stop."""
+    started = time.monotonic()
+    fitness.demand_one_process(config)
+    with serving_metrics(config) as metrics:
+        target = PostgresTarget(config.target, config.pipeline.name)
+        work = _run_direct if config.transport.kind == "direct" else _run_kafka
+        with closing(target):
+            patience = config.pipeline.start_timeout_seconds
+            supervise(lambda ready: work(config, target, ThreadGroup(stop), metrics, ready), stop, "run", metrics, patience)
+        return {**capture_totals(config, metrics), **apply_totals(config, metrics), "seconds": time.monotonic() - started}
+
+
+def _run_direct(config: Config, target: PostgresTarget, parts: ThreadGroup, metrics: Metrics, ready: Ready) -> None:
+    check_fit(config)
+    ready()
+    stored = initial_load(config, target, target.open(), parts.check_stop, metered(quiet, metrics), metrics)
+    if shards := gathering(target):
+        raise shards_differ(config.pipeline.name, shards)
+    progress = stored.progress
+    log = DirectLog(config.transport.prefix, first_control=progress.control_next if progress else 0,
+                    partitions=config.transport.partitions, idle=parts.check_stop)  # fmt: skip
+    previous = capturing.stored_restart(stored)
+    parts.start("capture", lambda: capturing.capture_direct(config, log, parts, metrics, previous))
+    with closing(log):
+        parts.run(lambda: apply_until_stopped(config, stage_of(config, log, target, metrics), stored, parts, metrics))
+
+
+def _run_kafka(config: Config, target: PostgresTarget, parts: ThreadGroup, metrics: Metrics, ready: Ready) -> None:
+    check_fit(config)
+    ready()
+    initial_load(config, target, target.open(), parts.check_stop, metered(quiet, metrics), metrics)
+    parts.start("capture", lambda: capturing.capture_kafka(config, parts, metrics))
+    parts.run(lambda: apply_kafka(config, target, parts, metrics))

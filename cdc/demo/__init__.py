@@ -1,0 +1,1 @@
+"""`cdc demo`, and the invented practice that works in it."""

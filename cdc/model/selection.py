@@ -1,0 +1,67 @@
+"""Which tables a pipeline follows, and which policy each of their columns has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from cdc.model.policies import Policies, glob
+from cdc.model.table import Table
+
+SYSTEM_SCHEMAS = frozenset({"mysql", "information_schema", "performance_schema", "sys"})
+
+
+def chosen(tables: Iterable[Table], policies: Policies) -> list[Table]:
+    """The tables with each column's policy."""
+    return [
+        replace(t, columns=tuple(replace(column, policy=policies.of(t.db, t.name, column.name)) for column in t.columns)) for t in tables
+    ]
+
+
+class Selection:
+    """Which tables a pipeline follows: "db.table" patterns with * and ?, less the excluded ones; system schemas never.
+
+    `fold_case` for servers that compare names without case (lower_case_table_names 1 and 2).
+    """
+
+    def __init__(self, patterns: Sequence[str], exclude: Sequence[str] = (), *, fold_case: bool = False) -> None:
+        flags = re.IGNORECASE if fold_case else re.NOFLAG
+        self._patterns = [_expressions(pattern, flags) for pattern in patterns]
+        self._exclude = [_expressions(pattern, flags) for pattern in exclude]
+        self._known: dict[tuple[str, str], bool] = {}
+        self.fold_case = fold_case
+
+    def wants(self, db: str, table: str) -> bool:
+        """Whether the table is selected; answers are remembered."""
+        known = self._known.get((db, table))
+        if known is None:
+            known = self._known[db, table] = db.lower() not in SYSTEM_SCHEMAS and self._matches(db, table)
+        return known
+
+    __call__ = wants
+
+    def may_be_in(self, db: str) -> bool:
+        """Whether a table of this database could be selected."""
+        return db.lower() not in SYSTEM_SCHEMAS and any(one.fullmatch(db) for one, _ in self._patterns)
+
+    def _matches(self, db: str, table: str) -> bool:
+        return _any(self._patterns, db, table) and not _any(self._exclude, db, table)
+
+
+Expressions = tuple[re.Pattern[str], re.Pattern[str]]
+"""Of the database and of the table: matched apart, because either name may hold a dot."""
+
+
+def _any(patterns: Iterable[Expressions], db: str, table: str) -> bool:
+    return any(of_db.fullmatch(db) and of_table.fullmatch(table) for of_db, of_table in patterns)
+
+
+def _expressions(pattern: str, flags: re.RegexFlag) -> Expressions:
+    """A pattern as regular expressions: * is any characters, ? is one; the first dot parts database and table."""
+    db, _, table = pattern.partition(".")
+    return _expression(db, flags), _expression(table or "*", flags)
+
+
+def _expression(part: str, flags: re.RegexFlag) -> re.Pattern[str]:
+    return re.compile(glob(part), flags | re.DOTALL)

@@ -1,0 +1,76 @@
+"""`cdc wait`, and waiting until both sides can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cdc.config.load import Config
+from cdc.model.position import Position
+from cdc.mysql.catalog import Catalog
+from cdc.protocol.applied import Stored
+from cdc.protocol.table_states import SHOWN_AS_CONSISTENT, TableState
+from cdc.runtime import clock, timing
+from cdc.state.store import StateStore
+
+
+def waiting(keys: int) -> str:
+    """What is said of a table of which so many keys wait; nothing of none."""
+    return f"{keys} keys wait in quarantine: cdc quarantine list" if keys else ""
+
+
+def settle(catalog: Catalog, target: StateStore, timeout: float = timing.TIMES.position_seconds) -> None:
+    """Return once the target has applied all that the source had written at the call; TimeoutError when it does not come so far."""
+    wanted, until, checked = catalog.written_position(), clock.monotonic() + timeout, False
+    while True:
+        progress = target.read().progress
+        reached = progress is not None and progress.position.covers(wanted)
+        if progress is not None and (reached or not checked):
+            catalog.check(progress.position)
+            checked = True
+        if reached:
+            return
+        if clock.monotonic() > until:
+            raise TimeoutError
+        clock.sleep(timing.TIMES.position_poll_seconds)
+
+
+def wait(config: Config, timeout: float) -> dict[str, Any]:
+    """Wait until the target holds everything that the source had written at the call; the document of `cdc wait`.
+
+    Stops when the source is not, provably, the one that the target's position was read from.
+    """
+    with Catalog(config.source) as catalog, StateStore(config.target, config.pipeline.name) as target:
+        return _waited(config, catalog, target, timeout)
+
+
+def _waited(config: Config, catalog: Catalog, target: StateStore, timeout: float) -> dict[str, Any]:
+    started, wanted = clock.monotonic(), catalog.written_position()
+    selected = {(t.db, t.name) for t in catalog.tables(config.source.tables, config.source.exclude)}
+    checked = False
+    while True:
+        stored = target.read()
+        held = any(table.state == TableState.QUARANTINED for table in stored.tables.values())
+        behind = _behind(stored, selected, wanted, target.quarantined() if held else {})
+        if stored.progress is not None and not (checked and behind):  # numbers are compared: of one log, at first and at last
+            catalog.check(stored.progress.position)
+            checked = True
+        seconds = clock.monotonic() - started
+        if not behind or seconds >= timeout:
+            applied = stored.progress.position.to_json() if stored.progress else None
+            return {"reached": not behind, "position": wanted.to_json(), "applied": applied, "seconds": seconds, "behind": behind}
+        clock.sleep(timing.TIMES.position_poll_seconds)
+
+
+def _behind(
+    stored: Stored, selected: set[tuple[str, str]], wanted: Position, quarantined: Mapping[tuple[str, str], int]
+) -> list[dict[str, str]]:
+    covered = stored.progress is not None and stored.progress.position.covers(wanted)
+    found = [] if covered else [{"table": "*", "state": str(TableState.CATCHING_UP), "reason": "changes of the source are not applied yet"}]
+    for db, table in sorted(selected):
+        state = stored.tables.get((db, table))
+        kind = state.state if state else TableState.NEW
+        if kind not in SHOWN_AS_CONSISTENT:
+            reason = (state.reason if state else "") or waiting(quarantined.get((db, table), 0)) or "is not consistent"
+            found.append({"table": f"{db}.{table}", "state": str(kind), "reason": reason})
+    return found

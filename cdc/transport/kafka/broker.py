@@ -1,0 +1,320 @@
+"""A cluster of brokers: its address and settings, its topics, and what it reports in the background.
+
+No Kafka transactions: librdkafka lacks KIP-890, and the protocol of numbers and cuts does not need them
+(docs/decisions/001-protocol.md). Settings: https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message as KafkaMessage,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
+
+from cdc.errors import CdcError, Halt, Refused, Retry
+from cdc.runtime import clock, crash_points as crash, timing
+from cdc.transport.contract import Idle
+
+T = TypeVar("T")
+MAX_MESSAGE_BYTES = 32 << 20
+_CLIENT = {"reconnect.backoff.max.ms": timing.TIMES.reconnect_longest_ms}
+_PRODUCER = {
+    "enable.idempotence": True,
+    "enable.gapless.guarantee": True,
+    "acks": "all",
+    "message.timeout.ms": timing.TIMES.delivery_ms,
+    "linger.ms": timing.TIMES.linger_ms,
+    "batch.num.messages": 50_000,
+    "batch.size": 1 << 20,
+    "compression.type": "lz4",
+    "queue.buffering.max.messages": 0,
+    "queue.buffering.max.kbytes": 2_097_151,
+    "message.max.bytes": MAX_MESSAGE_BYTES,
+}
+_CONSUMER = {
+    "auto.offset.reset": "error",
+    "check.crcs": True,  # else a flipped bit of a batch passes for data: librdkafka looks only when told to
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "isolation.level": "read_uncommitted",
+    "fetch.queue.backoff.ms": timing.TIMES.fetch_queue_backoff_ms,
+    "fetch.error.backoff.ms": timing.TIMES.fetch_error_backoff_ms,
+    "queued.max.messages.kbytes": 4_096,
+    "queued.min.messages": 10_000,  # its own memory of a short record is several times the record
+    "fetch.message.max.bytes": 1 << 20,
+    "fetch.max.bytes": MAX_MESSAGE_BYTES + (1 << 20),
+    "receive.message.max.bytes": MAX_MESSAGE_BYTES + (2 << 20),
+}
+_MEMBER = {
+    "auto.offset.reset": "latest",
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "partition.assignment.strategy": "cooperative-sticky",
+    "session.timeout.ms": timing.TIMES.session_ms,
+    "heartbeat.interval.ms": timing.TIMES.group_heartbeat_ms,
+}
+DATA_TOPIC = {"cleanup.policy": "delete", "retention.ms": str(timing.TIMES.retention_ms), "max.message.bytes": str(MAX_MESSAGE_BYTES)}
+CONTROL_TOPIC = {"cleanup.policy": "compact", "min.compaction.lag.ms": str(timing.TIMES.retention_ms)}
+OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION)
+"""The offset that comes next is not held, or what was read below it is not any more."""
+_SETUP_ERRORS = {
+    KafkaError._AUTHENTICATION: "broker_auth",
+    KafkaError._SSL: "broker_tls",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "broker_privilege",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "broker_privilege",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "broker_privilege",
+}
+
+
+class _Trouble:
+    """What librdkafka reported in the background: remembered, and raised where the owner can act on it."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._place = f"kafka {bootstrap}"
+        self._error: KafkaError | None = None
+        self.away_since: float | None = None
+
+    def __call__(self, error: KafkaError) -> None:
+        if error.fatal() or error.code() in _SETUP_ERRORS:
+            self._error = error
+        elif error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE):
+            self.away_since = self.away_since or clock.monotonic()
+
+    def forget_absence(self) -> None:
+        """From here on `away_since` tells of a new absence only."""
+        self.away_since = None
+
+    def fail(self, error: KafkaError) -> None:
+        """A record that will never be acknowledged: nothing may be built on it."""
+        self._error = error
+
+    def check(self) -> None:
+        if self._error is not None:
+            raise translate(self._error, self._place)
+
+
+def translate(error: KafkaError, place: str) -> CdcError:
+    """The decision that goes with a librdkafka error."""
+    if error.code() in _SETUP_ERRORS:
+        return Refused(_SETUP_ERRORS[error.code()], place, error.name(), "check transport.kafka: security.protocol, sasl.*, ssl.*")
+    if error.code() in OUT_OF_RANGE:
+        return Halt("offset_gone", place, "the broker no longer holds the offset that comes next", "copy the tables again")
+    if error.fatal() or error.code() == KafkaError._FATAL:
+        return Halt("producer_fatal", place, error.name(), "restart the process: it starts from the newest cut that the broker holds")
+    return Retry("broker_lost", place, error.name(), "the broker is away or busy")
+
+
+def _is_settling(error: BaseException) -> bool:
+    codes = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART)
+    return isinstance(error, KafkaException) and error.args[0].code() in codes
+
+
+def _settings(bootstrap: str, extra: Mapping[str, Any], own: Mapping[str, Any], trouble: _Trouble) -> dict[str, Any]:
+    return {"bootstrap.servers": bootstrap, "client.id": "cdc", "error_cb": trouble, "log_level": 2, **_CLIENT, **own, **extra}
+
+
+class KafkaBroker:
+    """What both ends share: the cluster's address, its topics, and reading a partition from A to B."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        prefix: str,
+        kafka: Mapping[str, Any],
+        *,
+        partitions: int = 1,
+        partitions_of: Mapping[str, int] | None = None,
+        idle: Idle | None = None,
+    ) -> None:
+        """`partitions_of`: of the topics of some tables, by patterns of "database.table"."""
+        self.bootstrap, self.prefix = bootstrap, prefix
+        self._partitions, self._partitions_of = partitions, partitions_of or {}
+        self.place = f"kafka {bootstrap}"
+        self.trouble = _Trouble(bootstrap)
+        self._kafka, self._idle = dict(kafka), idle
+        self._admin = AdminClient(_settings(bootstrap, kafka, {}, self.trouble))
+        self._known: dict[str, int] = {}
+
+    def producer(self) -> Producer:
+        """An idempotent producer."""
+        return Producer(_settings(self.bootstrap, self._kafka, _PRODUCER, self.trouble))
+
+    def consumer(self, fetch_wait_ms: int = timing.TIMES.fetch_wait_ms) -> Consumer:
+        """A consumer that is assigned by hand and never joins a group; who reads what is there already has nothing to wait for."""
+        own = {**_CONSUMER, "group.id": f"cdc-{self.prefix}", "fetch.wait.max.ms": fetch_wait_ms}
+        return Consumer(_settings(self.bootstrap, self._kafka, own, self.trouble))
+
+    def member(self, group: str) -> Consumer:
+        """A consumer that joins a group, to be given partitions; it reads nothing that was there before."""
+        return Consumer(_settings(self.bootstrap, self._kafka, {**_MEMBER, "group.id": group}, self.trouble))
+
+    def check_stop(self) -> None:
+        """Raise what happened in the background; let the owner stop."""
+        self.trouble.check()
+        away_since = self.trouble.away_since
+        if away_since is not None and clock.monotonic() - away_since > timing.TIMES.away_seconds:
+            self.check()  # raises unless one answers after all
+            self.trouble.forget_absence()
+        if self._idle is not None:
+            self._idle()
+
+    def check(self) -> None:
+        """Refuse a broker that cannot be reached or does not let us in."""
+        until = clock.monotonic() + timing.TIMES.call_seconds
+        self.trouble.forget_absence()
+        while True:
+            try:
+                topics = self._admin.list_topics(timeout=timing.TIMES.ask_seconds).topics
+                self._known = {name: len(topic.partitions) for name, topic in topics.items()}
+                return
+            except KafkaException as e:
+                self._admin.poll(0)  # the call's own error says too little: what happened is told in the background
+                self.trouble.check()
+                if self.trouble.away_since or clock.monotonic() > until:
+                    hint = "is the broker up, transport.bootstrap right, and security.protocol the one of that port?"
+                    raise Retry("broker_unreachable", self.place, e.args[0].name(), hint) from None
+
+    def prepare(self, topic: str, partitions: int, config: Mapping[str, str]) -> int:
+        """Make the topic unless it exists; its number of partitions."""
+        if topic not in self._known:
+            self.check()
+        if topic not in self._known:
+            self._create(topic, partitions, config)
+            crash.point("kafka.topic_created")
+            self._known[topic] = partitions
+        return self._known[topic]
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions a table's topic gets that is made now."""
+        fitting = (count for pattern, count in self._partitions_of.items() if fnmatchcase(topic, f"{self.prefix}.{pattern}"))
+        return next(fitting, self._partitions)
+
+    def _create(self, topic: str, partitions: int, config: Mapping[str, str]) -> None:
+        new = NewTopic(topic, num_partitions=partitions, replication_factor=-1, config=dict(config))
+        seconds = timing.TIMES.call_seconds
+        try:
+            self._answer(self._admin.create_topics([new], operation_timeout=seconds, request_timeout=seconds)[topic])
+        except KafkaException as e:
+            if e.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise translate(e.args[0], f"topic {topic}") from None
+
+    def _answer(self, asked: Future[T]) -> T:
+        """What the broker says to a question of an administrator; it may hang, and the owner may be told to stop meanwhile."""
+        until = clock.monotonic() + 3 * timing.TIMES.call_seconds
+        while True:
+            try:
+                return asked.result(timeout=timing.TIMES.ask_seconds)
+            except TimeoutError:
+                self.check_stop()
+                if clock.monotonic() > until:
+                    raise Retry("broker_lost", self.place, "no answer in time", "the broker is away or busy") from None
+
+    def exists(self, topic: str) -> bool:
+        """Whether the broker has this topic."""
+        if topic not in self._known:
+            self.check()
+        return topic in self._known
+
+    def identity(self, topic: str) -> str:
+        """What tells the topic from every other one of its name that there was or will be."""
+        try:
+            described = self._admin.describe_topics(TopicCollection([topic]), request_timeout=timing.TIMES.call_seconds)[topic]
+            return str(self._answer(described).topic_id)
+        except KafkaException as e:
+            raise translate(e.args[0], f"topic {topic}") from None
+
+    def known(self, topic: str) -> int:
+        """How many partitions an existing topic has."""
+        return self._known[topic]
+
+    def first(self, topic: str) -> bytes | None:
+        """The value of the oldest record held in partition 0."""
+        consumer = self.consumer()
+        try:
+            low, high = self.watermarks(consumer, topic, 0)
+            held = self.read(consumer, topic, 0, OFFSET_BEGINNING, high if low < high else 0)
+            return next((bytes(message.value() or b"") for message in held), None)
+        finally:
+            consumer.close()
+
+    def watermarks(self, consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+        """The first offset held and the one that comes next; a topic just made may take a moment to have a leader."""
+        settling = Retrying(
+            retry=retry_if_exception(_is_settling),
+            wait=wait_fixed(timing.TIMES.settle_poll_seconds),
+            stop=stop_after_delay(timing.TIMES.call_seconds),
+            reraise=True,
+        )
+        try:
+            low, high = settling(consumer.get_watermark_offsets, TopicPartition(topic, partition), timeout=timing.TIMES.call_seconds)
+        except KafkaException as e:
+            raise translate(e.args[0], f"topic {topic}") from None
+        return int(low), int(high)
+
+    def read(self, consumer: Consumer, topic: str, partition: int, first: int, end: int) -> Iterator[KafkaMessage]:
+        """The records held in [first, end); first may be OFFSET_BEGINNING. Compaction may have left holes."""
+        if end <= 0:
+            return
+        consumer.assign([TopicPartition(topic, partition, first)])
+        while True:
+            messages = consumer.consume(1, timing.TIMES.first_wait_seconds)  # asked for many it would wait for many, or the whole time
+            for message in messages + consumer.consume(10_000, 0) if messages else ():
+                error = message.error()
+                if error is not None:
+                    raise translate(error, f"topic {topic}")
+                if (message.offset() or 0) < end:
+                    yield message
+            where = consumer.position([TopicPartition(topic, partition)])[0].offset
+            if where >= end:
+                consumer.unassign()  # else it would go on fetching
+                return
+            self.check_stop()
+
+    def append(self, producer: Producer, topic: str, key: str, value: bytes) -> int:
+        """Append one record to partition 0; its offset once acknowledged."""
+        offsets: list[int] = []
+        producer.produce(topic, value, key.encode(), partition=0, on_delivery=self.noting(lambda m: offsets.append(int(m.offset() or 0))))
+        while not offsets:
+            producer.flush(1.0)
+            self.check_stop()
+        return offsets[0]
+
+    def noting(self, acknowledged: Callable[[KafkaMessage], None]) -> Callable[[KafkaError | None, KafkaMessage], None]:
+        """A delivery callback: an error is remembered as fatal, anything else goes to `acknowledged`."""
+
+        def delivered(error: KafkaError | None, message: KafkaMessage) -> None:
+            if error is not None:
+                self.trouble.fail(error)
+            else:
+                acknowledged(message)
+
+        return delivered
+
+
+def leave(consumer: Consumer, seconds: float) -> None:
+    """Close, but wait for a broker that is gone for so long only: librdkafka itself waits for the answers to what is under way."""
+    closing = threading.Thread(target=consumer.close, name="close", daemon=True)
+    closing.start()
+    closing.join(seconds)
+
+
+def ask_after_silence(broker: KafkaBroker, since: float) -> float:
+    """Raise Retry when the broker has gone without librdkafka saying so; the time from which silence counts now."""
+    if clock.monotonic() - since < timing.TIMES.poll_silence_seconds:
+        return since
+    broker.check()
+    return clock.monotonic()

@@ -1,0 +1,27 @@
+"""A cluster, and the registry of schemas, as the configuration names them."""
+
+from __future__ import annotations
+
+from cdc.config.load import Config
+from cdc.transport.contract import Idle
+from cdc.transport.kafka.broker import KafkaBroker
+from cdc.transport.kafka.schemas_topic import topic_registry
+from cdc.transport.schema_registry import HttpRegistry, Registry
+
+
+def broker_of(config: Config, check_stop: Idle) -> KafkaBroker:
+    """The cluster of the configuration."""
+    transport = config.transport
+    return KafkaBroker(
+        transport.bootstrap,
+        transport.prefix,
+        transport.kafka,
+        partitions=transport.partitions,
+        partitions_of=transport.partitions_of,
+        idle=check_stop,
+    )
+
+
+def registry_of(config: Config, broker: KafkaBroker) -> Registry:
+    """Where the schemas of its topics are."""
+    return HttpRegistry(config.transport.registry) if config.transport.registry else topic_registry(broker)

@@ -1,0 +1,129 @@
+"""Where schemas live: a Confluent-compatible registry over HTTP, or a compacted topic that stands in for one.
+
+Either way a record's first five bytes are a zero and the schema's id (https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from cdc.errors import Halt, Refused, Retry
+from cdc.model.record import Document
+from cdc.runtime import clock, crash_points as crash, timing
+
+
+class Registry(Protocol):
+    """Gives schemas numbers and finds them again."""
+
+    def register(self, subject: str, schema: Document) -> int:
+        """The id of this schema under this subject, made unless known."""
+
+    def schema(self, schema_id: int) -> Document:
+        """The schema with this id."""
+
+
+class SchemaLog(Protocol):
+    """An ordered, compacted log of keyed texts whose offsets never change."""
+
+    def append(self, key: str, value: bytes) -> int:
+        """Append, acknowledged; its offset."""
+
+    def held(self) -> Iterator[tuple[int, bytes]]:
+        """Every record held now."""
+
+
+class TopicRegistry:
+    """A schema's id is the offset of its record in `<prefix>.schemas`."""
+
+    def __init__(self, log: SchemaLog) -> None:
+        self._log = log
+        self._ids: dict[tuple[str, str], int] = {}
+        self._schemas: dict[int, Document] = {}
+
+    def register(self, subject: str, schema: Document) -> int:
+        """The id of this schema under this subject, appended unless it is there."""
+        text = json.dumps(schema, separators=(",", ":"))
+        if (subject, text) not in self._ids:
+            self._refresh()
+        if (subject, text) not in self._ids:
+            # a key of its own: of two captures that register at once each may go by its own record, and compaction must keep both
+            key = f"{subject} {hashlib.sha256(text.encode()).hexdigest()[:16]} {clock.fresh_id()}"
+            crash.point("schemas.registering")
+            self._log.append(key, json.dumps({"subject": subject, "version": self._versions(subject) + 1, "schema": text}).encode())
+            crash.point("schemas.appended")
+            self._refresh()  # read back before its first use
+        return self._ids[subject, text]
+
+    def _versions(self, subject: str) -> int:
+        return sum(1 for known, _ in self._ids if known == subject)
+
+    def schema(self, schema_id: int) -> Document:
+        """The schema whose record has this offset."""
+        if schema_id not in self._schemas:
+            self._refresh()
+        if schema_id not in self._schemas:
+            raise Halt("schema_unknown", f"schema id {schema_id}", "the schemas topic holds no such record", "is transport.prefix right?")
+        return self._schemas[schema_id]
+
+    def _refresh(self) -> None:
+        for offset, value in self._log.held():
+            document = json.loads(value)
+            self._ids[document["subject"], document["schema"]] = offset
+            self._schemas[offset] = json.loads(document["schema"])
+
+
+class HttpRegistry:
+    """A Confluent-compatible schema registry."""
+
+    def __init__(self, url: str) -> None:
+        parts = urllib.parse.urlsplit(url.rstrip("/"))
+        account, _, host = parts.netloc.rpartition("@")
+        self._url = urllib.parse.urlunsplit((parts.scheme, host, parts.path, "", ""))
+        self._headers = {"Content-Type": "application/vnd.schemaregistry.v1+json"}
+        if account:
+            self._headers["Authorization"] = "Basic " + base64.b64encode(urllib.parse.unquote(account).encode()).decode()
+        self._ids: dict[tuple[str, str], int] = {}
+        self._schemas: dict[int, Document] = {}
+
+    def check(self) -> None:
+        """Raise unless the registry answers and lets us in."""
+        self._call("/subjects", None)
+
+    def register(self, subject: str, schema: Document) -> int:
+        """The id that the registry gives this schema under this subject."""
+        text = json.dumps(schema, separators=(",", ":"))
+        if (subject, text) not in self._ids:
+            answer = self._call(f"/subjects/{urllib.parse.quote(subject, safe='')}/versions", {"schema": text})
+            self._ids[subject, text] = int(answer["id"])
+        return self._ids[subject, text]
+
+    def schema(self, schema_id: int) -> Document:
+        """The schema that the registry holds under this id."""
+        if schema_id not in self._schemas:
+            self._schemas[schema_id] = json.loads(self._call(f"/schemas/ids/{schema_id}", None)["schema"])
+        return self._schemas[schema_id]
+
+    def _call(self, path: str, body: dict[str, Any] | None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self._url + path, data, self._headers)
+        try:
+            with urllib.request.urlopen(request, timeout=timing.TIMES.registry_seconds) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as e:
+            if e.code >= 500:
+                raise Retry("registry_error", self._url + path, f"HTTP {e.code}", "the registry is busy or broken") from None
+            raise Refused(
+                "registry_refused", self._url + path, f"HTTP {e.code}", "is this a Confluent-compatible registry that accepts the schema?"
+            ) from None
+        except ValueError:
+            hint = "is transport.registry a schema registry?"
+            raise Refused("registry_refused", self._url + path, "the answer is not JSON", hint) from None
+        except (urllib.error.URLError, OSError) as e:
+            raise Retry("registry_unreachable", self._url, type(e).__name__, "is transport.registry right, and the registry up?") from None

@@ -1,1 +1,0 @@
-"""Worked examples of sources; nothing in the product depends on them except `cdc demo`."""

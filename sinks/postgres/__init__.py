@@ -1,0 +1,1 @@
+"""The sink's side of PostgreSQL: statements, tables, merges, fences, quarantine, copies."""

@@ -1,0 +1,1 @@
+"""Tests: a folder a room of the product, what they share in `helpers`, and the long lanes."""

@@ -1,0 +1,1 @@
+"""The reader of the log, on real servers and by hand."""

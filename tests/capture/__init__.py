@@ -1,0 +1,1 @@
+"""Capture and the copies beside the stream."""

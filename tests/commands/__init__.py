@@ -1,0 +1,1 @@
+"""The commands on bad input, bad places and bad streams."""

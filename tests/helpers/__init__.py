@@ -1,0 +1,1 @@
+"""What tests share: servers, pipelines, logs and sinks by hand."""

@@ -1,0 +1,1 @@
+"""The repository itself: its structure, documents, guarantees, images."""

@@ -1,0 +1,1 @@
+"""What capture and sink say to one another."""

@@ -1,0 +1,1 @@
+"""The sink: cuts, folds, states of tables, shards."""

@@ -1,0 +1,1 @@
+"""The initial load and the proof."""

@@ -1,0 +1,1 @@
+"""The proof that both sides agree."""

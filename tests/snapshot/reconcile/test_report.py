@@ -1,0 +1,104 @@
+"""The report says what was found, to programs and to people, and shows nobody's data."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from cdc.model.digest import key_hash
+from cdc.model.table import Column, Table
+from snapshot.reconcile import report
+from snapshot.reconcile.compare import Difference, Kind, Result, Verdict, verify
+from tests.helpers.documents import faults
+from tests.snapshot.reconcile.memory import INTEGERS, KEYLESS, MemorySide
+
+STARTED = datetime(2026, 11, 23, 2, 30, tzinfo=UTC)
+NAMED = Table("od", "patient", (Column("PatNum", "bigint"), Column("LName", "varchar", length=100, charset="utf8mb4")), key=(0,))
+DIFFERENT = Result(NAMED, "od.patient", Verdict.DIFFERENT, "spans", rows_source=3, rows_target=2, differences=(
+    Difference(Kind.DIFFERENT, ("471147",), ("LName",)), Difference(Kind.MISSING, ("471148",))))  # fmt: skip
+EQUAL = Result(INTEGERS, "db.ints", Verdict.EQUAL, "spans", rows_source=12_345, rows_target=12_345)
+UNSETTLED = Result(KEYLESS, "db.keyless", Verdict.UNSETTLED, "whole", reason="target_behind")
+REFUSED = Result(INTEGERS, "db.ints", Verdict.REFUSED, "none", reason="target_missing", detail="the target table cannot be compared")
+MIXES = {
+    "nothing": [],
+    "equal": [EQUAL],
+    "different": [EQUAL, DIFFERENT, UNSETTLED, REFUSED],
+    "unsettled": [UNSETTLED],
+    "refused": [REFUSED],
+}
+
+
+def reported(*results: Result) -> dict[str, Any]:
+    return report.document("od", results, STARTED, STARTED + timedelta(seconds=90))
+
+
+@pytest.mark.parametrize("name", MIXES)
+def test_a_document_obeys_its_schema(name):
+    assert [] == faults("reconcile", json.loads(json.dumps(reported(*MIXES[name]))))
+
+
+@pytest.mark.parametrize(("name", "equal", "outcome"), [
+    ("nothing", True, "equal"), ("equal", True, "equal"), ("different", False, "different"), ("unsettled", False, "unsettled"),
+    ("refused", False, "refused"),
+])  # fmt: skip
+def test_only_tables_that_were_proven_equal_are_equal(name, equal, outcome):
+    found = reported(*MIXES[name])
+    assert (equal, outcome) == (found["equal"], found["outcome"])
+
+
+def test_a_row_is_named_by_its_key_hash_and_columns_and_never_by_its_key():
+    found = reported(DIFFERENT)
+    assert [
+        {"kind": "different", "key_hash": key_hash(("471147",)), "columns": ["LName"]},
+        {"kind": "missing_in_target", "key_hash": key_hash(("471148",)), "columns": []},
+    ] == found["tables"][0]["differences"]
+    for text in (json.dumps(found), report.page(found), repr(DIFFERENT)):
+        assert "47114" not in text
+
+
+@pytest.mark.parametrize(("name", "sentence"), [
+    ("nothing", "Yes."), ("equal", "1 table, 12,345 rows. Every one agrees"), ("different", "1 of 4 tables differs"),
+    ("unsettled", "did not catch up"), ("refused", "does not exist in the copy"),
+])  # fmt: skip
+def test_the_page_says_in_words_what_was_found(name, sentence):
+    assert sentence in report.page(reported(*MIXES[name]))
+
+
+def test_the_page_needs_nothing_beside_it():
+    text = report.page(reported(*MIXES["different"]))
+    assert not [mark for mark in ("http:", "https:", "src=", "<link", "<script", "@import", "url(") if mark in text]
+
+
+def test_names_cannot_break_the_page():
+    table = Table("<db>", "<script>alert(1)</script>", INTEGERS.columns, key=(0,))
+    text = report.page(reported(verify(table, MemorySide({1: "a"}), MemorySide({}), lambda: None)))
+    assert "<script>" not in text
+
+
+def test_both_files_are_written_and_hold_the_same(tmp_path):
+    found = reported(*MIXES["different"])
+    html, document = report.write(found, tmp_path / "new")
+    assert ["reconcile-20261123T023000Z.html", "reconcile-20261123T023000Z.json"] == sorted(p.name for p in (tmp_path / "new").iterdir())
+    assert found == json.loads(document.read_text())
+    assert report.page(found) == html.read_text()
+
+
+def test_tables_without_a_key_count_as_one_difference():
+    assert 3 == report.differences([DIFFERENT, Result(KEYLESS, "db.keyless", Verdict.DIFFERENT, "whole"), EQUAL, UNSETTLED])
+
+
+def test_the_query_in_the_report_finds_the_row_on_both_sides(both):
+    table = Table(
+        both.name, "sought", (Column("a", "int"), Column("b", "varchar", length=9, charset="latin1"), Column("n", "int")), key=(1, 0)
+    )
+    both.create(table, ("int", "varchar(9) CHARACTER SET latin1", "int"))
+    both.on_source(f"INSERT INTO {both.name}.sought VALUES (1, 'é', 1), (12, '~', 2)")
+    both.on_target(f"INSERT INTO {both.name}.sought VALUES (1, 'é', 5), (12, '~', 2)")
+    source, target = both.sides(table)
+    (found,) = reported(verify(table, source, target, lambda: None))["tables"]
+    name = found["differences"][0]["key_hash"]
+    assert [(1, "é", 1)] == both.source.execute(found["find"]["source"].replace("KEY_HASH", name))
+    assert [(1, "é", 5)] == both.postgres.execute(found["find"]["target"].replace("KEY_HASH", name))

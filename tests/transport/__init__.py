@@ -1,0 +1,1 @@
+"""Transports, held to one contract."""
