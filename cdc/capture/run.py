@@ -19,12 +19,12 @@ from cdc.mysql.catalog import Catalog, selected_tables
 from cdc.protocol.applied import REMAKE, Stored
 from cdc.protocol.signals import Channel
 from cdc.protocol.table_states import LOADED, TableState
-from cdc.runtime import clock
+from cdc.runtime import clock, logs, timing
 from cdc.runtime.metrics import Metrics
 from cdc.runtime.supervisor import ThreadGroup
 from cdc.state.requests import RequestTable
 from cdc.state.store import StateStore
-from cdc.transport.contract import Writer
+from cdc.transport.contract import Idle, Writer
 from cdc.transport.kafka.connect import broker_of, registry_of
 from cdc.transport.kafka.signals import KafkaSignals
 from cdc.transport.kafka.writer import KafkaWriter
@@ -70,7 +70,7 @@ def capture(
         listed_at, selected = catalog.shown_position(), selected_tables(config, catalog)
         stage = Capture(writer, config.transport.prefix, catalog.flavour, cdc.__version__, selected, config.pipeline.name, listed_at)
         selects = catalog.selection(config.source.tables, config.source.exclude)
-        restart = stage.start(lambda: _first(config, catalog, selected), previous, selects)
+        restart = stage.start(lambda: first_restart(config, catalog, selected, parts.check_stop), previous, selects)
         metrics.watch_capture(stage.counters)
         catalog.check(restart.position)
         if restart.copying:
@@ -89,22 +89,40 @@ def capture(
         stage.run(reader, parts.stopped, selects)
 
 
-def _first(config: Config, catalog: Catalog, selected: Sequence[Table]) -> Restart:
+def first_restart(config: Config, catalog: Catalog, selected: Sequence[Table], check_stop: Idle) -> Restart:
     """Where the first epoch of a pipeline begins: at what the target's copy needs, or else now, if `selected` are the tables of now.
 
-    Of a copy under way, what it does not know came later, or has left it: that is still to be copied.
+    The target is asked after the position was taken: a copy of which it knows nothing then takes its own position later.
     """
     copying = config.snapshot.through == "topics"
-    if not copying:
-        with StateStore(config.target, config.pipeline.name) as state:
-            found = state.read()
-            stored = stored_restart(found)
-            if stored is not None:
-                return Restart(stored.position, stored.source_ts_us, followed=stored.followed, clock_offset_us=stored.clock_offset_us)
-            if (floor := state.lowest_floor()) is not None:
-                return Restart(floor, followed=frozenset(name for name, one in found.tables.items() if REMAKE not in one.schema))
     now_us = clock.now_us()
     restart = Restart(catalog.visible_position(), now_us, copying=copying)
+    copied = None if copying else _copied(config, check_stop)
+    if copied is not None:
+        return copied
     if {(table.db, table.name) for table in selected_tables(config, catalog)} != {(table.db, table.name) for table in selected}:
         raise Retry("shape_changed", "source.tables", "a table was created or dropped while the first position was taken", "tried again")
     return restart
+
+
+def _copied(config: Config, check_stop: Idle) -> Restart | None:
+    """Where the log has to be read from for the target's initial load; None: none has begun. One that has may not yet say where: wait.
+
+    Of a load under way, what it does not know came later, or has left it: that is still to be copied.
+    """
+    with StateStore(config.target, config.pipeline.name) as state:
+        told = False
+        while True:
+            found = state.read()
+            stored, floor = stored_restart(found), found.lowest_floor
+            if stored is not None:
+                return Restart(stored.position, stored.source_ts_us, followed=stored.followed, clock_offset_us=stored.clock_offset_us)
+            if floor is not None:
+                return Restart(floor, followed=frozenset(name for name, one in found.tables.items() if REMAKE not in one.schema))
+            if not found.tables:
+                return None
+            if not told:
+                logs.logger("capture").info("waiting_for_copy", hint="cdc snapshot has prepared it and says soon where it begins")
+            told = True
+            check_stop()
+            clock.sleep(timing.TIMES.loaded_poll_seconds)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cdc.model.position import Position
+from cdc.model.position import Position, least
 from cdc.protocol.copy_progress import NOTHING, Copies
 from cdc.protocol.table_states import FOLLOWED, TableState
 
@@ -82,6 +83,12 @@ class Stored:
 
     progress: Progress | None
     tables: Mapping[tuple[str, str], TableProgress]
+
+    @property
+    def lowest_floor(self) -> Position | None:
+        """The position that the floor of every table covers; None when no table has one."""
+        floors = [state.floor for state in self.tables.values() if state.floor is not None and state.state != TableState.REFUSED]
+        return functools.reduce(least, floors) if floors else None
 
 
 @dataclass(frozen=True, slots=True)

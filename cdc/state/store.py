@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ from psycopg.types.json import Jsonb
 
 from cdc.config.load import TargetConfig
 from cdc.errors import Refused
-from cdc.model.position import Position, least
+from cdc.model.position import Position
 from cdc.postgres.connection import Connection, connect
 from cdc.postgres.errors import guarded
 from cdc.protocol.applied import LedgerChunk, Partition, Progress, Stored, TableProgress
@@ -112,11 +111,6 @@ class StateStore:
     def tables(self) -> list[TableProgress]:
         """The state of each table, in the order of names."""
         return list(self.read().tables.values())
-
-    def lowest_floor(self) -> Position | None:
-        """The position that the floor of every table covers; None when no table has one."""
-        floors = [state.floor for state in self.tables() if state.floor is not None and state.state != TableState.REFUSED]
-        return functools.reduce(least, floors) if floors else None
 
     def _progress(self) -> Progress | None:
         row = self._place()

@@ -78,13 +78,14 @@ class Copier:
         crash.point("load.ceiling")
         for work in works:
             if work.load is not None and work.table.key:
-                self._target.finish_load(work.load, ceiling)
+                work.state = self._target.finish_load(work.load, ceiling)
                 crash.point("load.finished")
         crash.point("load.ended")
         resumed = any(state.floor == floor for state in stored.tables.values())  # then nobody knows how old P is
-        self._target.save([], Progress(0, -1, 0, floor, 0 if resumed else started_us))
+        first = Stored(None, {work.state.name: work.state for work in works}).lowest_floor or floor  # as capture may have seen it
+        self._target.save([], Progress(0, -1, 0, first, 0 if resumed else started_us))
         crash.point("load.stored")
-        return floor
+        return first
 
     def _prepare(self, table: Table, prefix: str) -> TableWork:
         schemas = envelope.key_schema(prefix, table), envelope.value_schema(prefix, table, self._catalog.flavour)
@@ -115,7 +116,7 @@ class Copier:
             return
         # Without a key there is one chunk, whose position nobody stored if the load was not finished: it is read anew.
         work.load = self._target.begin_load(work.rows[0].values, floor, again=again or not work.table.key)
-        work.walk = SpanAllocator(work.load.done)
+        work.state, work.walk = work.load.state, SpanAllocator(work.load.done)
         rows = sum(chunk.rows for chunk in work.load.done)
         self._tally.begin(name, rows, work.estimate if work.walk.left else rows)
         crash.point("load.begun")
@@ -260,7 +261,7 @@ class Copier:
         crash.point("load.keyless_copied")
         exact = position.later_than(floor)  # what is prepared at it (XA) was prepared above P's own floor
         with self._lock:
-            self._target.finish_load(work.load, exact, floor=exact)
+            work.state = self._target.finish_load(work.load, exact, floor=exact)
         self._tally.copied(work.table.qualified, rows.read)
         self._tally.finished(work.table.qualified)
 
@@ -295,9 +296,9 @@ class Copier:
         with self._lock:
             if work.load is None:
                 return
-            refused = replace(work.load.state, state=TableState.REFUSED, reason=f"{refusal.rule}: {refusal.hint}")
+            work.state = replace(work.load.state, state=TableState.REFUSED, reason=f"{refusal.rule}: {refusal.hint}")
             work.load = None
-            self._target.save([refused])
+            self._target.save([work.state])
 
     # -- pace --------------------------------------------------------------------------------------------------------
 

@@ -57,7 +57,13 @@ class LoadSource:
 
 
 def load(
-    config: Config, source: LoadSource, target: Any, stored: Stored, check_stop: Idle, tally: LoadProgress, metrics: Metrics,
+    config: Config,
+    source: LoadSource,
+    target: Any,
+    stored: Stored,
+    check_stop: Idle,
+    tally: LoadProgress,
+    metrics: Metrics,
     careful: Any = None,
 ) -> None:
     """Copy what is missing of the tables into the target; the log is to be applied from the position that it stores there."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import os
-import secrets
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from cdc.runtime import crash_points as crash
 from tests.crash import kills, lane, points
 from tests.crash.arena import BROKER, COMBINATIONS, SOURCE, TARGET, TRANSPORTS, Arena
 from tests.crash.lane import Case
+from tests.helpers.seeds import seed
 from tests.project.test_structure import ROOT, modules, tree
 
 
@@ -57,14 +57,10 @@ def test_each_point_is_in_the_long_lane_at_each_ordinal_or_says_why_it_cannot_be
         assert set(points.WAYS) == set(done) | {name for name in points.WAYS if points.impossible(name, transport, ordinal)}
 
 
-def _seed() -> int:
-    return int(os.environ.get("CDC_TEST_SEED") or secrets.randbelow(1 << 32))
-
-
 def _dies(group: str, arena: Arena, folder: Path) -> None:
     flavour, transport = combination()
     names = points.of_group(group, transport)
-    case = Case(_seed(), flavour, transport, tuple((name, 1) for name in names))
+    case = Case(seed(), flavour, transport, tuple((name, 1) for name in names))
     print(case)
     run = lane.crashes(arena, case, folder)
     assert [f"{name}:1" for name in names] == run.faults
@@ -91,7 +87,7 @@ def test_killed_servers_and_undecided_transactions_lose_double_tear_and_reorder_
     with closing(Arena(private=True)) as arena:
         _dies(points.XA, arena, tmp_path / "xa")
         for victim in (TARGET, SOURCE, BROKER):
-            case = Case(_seed(), flavour, "kafka", victim=victim, times=2)
+            case = Case(seed(), flavour, "kafka", victim=victim, times=2)
             print(case)
             run = kills.kills(arena, case, tmp_path / victim)
             assert [victim] * 2 == [fault.partition(" ")[0] for fault in run.faults]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -25,6 +23,7 @@ from tests.crash.test_crash_points import combination
 from tests.crash.timeplan import TIME, plan
 from tests.crash.truth import Truth
 from tests.crash.works import GROUP
+from tests.helpers.seeds import seed
 from tests.helpers.servers import Broker
 
 
@@ -79,8 +78,7 @@ def test_a_lane_s_clock_is_as_wrong_as_it_is_told(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("transport", ["direct", "kafka"])
 def test_time_that_passes_otherwise_loses_doubles_and_shows_nothing_false(transport: str, tmp_path: Path) -> None:
-    seed = int(os.environ.get("CDC_TEST_SEED") or secrets.randbelow(1 << 32))
-    case = Case(seed, combination()[0], transport, chosen=TIME)
+    case = Case(seed(), combination()[0], transport, chosen=TIME)
     print(case)
     run = timed.timed(Arena(private=False), case, tmp_path / "pipeline", short=True)
     assert run.truth.looks

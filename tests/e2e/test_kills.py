@@ -5,8 +5,6 @@ The moments follow from a seed, which a failing test prints; CDC_TEST_SEED sets 
 
 from __future__ import annotations
 
-import os
-import secrets
 import threading
 from random import Random
 from typing import Any
@@ -17,15 +15,10 @@ from tests.e2e import oracle
 from tests.e2e.bank import KEYLESS, TABLES, Auditor, Bank, create, create_wide
 from tests.e2e.streaming import Streaming, cut_no, name_of, streaming
 from tests.e2e.watch import caught_up, equal, until
+from tests.helpers.seeds import seed
 from tests.helpers.servers import SourceDatabase, TargetDatabase
 
 KILLS = 4
-
-
-def _seed() -> int:
-    seed = int(os.environ.get("CDC_TEST_SEED") or secrets.randbelow(1 << 32))
-    print(f"CDC_TEST_SEED={seed}")
-    return seed
 
 
 def _kill_at_random(works: Streaming, rng: Random, target: TargetDatabase, victims: tuple[str, ...]) -> None:
@@ -58,11 +51,11 @@ def test_kills_in_the_middle_of_the_work_lose_and_double_nothing(
     """`kill -9` of run, or of capture and apply, again and again, beside work and beside a reader of the target."""
     source = request.getfixturevalue(flavour)
     kafka = None if way == "direct" else request.getfixturevalue("kafka")
-    seed = _seed()
-    rng = Random(seed)
+    drawn = seed()
+    rng = Random(drawn)
     create(source)
     with (
-        Bank(source, seed) as bank,
+        Bank(source, drawn) as bank,
         streaming(pipeline, source, postgres, kafka, way, transport={"partitions": rng.choice((1, 3))}) as works,
     ):
         with Auditor(postgres, name_of(works.pipeline), source.name) as auditor:

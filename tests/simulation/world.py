@@ -17,7 +17,6 @@ from cdc.config.load import Config, ServerUrl
 from cdc.errors import CdcError, Retry
 from cdc.protocol.applied import Stored
 from cdc.protocol.copy_progress import Copies
-from cdc.protocol.table_states import TableState
 from cdc.runtime import clock, crash_points as crash, logs
 from cdc.runtime.supervisor import Stopped, ThreadGroup
 from tests.simulation.broker import SimBrokers, SimKafka
@@ -338,12 +337,6 @@ class _SimState:
             raise Retry("target_lost", "state", "the target is away", "")
         content = self._world.postgres.content
         return Stored(content.progress, dict(content.tables))
-
-    def lowest_floor(self) -> Any:
-        """Where a first epoch begins."""
-        tables = self._world.postgres.content.tables.values()
-        floors = [one.floor for one in tables if one.floor is not None and one.state != TableState.REFUSED]
-        return min(floors, key=lambda floor: floor.offset) if floors else None
 
 
 class _SimRequests:

@@ -110,9 +110,9 @@ def test_the_lowest_floor_is_the_one_that_all_others_cover(opened: Opened, postg
               replace(table, table="d", target_table="d", floor=at(1), state=TableState.REFUSED)]  # fmt: skip
     target.save(tables)
     with StateStore(config(postgres), "p") as state:
-        assert at(3) == state.lowest_floor()
+        assert at(3) == state.read().lowest_floor
     with StateStore(config(postgres), "other") as state:
-        assert state.lowest_floor() is None
+        assert state.read().lowest_floor is None
 
 
 def test_freshness_is_shown_for_consistent_tables_only(opened: Opened, postgres: TargetDatabase):
