@@ -7,7 +7,7 @@ from contextlib import closing
 
 import cdc
 from cdc.binlog.reader import BinlogReader
-from cdc.capture import initial_snapshot as initial
+from cdc.capture import initial_snapshot
 from cdc.capture.capture import Capture
 from cdc.capture.incremental_snapshot import IncrementalSnapshot
 from cdc.capture.incremental_source import SourceServer
@@ -74,7 +74,7 @@ def capture(
         metrics.watch_capture(stage.counters)
         catalog.check(restart.position)
         if restart.copying:
-            stage.copied_all(initial.copy_tables(stage, config.source, catalog, restart.reached, parts.check_stop))
+            stage.copied_all(initial_snapshot.copy_tables(stage, config.source, catalog, restart.reached, parts.check_stop))
         rate = config.snapshot.max_rows_per_second
         windows = IncrementalSnapshot(stage, SourceServer(config.source), channel(), restart, catalog.server_id, parts.check_stop, rate)
     stage.copying = windows

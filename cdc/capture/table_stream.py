@@ -71,6 +71,8 @@ class TableStream:
 
     def __init__(self, table: Table, followed: Followed, numbers: codec.Numbers) -> None:
         self.table, self.followed, self.numbers = table, followed, numbers
+        self.schemas = followed.key_schema or 0, followed.value_schema
+        """Ids of the schemas of key and value; 0 without a key."""
         self.plan = codec.RowPlan(table)
         self.out: list[Record] = []
         self._shapes: set[bytes] = set()

@@ -14,9 +14,9 @@ from cdc.checks.findings import Demands, document, tried
 from cdc.checks.source import examine_source
 from cdc.checks.target import Query, examine_target, querying
 from cdc.config.load import Config
+from cdc.model.finding import Finding
 from cdc.model.table import Table
 from cdc.mysql.catalog import Catalog
-from cdc.mysql.preflight import Finding
 
 Fits = Callable[[Any, Sequence[Table]], object]
 """Flavour of the source and its tables in; raises CdcError when a table that the target has already cannot hold the rows."""

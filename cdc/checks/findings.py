@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from cdc.config.load import Config
 from cdc.errors import CdcError, Refused
 from cdc.model import names as target_names
+from cdc.model.finding import Finding
 from cdc.model.table import Table
-from cdc.mysql.preflight import Finding
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
 

@@ -11,11 +11,12 @@ from cdc.codec import layout
 from cdc.config.load import Config
 from cdc.errors import CdcError
 from cdc.model import names as target_names
+from cdc.model.finding import Finding
 from cdc.model.policies import LOSSY
 from cdc.model.table import Table
 from cdc.model.types import policy_keys
 from cdc.mysql.catalog import Catalog, selected_tables
-from cdc.mysql.preflight import Finding, dotted
+from cdc.mysql.preflight import dotted
 
 
 def examine_source(

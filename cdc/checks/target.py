@@ -8,8 +8,8 @@ from typing import Any
 
 from cdc.checks.findings import LOCAL, target_of
 from cdc.config.load import Config
+from cdc.model.finding import Finding
 from cdc.model.table import Table
-from cdc.mysql.preflight import Finding
 from cdc.postgres.connection import connect
 from cdc.postgres.errors import guarded
 

@@ -16,7 +16,7 @@ from cdc.config.load import Config
 from cdc.errors import CdcError, Refused, Retry
 from cdc.model.record import Document
 from cdc.model.table import Table
-from cdc.mysql import key_text as keytexts
+from cdc.mysql import key_text
 from cdc.mysql.catalog import Catalog
 from cdc.mysql.connection import connect, deciding
 from cdc.mysql.key_range import qualified
@@ -164,7 +164,7 @@ def keys_of(table: Table, text: str) -> list[Key]:
     if not text:
         return []
     keys = _parsed(text)
-    if not keytexts.can_be_said(table):
+    if not key_text.can_be_said(table):
         raise Refused("key_type", table.qualified, "its rows cannot be named by texts of their keys", "use --where")
     if not keys or any(len(key) != len(table.key) for key in keys):
         raise Refused("keys", "--keys", f"each key of {table.qualified} has {len(table.key)} parts", 'write [["a","1"],["b","2"]]')
@@ -176,7 +176,7 @@ def keys_of(table: Table, text: str) -> list[Key]:
 def _check_key(table: Table, key: Key) -> None:
     try:
         for at, text in zip(table.key, key, strict=True):
-            keytexts.expression(table.columns[at], text)
+            key_text.expression(table.columns[at], text)
     except ValueError:
         raise Refused(
             "keys", "--keys", "a key is no text of its column's type", "numbers, dates and times as the server prints them, bytes as 0x00ff"

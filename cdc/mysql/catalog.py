@@ -11,6 +11,7 @@ from typing import Any
 
 from cdc.config.load import Config, SourceConfig
 from cdc.errors import Halt, Refused, Retry
+from cdc.model.finding import Finding
 from cdc.model.position import Flavour, Position, canonical_gtids
 from cdc.model.selection import Selection, chosen
 from cdc.model.table import Table
@@ -19,7 +20,7 @@ from cdc.mysql.connection import Session
 from cdc.mysql.information_schema import COLUMNS_SQL, HASHED_SQL, KEYS_SQL, OLD, canonical_charset, tables_of
 from cdc.mysql.log_heads import Heads, Xid, xid_of
 from cdc.mysql.log_identity import Identity
-from cdc.mysql.preflight import Finding, ServerSettings
+from cdc.mysql.preflight import ServerSettings
 from cdc.runtime import timing
 
 _TABLES_SQL = """

@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from cdc.codec.select_list import quoted
+from cdc.model.finding import Finding
 from cdc.model.position import Flavour
 from cdc.model.table import Table
 
 OLDEST: Mapping[Flavour, tuple[int, int, int]] = {"mysql": (8, 0, 14), "mariadb": (10, 5, 0)}
 """Older servers cannot put column names into the log (MySQL: all of them only from 8.0.14 on)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One obstacle ("error": capture will not start or would lose something) or risk ("warning"), and the SQL that mends it."""
-
-    level: Literal["error", "warning"]
-    code: str
-    place: str
-    rule: str
-    hint_sql: str = ""
 
 
 class ServerSettings(NamedTuple):

@@ -71,10 +71,9 @@ class RowBuffer:
     def records(self, catalog: Catalog) -> Recorded:
         """An empty list of the table's rows as records, as a copy through the topics would publish them."""
         now_us = clock.now_us()
-        stamp = envelope.stamp(
-            0, 0, flavour=catalog.flavour, version=cdc.__version__, name="", ts_us=now_us, snapshot="true", db=self.table.db,
-            table=self.table.name, server_id=catalog.server_id, gtid=None, file="", pos=0, transaction=None, now_us=now_us,
-        )  # fmt: skip
+        connector = envelope.Connector(cdc.__version__, catalog.flavour, "")
+        name, place = (self.table.db, self.table.name), envelope.LogPlace(now_us, catalog.server_id)
+        stamp = envelope.stamp((0, 0), connector, name, place, now_us, "true")
         return Recorded(self, stamp, codec.Numbers(0, 1))
 
 

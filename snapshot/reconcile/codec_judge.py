@@ -40,7 +40,8 @@ def judge_for(table: Table, flavour: str, policies: Policies, source: RawSource,
     if not any(needs_codec(column) for column in table.columns):
         return None
     rows = codec.RowPlan(table)
-    values = codec.ValuePlan(envelope.value_schema("", table, flavour), envelope.key_schema("", table), policies)
+    schemas = envelope.schemas("", table, flavour)
+    values = codec.ValuePlan(schemas.value, schemas.key, policies)
     expressions = codec.select_list(table, flavour)
 
     def judge(keys: Iterable[Key]) -> frozenset[Key]:
