@@ -14,6 +14,7 @@ from cdc.errors import Retry
 from cdc.model.record import Document
 from cdc.protocol.applied import Stored
 from cdc.runtime import logs, timing
+from cdc.runtime.counters import ApplyCounters
 from cdc.runtime.metrics import Metrics
 from cdc.runtime.supervisor import Stopped, ThreadGroup, supervise, tell
 from cdc.state.store import StateStore
@@ -22,7 +23,6 @@ from cdc.transport.kafka.connect import broker_of, registry_of
 from cdc.transport.kafka.group import KafkaGroup
 from cdc.transport.kafka.reader import KafkaReader
 from sinks.apply import Apply
-from sinks.counters import ApplyCounters
 from sinks.postgres.shard_target import ShardTarget, furthest, gathering, join
 from sinks.postgres.target import PostgresTarget
 from sinks.shard_apply import ShardApply

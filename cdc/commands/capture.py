@@ -6,11 +6,11 @@ import threading
 import time
 
 from cdc.capture import run as capturing
-from cdc.capture.table_stream import CaptureCounters
 from cdc.checks import start as fitness
 from cdc.commands.process import Ready, check_fit, serving_metrics
 from cdc.config.load import Config
 from cdc.model.record import Document
+from cdc.runtime.counters import CaptureCounters
 from cdc.runtime.metrics import Metrics
 from cdc.runtime.supervisor import ThreadGroup, supervise
 
