@@ -20,7 +20,6 @@ from cdc.runtime.metrics import Metrics
 from cdc.runtime.supervisor import ThreadGroup, supervise
 from cdc.state.store import StateStore
 from cdc.transport.contract import Idle
-from sinks.postgres.load import careful
 from sinks.postgres.target import PostgresTarget
 from snapshot.load.progress import LoadProgress, Report
 from snapshot.load.run import LoadSource, load, metered
@@ -60,8 +59,9 @@ def initial_load(config: Config, target: PostgresTarget, stored: Stored, check_s
     logs.logger("snapshot").info("copy_started")
     with Catalog(config.source) as catalog:
         tables = selected_tables(config, catalog)
-        source = LoadSource(catalog, tables, Readers(config.source, catalog, config.snapshot), LoadProbe(config.source))
-        load(config, source, target, stored, check_stop, tally, metrics, careful(limits_of(config)))
+        readers, policies = Readers(config.source, catalog, config.snapshot), config.policies.policies
+        source = LoadSource(catalog, tables, readers, LoadProbe(config.source), policies, config.transport.prefix)
+        load(source, target, stored, config.snapshot, limits_of(config), check_stop, tally, metrics)
     metrics.state("snapshot", "stopped")
     logs.logger("snapshot").info("copy_done", tables=len(tables))
     return target.open()

@@ -21,7 +21,7 @@ PACKAGES = ("cdc", "snapshot", "sinks")
 ROOMS = tuple(
     frozenset(group.split("|"))
     for group in (
-        "errors model config protocol|ddl runtime codec transport|postgres state mysql binlog capture|snapshot|sinks "
+        "errors model config protocol|ddl runtime codec transport|postgres state mysql binlog capture|sinks snapshot "
         "checks|monitoring|stack commands demo cli __main__"
     ).split()
 )
