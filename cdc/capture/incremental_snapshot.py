@@ -160,7 +160,7 @@ class IncrementalSnapshot:
         except Halt as error:
             raise torn(error) if error.code == "shape_changed" or self._asked().changed([stream.table]) else error from None
         self._chunk = chunk
-        until = self._asked().written_position()
+        until = self._asked().log.written_position()
         crash.point("copying.read")
         self.capture.copied(chunk.bytes)
         self.capture.read_until(until)
@@ -211,7 +211,7 @@ class IncrementalSnapshot:
         until = clock.monotonic() + timing.TIMES.shown_seconds
         undecided = self.undecided()
         waiting = [at, *(one for one in self._reached if not at.covers(one))]
-        while waiting := [one for one in waiting if not self._asked().shows(one, undecided if one is at else frozenset())]:
+        while waiting := [one for one in waiting if not self._asked().log.shows(one, undecided if one is at else frozenset())]:
             self._breathe()
             if clock.monotonic() > until:
                 return self._later()

@@ -67,12 +67,12 @@ def capture(
 ) -> None:
     """One epoch, from its start record until it is told to stop; `previous` is where it begins where the topics keep nothing."""
     with Catalog(config.source) as catalog:
-        listed_at, selected = catalog.shown_position(), selected_tables(config, catalog)
+        listed_at, selected = catalog.log.shown_position(), selected_tables(config, catalog)
         stage = Capture(writer, config.transport.prefix, catalog.flavour, cdc.__version__, selected, config.pipeline.name, listed_at)
         selects = catalog.selection(config.source.tables, config.source.exclude)
         restart = stage.start(lambda: first_restart(config, catalog, selected, parts.check_stop), previous, selects)
         metrics.watch_capture(stage.counters)
-        catalog.check(restart.position)
+        catalog.identity.check(restart.position)
         if restart.copying:
             stage.copied_all(initial.copy_tables(stage, config.source, catalog, restart.reached, parts.check_stop))
         rate = config.snapshot.max_rows_per_second
@@ -96,7 +96,7 @@ def first_restart(config: Config, catalog: Catalog, selected: Sequence[Table], c
     """
     copying = config.snapshot.through == "topics"
     now_us = clock.now_us()
-    restart = Restart(catalog.visible_position(), now_us, copying=copying)
+    restart = Restart(catalog.log.visible_position(), now_us, copying=copying)
     copied = None if copying else _copied(config, check_stop)
     if copied is not None:
         return copied

@@ -16,6 +16,7 @@ from cdc.model.table import Table
 from cdc.model.types import policy_keys
 from cdc.mysql.catalog import Catalog, selected_tables
 from cdc.mysql.preflight import Finding, dotted
+from cdc.mysql.server_preflight import examine_server
 
 
 def examine_source(
@@ -25,7 +26,7 @@ def examine_source(
     with source() as catalog:
         findings += source_tls(config)
         about = {"flavour": catalog.flavour, "version": catalog.version}
-        findings += tried(findings, [], catalog.preflight)
+        findings += tried(findings, [], lambda: examine_server(catalog))
         tables = tried(findings, list[Table](), lambda: _selected(config, catalog, findings))
     return about, tables
 

@@ -36,7 +36,7 @@ def reconcile(config: Config, tables: Sequence[str], repair: bool, report_dir: P
 
         if not state.version():
             raise Refused("not_loaded", "schema cdc", "the pipeline has not copied anything yet", "cdc run, or cdc snapshot")
-        position = catalog.written_position().to_json()
+        position = catalog.log.written_position().to_json()
         results, repairs = [verified(table) for table in selected_tables(config, catalog, tables)], list[mending.Repair]()
         if repair:
             results, repairs = mending.repair(results, partial(asking.read_again, config), verified)

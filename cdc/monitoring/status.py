@@ -28,7 +28,7 @@ def status(config: Config) -> dict[str, Any]:
         behind = target.behind() if stored.progress else None
         copied = state_copy.copied(target, stored.progress)
         selected = {(t.db, t.name): catalog.row_estimate(t) for t in catalog.tables(config.source.tables, config.source.exclude)}
-        source = {"flavour": catalog.flavour, "version": catalog.version, "position": catalog.written_position().to_json()}
+        source = {"flavour": catalog.flavour, "version": catalog.version, "position": catalog.log.written_position().to_json()}
         identity = _identity(catalog, stored.progress)
     progress, shown = stored.progress, identity["continues"] is not False
     tables = [
@@ -53,7 +53,7 @@ def _identity(catalog: Catalog, progress: Progress | None) -> dict[str, Any]:
     """Whether the source's log provably continues what was applied: else nothing is known of how far behind the target is."""
     try:
         if progress is not None:
-            catalog.check(progress.position)
+            catalog.identity.check(progress.position)
     except Halt as stop:
         return {"continues": False, "reason": f"{stop.code}: {stop.place}: {stop.rule}"}
     return {"continues": None if progress is None else True, "reason": ""}

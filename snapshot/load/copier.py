@@ -77,7 +77,7 @@ class Copier:
             self._begin(work, floor, again)
         self._run([work for work in works if work.load is not None and work.walk.left], floor, parallel, look)
         works = changes.remaining(works)
-        ceiling = self._catalog.written_position()
+        ceiling = self._catalog.log.written_position()
         crash.point("load.ceiling")
         for work in works:
             if work.load is not None and work.table.key:
@@ -106,10 +106,10 @@ class Copier:
             floor = floors[0]
             for other in floors[1:]:
                 floor = least(floor, other)
-            if not self._catalog.purged(floor):
-                self._catalog.check(floor)
+            if not self._catalog.identity.purged(floor):
+                self._catalog.identity.check(floor)
                 return floor, False
-        return self._catalog.visible_position(), bool(floors)
+        return self._catalog.log.visible_position(), bool(floors)
 
     def _begin(self, work: TableWork, floor: Position, again: bool) -> None:
         """Start the table's load, or find it under way; one that is over stays so."""

@@ -230,7 +230,7 @@ def test_what_the_log_holds_as_undecided_does_not_stand_in_the_way(heap: SourceD
 
 def at_end(source: SourceDatabase) -> Position:
     with Catalog(config(source)) as catalog:
-        return catalog.written_position()
+        return catalog.log.written_position()
 
 
 def test_the_position_of_a_keyed_copy_waits_for_what_is_decided_below_it(heap: SourceDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,14 +245,14 @@ def test_the_position_of_a_keyed_copy_waits_for_what_is_decided_below_it(heap: S
 
     monkeypatch.setattr(Catalog, "prepared", one_after_the_other)
     with Catalog(config(heap)) as catalog:
-        at = catalog.visible_position()
+        at = catalog.log.visible_position()
         assert [] == shown
         shown = [flying, flying, frozenset()]
-        assert catalog.shows(at)
+        assert catalog.log.shows(at)
         shown = [flying]
-        assert catalog.shows(at, flying)
+        assert catalog.log.shows(at, flying)
         shown = [flying] * 100
-        assert not catalog.shows(at)
+        assert not catalog.log.shows(at)
 
 
 # Events above max_allowed_packet
@@ -268,9 +268,9 @@ def test_a_table_without_a_key_is_copied_behind_an_event_above_the_packet_limit(
     with reader(heap) as asked, asked.exact() as at:
         assert [(at.gtids,)] == heap.execute("SELECT @@GLOBAL.gtid_binlog_pos")
     with Catalog(config(heap)) as catalog:
-        catalog.check(at)
+        catalog.identity.check(at)
         with pytest.raises(Halt) as stopped:
-            catalog.check(replace(at, gtids="0-1-2"))
+            catalog.identity.check(replace(at, gtids="0-1-2"))
         assert "log_rewritten" == stopped.value.code
 
 

@@ -174,6 +174,13 @@ class SimCatalog:
         self._source = source
         source.asked()
 
+    @property
+    def log(self) -> SimCatalog:
+        """Positions of the log: this answers for all of a catalog."""
+        return self
+
+    identity = log
+
     def close(self) -> None:
         """Nothing is held."""
 
