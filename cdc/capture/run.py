@@ -12,7 +12,7 @@ from cdc.capture.capture import Capture
 from cdc.capture.incremental_snapshot import IncrementalSnapshot
 from cdc.capture.incremental_source import SourceServer
 from cdc.capture.restart import Restart
-from cdc.config.load import Config
+from cdc.config.load import Config, TargetConfig
 from cdc.errors import Retry
 from cdc.model.table import Table
 from cdc.mysql.catalog import Catalog, selected_tables
@@ -56,9 +56,9 @@ def capture_direct(config: Config, writer: Writer, parts: ThreadGroup, metrics: 
 
 def capture_kafka(config: Config, parts: ThreadGroup, metrics: Metrics) -> None:
     """One epoch that writes to Kafka."""
-    broker = broker_of(config, parts.check_stop)
+    broker = broker_of(config.transport, parts.check_stop)
     broker.check()
-    with closing(KafkaWriter(broker, registry_of(config, broker))) as writer:
+    with closing(KafkaWriter(broker, registry_of(config.transport, broker))) as writer:
         capture(config, writer, lambda: KafkaSignals(broker), parts, metrics, None)
 
 
@@ -67,7 +67,8 @@ def capture(
 ) -> None:
     """One epoch, from its start record until it is told to stop; `previous` is where it begins where the topics keep nothing."""
     with Catalog(config.source) as catalog:
-        listed_at, selected = catalog.log.shown_position(), selected_tables(config, catalog)
+        listed_at = catalog.log.shown_position()
+        selected = selected_tables(catalog, config.source, config.policies.policies)
         stage = Capture(writer, config.transport.prefix, catalog.flavour, cdc.__version__, selected, config.pipeline.name, listed_at)
         selects = catalog.selection(config.source.tables, config.source.exclude)
         restart = stage.start(lambda: first_restart(config, catalog, selected, parts.check_stop), previous, selects)
@@ -97,20 +98,21 @@ def first_restart(config: Config, catalog: Catalog, selected: Sequence[Table], c
     copying = config.snapshot.through == "topics"
     now_us = clock.now_us()
     restart = Restart(catalog.log.visible_position(), now_us, copying=copying)
-    copied = None if copying else _copied(config, check_stop)
+    copied = None if copying else _copied(config.target, config.pipeline.name, check_stop)
     if copied is not None:
         return copied
-    if {(table.db, table.name) for table in selected_tables(config, catalog)} != {(table.db, table.name) for table in selected}:
+    now = selected_tables(catalog, config.source, config.policies.policies)
+    if {(table.db, table.name) for table in now} != {(table.db, table.name) for table in selected}:
         raise Retry("shape_changed", "source.tables", "a table was created or dropped while the first position was taken", "tried again")
     return restart
 
 
-def _copied(config: Config, check_stop: Idle) -> Restart | None:
+def _copied(target: TargetConfig, pipeline: str, check_stop: Idle) -> Restart | None:
     """Where the log has to be read from for the target's initial load; None: none has begun. One that has may not yet say where: wait.
 
     Of a load under way, what it does not know came later, or has left it: that is still to be copied.
     """
-    with StateStore(config.target, config.pipeline.name) as state:
+    with StateStore(target, pipeline) as state:
         told = False
         while True:
             found = state.read()

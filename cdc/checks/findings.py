@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from cdc.config.load import Config
 from cdc.errors import CdcError, Refused
-from cdc.model import names as target_names
-from cdc.model.table import Table
 from cdc.mysql.preflight import Finding
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -52,8 +49,3 @@ def tried(findings: list[Finding], otherwise: T, ask: Callable[[], T]) -> T:
             raise
         findings.append(Finding("error", error.code, error.place, error.rule, error.hint))
         return otherwise
-
-
-def target_of(config: Config, table: Table) -> tuple[str, str]:
-    """Schema and name that the table gets on the target."""
-    return target_names.target_of(config.target.schema_, table.db, table.name)

@@ -31,13 +31,13 @@ from sinks.shard_members import ShardMember, Work
 
 def apply(config: Config, stop: threading.Event) -> Document:
     """Apply the topics to the target until told to stop."""
-    fitness.demand_kafka(config, "apply")
+    fitness.demand_kafka(config.transport, "apply")
     started, generation = time.monotonic(), [0]
     with serving_metrics(config) as metrics, closing(PostgresTarget(config.target, config.pipeline.name)) as target:
 
         def work(ready: Ready) -> None:
             check_fit(config, capture=False)
-            fitness.demand_shards(config)
+            fitness.demand_shards(config.apply.shards, config.target, config.pipeline.name)
             ready()
             parts = ThreadGroup(stop)
             if config.apply.shards:
@@ -61,10 +61,10 @@ def apply_totals(config: Config, metrics: Metrics) -> Document:
 
 
 def apply_kafka(config: Config, target: PostgresTarget, parts: ThreadGroup, metrics: Metrics) -> None:
-    broker = broker_of(config, parts.check_drain)
+    broker = broker_of(config.transport, parts.check_drain)
     broker.check()
     _await_load(config, parts)
-    with closing(KafkaReader(broker, registry_of(config, broker))) as reader:
+    with closing(KafkaReader(broker, registry_of(config.transport, broker))) as reader:
         stored = target.open()
         if shards := gathering(target):
             logs.logger("apply").info("gathering_shards", shards=shards)
@@ -76,7 +76,7 @@ def apply_kafka(config: Config, target: PostgresTarget, parts: ThreadGroup, metr
 
 def _serve(config: Config, generation: list[int], parts: ThreadGroup, metrics: Metrics) -> None:
     """Apply what falls to this member of the group; `generation` is what `join` gave last."""
-    broker, shards = broker_of(config, parts.check_stop), config.apply.shards
+    broker, shards = broker_of(config.transport, parts.check_stop), config.apply.shards
     broker.check()
     _await_load(config, parts)
     generation[0] = join(config.target, config.pipeline.name, shards, generation[0])
@@ -93,8 +93,8 @@ def _shard_work(config: Config, shards: int, generation: int, parts: ThreadGroup
                 raise Stopped
 
         target = ShardTarget(config.target, config.pipeline.name, shard, shards, generation)
-        broker = broker_of(config, check_stop)
-        with closing(target), closing(KafkaReader(broker, registry_of(config, broker))) as reader:
+        broker = broker_of(config.transport, check_stop)
+        with closing(target), closing(KafkaReader(broker, registry_of(config.transport, broker))) as reader:
             stage = ShardApply(reader, target, limits_of(config), _teller(metrics), config.policies.policies, until)
             stored = target.open()
             metrics.watch_apply(stage.counters, shard)

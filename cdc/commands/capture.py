@@ -17,7 +17,7 @@ from cdc.runtime.supervisor import ThreadGroup, supervise
 
 def capture(config: Config, stop: threading.Event) -> Document:
     """Read the log into the topics until told to stop."""
-    fitness.demand_kafka(config, "capture")
+    fitness.demand_kafka(config.transport, "capture")
     started = time.monotonic()
     with serving_metrics(config) as metrics:
 

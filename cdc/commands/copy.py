@@ -88,7 +88,7 @@ def _send(config: Config, make: Callable[[str], Document]) -> str:
     request = uuid.uuid4().hex
     signal = make(request)
     if config.transport.kind == "kafka":
-        send(broker_of(config, lambda: None), signal)
+        send(broker_of(config.transport, lambda: None), signal)
     else:
         with StateStore(config.target, config.pipeline.name) as state:
             state_requests.ask(state, signal)

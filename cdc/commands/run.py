@@ -26,7 +26,7 @@ from snapshot.load.run import metered
 def run(config: Config, stop: threading.Event) -> Document:
     """Copy what is missing, then capture and apply in this process until told to stop."""
     started = time.monotonic()
-    fitness.demand_one_process(config)
+    fitness.demand_one_process(config.apply.shards)
     with serving_metrics(config) as metrics:
         target = PostgresTarget(config.target, config.pipeline.name)
         work = _run_direct if config.transport.kind == "direct" else _run_kafka

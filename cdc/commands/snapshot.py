@@ -58,8 +58,8 @@ def initial_load(config: Config, target: PostgresTarget, stored: Stored, check_s
     metrics.state("snapshot", "copying")
     logs.logger("snapshot").info("copy_started")
     with Catalog(config.source) as catalog:
-        tables = selected_tables(config, catalog)
-        readers, policies = Readers(config.source, catalog, config.snapshot), config.policies.policies
+        policies = config.policies.policies
+        tables, readers = selected_tables(catalog, config.source, policies), Readers(config.source, catalog, config.snapshot)
         source = LoadSource(catalog, tables, readers, LoadProbe(config.source), policies, config.transport.prefix)
         load(source, target, stored, config.snapshot, limits_of(config), check_stop, tally, metrics)
     metrics.state("snapshot", "stopped")

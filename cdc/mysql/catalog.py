@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import NamedTuple
 
-from cdc.config.load import Config, SourceConfig
+from cdc.config.load import SourceConfig
 from cdc.errors import Halt
+from cdc.model.policies import Policies
 from cdc.model.position import Flavour
 from cdc.model.selection import Selection, chosen
 from cdc.model.table import Table
@@ -148,6 +149,6 @@ def _settings_of(session: Session) -> ServerSettings:
     return ServerSettings(flavour, version, {str(name).lower(): str(value) for name, value in session.all("SHOW GLOBAL VARIABLES")})
 
 
-def selected_tables(config: Config, catalog: Catalog, patterns: Sequence[str] = ()) -> list[Table]:
-    """The selected tables, with the policies of their columns."""
-    return chosen(catalog.tables(patterns or config.source.tables, config.source.exclude), config.policies.policies)
+def selected_tables(catalog: Catalog, source: SourceConfig, policies: Policies, patterns: Sequence[str] = ()) -> list[Table]:
+    """The selected tables, with the policies of their columns; `patterns` in place of the configuration's."""
+    return chosen(catalog.tables(patterns or source.tables, source.exclude), policies)

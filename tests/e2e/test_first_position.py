@@ -79,7 +79,8 @@ def test_a_load_that_begins_and_ends_while_capture_takes_its_position_is_found(
     monkeypatch.setattr(LogPositions, "visible_position", late)
     config = load(made.path, made.environ)
     with Catalog(config.source) as catalog:
-        restart = first_restart(config, catalog, selected_tables(config, catalog), lambda: None)
+        selected = selected_tables(catalog, config.source, config.policies.policies)
+        restart = first_restart(config, catalog, selected, lambda: None)
     [(stored,)] = postgres.execute("SELECT position FROM cdc.progress")
     assert Position.from_json(stored).covers(restart.position)
 

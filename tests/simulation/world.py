@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 from cdc.capture import run as capturing
 from cdc.commands import apply as apply_command, run as run_command
-from cdc.config.load import Config, ServerUrl
+from cdc.config.load import Config, ServerUrl, TransportConfig
 from cdc.errors import CdcError, Retry
 from cdc.protocol.applied import Stored
 from cdc.protocol.copy_progress import Copies
@@ -132,7 +132,7 @@ class World:
 
         return SimShardTarget(self.postgres, self.process, shard, shards, generation)
 
-    def _broker(self, config: Config, check_stop: Callable[[], None]) -> SimKafka:
+    def _broker(self, transport: TransportConfig, check_stop: Callable[[], None]) -> SimKafka:
         return SimKafka(self.brokers, self.process, PREFIX, self.partitions, check_stop)
 
 
