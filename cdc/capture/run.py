@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 
 import cdc
@@ -25,6 +25,7 @@ from cdc.runtime.supervisor import ThreadGroup
 from cdc.state.requests import RequestTable
 from cdc.state.store import StateStore
 from cdc.transport.contract import Idle, Writer
+from cdc.transport.kafka.broker import KafkaBroker
 from cdc.transport.kafka.connect import broker_of, registry_of
 from cdc.transport.kafka.signals import KafkaSignals
 from cdc.transport.kafka.writer import KafkaWriter
@@ -45,27 +46,21 @@ def stored_restart(stored: Stored) -> Restart | None:
     return restart
 
 
-def capture_direct(config: Config, writer: Writer, parts: ThreadGroup, metrics: Metrics, previous: Restart | None) -> None:
-    """One epoch that writes to the sink of this process."""
-
-    def channel() -> Channel:
-        return RequestTable(StateStore(config.target, config.pipeline.name), config.transport.prefix)
-
-    capture(config, writer, channel, parts, metrics, previous)
-
-
 def capture_kafka(config: Config, parts: ThreadGroup, metrics: Metrics) -> None:
     """One epoch that writes to Kafka."""
     broker = broker_of(config.transport, parts.check_stop)
     broker.check()
     with closing(KafkaWriter(broker, registry_of(config.transport, broker))) as writer:
-        capture(config, writer, lambda: KafkaSignals(broker), parts, metrics, None)
+        capture(config, writer, parts, metrics, broker=broker)
 
 
 def capture(
-    config: Config, writer: Writer, channel: Callable[[], Channel], parts: ThreadGroup, metrics: Metrics, previous: Restart | None
+    config: Config, writer: Writer, parts: ThreadGroup, metrics: Metrics, previous: Restart | None = None, broker: KafkaBroker | None = None
 ) -> None:
-    """One epoch, from its start record until it is told to stop; `previous` is where it begins where the topics keep nothing."""
+    """One epoch, from its start record until it is told to stop.
+
+    `previous` is where it begins where the topics keep nothing; requests for copies come over `broker`, or without one by the target.
+    """
     with Catalog(config.source) as catalog:
         listed_at = catalog.log.shown_position()
         selected = selected_tables(catalog, config.source, config.policies.policies)
@@ -76,8 +71,9 @@ def capture(
         catalog.identity.check(restart.position)
         if restart.copying:
             stage.copied_all(initial.copy_tables(stage, config.source, catalog, restart.reached, parts.check_stop))
+        channel = KafkaSignals(broker) if broker is not None else _request_table(config)
         rate = config.snapshot.max_rows_per_second
-        windows = IncrementalSnapshot(stage, SourceServer(config.source), channel(), restart, catalog.server_id, parts.check_stop, rate)
+        windows = IncrementalSnapshot(stage, SourceServer(config.source), channel, restart, catalog.server_id, parts.check_stop, rate)
     stage.copying = windows
     writer.check_alone()  # before the source ends the stream of a later one for our sake
     reader = BinlogReader(
@@ -88,6 +84,10 @@ def capture(
         metrics.source_clock = reader.source_clock
         metrics.state("capture", "streaming")
         stage.run(reader, parts.stopped, selects)
+
+
+def _request_table(config: Config) -> Channel:
+    return RequestTable(StateStore(config.target, config.pipeline.name), config.transport.prefix)
 
 
 def first_restart(config: Config, catalog: Catalog, selected: Sequence[Table], check_stop: Idle) -> Restart:

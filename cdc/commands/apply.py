@@ -41,9 +41,9 @@ def apply(config: Config, stop: threading.Event) -> Document:
             ready()
             parts = ThreadGroup(stop)
             if config.apply.shards:
-                parts.run(lambda: _serve(config, generation, parts, metrics))
+                parts.run(_serve, config, generation, parts, metrics)
             else:
-                parts.run(lambda: apply_kafka(config, target, parts, metrics))
+                parts.run(apply_kafka, config, target, parts, metrics)
 
         supervise(work, stop, "apply", metrics, config.pipeline.start_timeout_seconds)
         return {**apply_totals(config, metrics), "seconds": time.monotonic() - started}
@@ -71,7 +71,7 @@ def apply_kafka(config: Config, target: PostgresTarget, parts: ThreadGroup, metr
             while (until := furthest(target)) is not None:
                 ShardMember(_shard_work(config, shards, target.fence, parts, metrics, until)).finish(shards, parts)
             stored = target.open()
-        apply_until_stopped(config, stage_of(config, reader, target, metrics), stored, parts, metrics)
+        apply_until_stopped(config, reader, target, stored, parts, metrics)
 
 
 def _serve(config: Config, generation: list[int], parts: ThreadGroup, metrics: Metrics) -> None:
@@ -119,15 +119,15 @@ def _await_load(config: Config, parts: ThreadGroup) -> None:
             time.sleep(timing.TIMES.loaded_poll_seconds)
 
 
-def stage_of(config: Config, reader: Reader, target: PostgresTarget, metrics: Metrics) -> Apply:
-    return Apply(reader, target, limits_of(config), _teller(metrics), config.policies.policies)
-
-
 def _teller(metrics: Metrics) -> Callable[[Retry], None]:
     return lambda error: tell(error, "apply", metrics)
 
 
-def apply_until_stopped(config: Config, stage: Apply, stored: Stored, parts: ThreadGroup, metrics: Metrics) -> None:
+def apply_until_stopped(
+    config: Config, reader: Reader, target: PostgresTarget, stored: Stored, parts: ThreadGroup, metrics: Metrics
+) -> None:
+    """Apply what is read, from what is stored on, until told to stop, or capture in this process has ended and all is taken."""
+    stage = Apply(reader, target, limits_of(config), _teller(metrics), config.policies.policies)
     metrics.watch_apply(stage.counters)
     metrics.state("apply", "streaming")
 

@@ -25,7 +25,7 @@ def capture(config: Config, stop: threading.Event) -> Document:
             check_fit(config, target=False)
             ready()
             parts = ThreadGroup(stop)
-            parts.run(lambda: capturing.capture_kafka(config, parts, metrics))
+            parts.run(capturing.capture_kafka, config, parts, metrics)
 
         supervise(work, stop, "capture", metrics, config.pipeline.start_timeout_seconds)
         return {**capture_totals(config, metrics), "seconds": time.monotonic() - started}

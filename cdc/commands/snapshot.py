@@ -48,7 +48,7 @@ def snapshot(config: Config, stop: threading.Event, progress: Report) -> Documen
             complete[0] = True
 
         supervise(work, stop, "snapshot", metrics, config.pipeline.start_timeout_seconds)
-        return copied(config, complete[0], time.monotonic() - started, tally.reads())
+        return copied(config.target, config.pipeline.name, complete[0], time.monotonic() - started, tally.reads())
 
 
 def initial_load(config: Config, target: PostgresTarget, stored: Stored, check_stop: Idle, tally: LoadProgress, metrics: Metrics) -> Stored:

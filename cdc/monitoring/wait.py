@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cdc.config.load import Config
+from cdc.config.load import Config, SourceConfig
 from cdc.model.position import Position
 from cdc.mysql.catalog import Catalog
 from cdc.protocol.applied import Stored
@@ -41,12 +41,12 @@ def wait(config: Config, timeout: float) -> dict[str, Any]:
     Stops when the source is not, provably, the one that the target's position was read from.
     """
     with Catalog(config.source) as catalog, StateStore(config.target, config.pipeline.name) as target:
-        return _waited(config, catalog, target, timeout)
+        return _waited(config.source, catalog, target, timeout)
 
 
-def _waited(config: Config, catalog: Catalog, target: StateStore, timeout: float) -> dict[str, Any]:
+def _waited(source: SourceConfig, catalog: Catalog, target: StateStore, timeout: float) -> dict[str, Any]:
     started, wanted = clock.monotonic(), catalog.log.written_position()
-    selected = {(t.db, t.name) for t in catalog.tables(config.source.tables, config.source.exclude)}
+    selected = {(t.db, t.name) for t in catalog.tables(source.tables, source.exclude)}
     checked = False
     while True:
         stored = target.read()

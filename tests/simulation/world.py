@@ -8,7 +8,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ParamSpec
 from unittest.mock import patch
 
 from cdc.capture import run as capturing
@@ -25,6 +25,7 @@ from tests.simulation.source import EPOCH_US, SimCatalog, SimLog, SimServer, Sim
 from tests.simulation.target import SimPostgres, SimTarget
 
 PREFIX = "sim"
+P = ParamSpec("P")
 
 
 class World:
@@ -119,6 +120,7 @@ class World:
             (apply_command, "ShardTarget", self._shard_target),
             (run_command, "gathering", lambda target: 0),
             (run_command, "check_fit", lambda *_, **__: None),
+            (run_command, "ThreadGroup", lambda stop: SimParts(self.process)),
         ]
 
     def _point(self, name: str) -> None:
@@ -216,21 +218,21 @@ class SimParts(ThreadGroup):
             raise Killed
         super().check_stop()
 
-    def start(self, name: str, work: Callable[[], None]) -> None:
+    def start(self, name: str, work: Callable[P, None], *args: P.args, **named: P.kwargs) -> None:
         """Run work beside the caller."""
         at = len(self._beside)
         self._beside.append(False)
 
         def run() -> None:
-            self._guard(work)
+            self._guard(work, *args, **named)
             self._beside[at] = True
             self._process.world.scheduler.notify(self)
 
         self._process.world.scheduler.spawn(f"{self._process.name}/{name}", run, self._process)
 
-    def _guard(self, work: Callable[[], None]) -> None:
+    def _guard(self, work: Callable[P, None], *args: P.args, **named: P.kwargs) -> None:
         try:
-            work()
+            work(*args, **named)
         except Stopped:
             pass
         except Killed:
@@ -239,9 +241,9 @@ class SimParts(ThreadGroup):
             self._errors.append(error)
         self.ended.set()
 
-    def run(self, work: Callable[[], None]) -> None:
+    def run(self, work: Callable[P, None], *args: P.args, **named: P.kwargs) -> None:
         """Run the caller's own part, then end the others."""
-        self._guard(work)
+        self._guard(work, *args, **named)
         while not all(self._beside):
             self._process.world.scheduler.wait(self, 60.0)
         for error in sorted(self._errors, key=lambda e: isinstance(e, Retry)):
@@ -282,7 +284,7 @@ def capture(process: Process) -> None:
     """`cdc capture`."""
     parts: Any = SimParts(process)
     metrics: Any = Metrics()
-    parts.run(lambda: capturing.capture_kafka(process.world.config(), parts, metrics))
+    parts.run(capturing.capture_kafka, process.world.config(), parts, metrics)
 
 
 def apply(process: Process) -> None:
@@ -290,14 +292,13 @@ def apply(process: Process) -> None:
     parts: Any = SimParts(process)
     metrics: Any = Metrics()
     target: Any = _target(process)
-    parts.run(lambda: apply_command.apply_kafka(process.world.config(), target, parts, metrics))
+    parts.run(apply_command.apply_kafka, process.world.config(), target, parts, metrics)
 
 
 def run(process: Process) -> None:
     """`cdc run` without a broker."""
-    parts: Any = SimParts(process)
     metrics: Any = Metrics()
-    run_command._run_direct(process.world.config(), _target(process), parts, metrics, lambda: None)
+    run_command._run_direct(process.world.config(), _target(process), process.stop, metrics, lambda: None)
 
 
 def _target(process: Process) -> Any:
