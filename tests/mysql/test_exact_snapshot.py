@@ -22,6 +22,7 @@ from cdc.model.position import Position
 from cdc.mysql.catalog import Catalog
 from cdc.mysql.exact_snapshot import Known, Place, Snapshots
 from cdc.mysql.log_heads import Xid
+from cdc.mysql.log_positions import LogPositions
 from cdc.mysql.table_reader import TableReader
 from tests.helpers.servers import SourceDatabase, lent
 from tests.helpers.source_log import config, events_since, position
@@ -238,12 +239,12 @@ def test_the_position_of_a_keyed_copy_waits_for_what_is_decided_below_it(heap: S
     flying = frozenset({Xid(1, b"one", b"")})
     shown = [frozenset[Xid](), frozenset[Xid](), flying, flying, flying, frozenset[Xid]()]
 
-    def one_after_the_other(catalog: Catalog) -> frozenset[Xid]:
+    def one_after_the_other(log: LogPositions) -> frozenset[Xid]:
         if len(shown) == 5:
             heap.execute("INSERT INTO heap VALUES (1, 1)")  # the log goes on
         return shown.pop(0)
 
-    monkeypatch.setattr(Catalog, "prepared", one_after_the_other)
+    monkeypatch.setattr(LogPositions, "prepared", one_after_the_other)
     with Catalog(config(heap)) as catalog:
         at = catalog.log.visible_position()
         assert [] == shown
