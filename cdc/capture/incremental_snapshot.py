@@ -14,7 +14,6 @@ from functools import partial
 from cdc.capture.capture import Capture
 from cdc.capture.incremental_queue import Queue
 from cdc.capture.incremental_rows import ChunkSource, ReadChunk, rows_of
-from cdc.capture.incremental_source import SourceServer
 from cdc.capture.restart import Restart
 from cdc.capture.table_stream import Log
 from cdc.errors import CdcError, Halt, Refused, Retry
@@ -23,6 +22,7 @@ from cdc.model.table import Table
 from cdc.mysql.catalog import Catalog
 from cdc.mysql.exact_snapshot import NO_SNAPSHOT, Known
 from cdc.mysql.log_heads import Xid
+from cdc.mysql.source_server import SourceServer
 from cdc.mysql.table_reader import TableReader
 from cdc.protocol.control import Copy
 from cdc.protocol.copy_progress import DONE, REFUSED, STOPPED, WHOLE, Active, Copies, Ended

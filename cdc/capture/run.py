@@ -10,12 +10,12 @@ from cdc.binlog.reader import BinlogReader
 from cdc.capture import initial_snapshot as initial
 from cdc.capture.capture import Capture
 from cdc.capture.incremental_snapshot import IncrementalSnapshot
-from cdc.capture.incremental_source import SourceServer
 from cdc.capture.restart import Restart
 from cdc.config.load import Config, TargetConfig
 from cdc.errors import Retry
 from cdc.model.table import Table
 from cdc.mysql.catalog import Catalog, selected_tables
+from cdc.mysql.source_server import SourceServer
 from cdc.protocol.applied import REMAKE, Stored
 from cdc.protocol.signals import Channel
 from cdc.protocol.table_states import LOADED, TableState

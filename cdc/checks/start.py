@@ -6,6 +6,7 @@ Refused from here is exit code 2: nothing was written. Once a process is past it
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from cdc.checks.source import Examined, SourceCheck
 from cdc.checks.target import TargetCheck
@@ -19,30 +20,45 @@ Fits = Callable[[Examined | None], None]
 """What the source is in, None where it is not asked; raises when a table that the target has cannot take the rows."""
 
 
-def demand(source: SourceCheck | None, target: TargetCheck, topics: TopicsCheck | None, fits: Fits, *, writes: bool) -> None:
-    """Refuse what would fail later. `source` where the log is read, `topics` where they are used, `writes` where the target is written."""
-    try:
-        if topics is not None:
-            topics.reach()
+@dataclass(frozen=True, slots=True)
+class StartCheck:
+    """What a start asks, and whom."""
+
+    source: SourceCheck | None
+    """None where the log is not read."""
+    target: TargetCheck
+    topics: TopicsCheck | None
+    """None where none are used."""
+    fits: Fits
+    writes: bool
+    """Whether the target is written; else it may be away."""
+
+    def demand(self) -> None:
+        """Refuse what would fail later."""
+        try:
+            self._demand()
+        except Halt as error:
+            raise Refused(error.code, error.place, error.rule, error.hint or "cdc doctor says more") from None
+
+    def _demand(self) -> None:
+        if self.topics is not None:
+            self.topics.reach()
         found = None
-        if source is not None:
-            found = source.demand(restart=_has_begun(target, topics))
-            if topics is not None:
-                topics.demand_prefix(found.tables)
-        if writes:
-            target.demand(found.tables if found is not None else ())
-        fits(found)
-    except Halt as error:
-        raise Refused(error.code, error.place, error.rule, error.hint or "cdc doctor says more") from None
+        if self.source is not None:
+            found = self.source.demand(restart=self._has_begun())
+            if self.topics is not None:
+                self.topics.demand_prefix(found.tables)
+        if self.writes:
+            self.target.demand(found.tables if found is not None else ())
+        self.fits(found)
 
-
-def _has_begun(target: TargetCheck, topics: TopicsCheck | None) -> bool:
-    """Whether the topics, or the target without topics, say where to go on; the first epoch begins where the target's copy does."""
-    if topics is not None and topics.has_begun():
-        return True
-    with StateStore(target.target, target.pipeline) as state:
-        state.check()
-        return topics is None and state.read().progress is not None
+    def _has_begun(self) -> bool:
+        """Whether the topics, or the target without topics, say where to go on; the first epoch begins where the target's copy does."""
+        if self.topics is not None and self.topics.has_begun():
+            return True
+        with StateStore(self.target.target, self.target.pipeline) as state:
+            state.check()
+            return self.topics is None and state.read().progress is not None
 
 
 def demand_kafka(transport: TransportConfig, command: str) -> None:

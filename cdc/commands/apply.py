@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from cdc.checks import start as fitness
-from cdc.commands.process import Ready, check_fit, limits_of, serving_metrics
+from cdc.commands.process import Ready, limits_of, serving_metrics, start_check
 from cdc.config.load import Config
 from cdc.errors import Retry
 from cdc.model.record import Document
@@ -36,7 +36,7 @@ def apply(config: Config, stop: threading.Event) -> Document:
     with serving_metrics(config) as metrics, closing(PostgresTarget(config.target, config.pipeline.name)) as target:
 
         def work(ready: Ready) -> None:
-            check_fit(config, capture=False)
+            start_check(config, capture=False).demand()
             fitness.demand_shards(config.apply.shards, config.target, config.pipeline.name)
             ready()
             parts = ThreadGroup(stop)

@@ -7,7 +7,7 @@ import time
 
 from cdc.capture import run as capturing
 from cdc.checks import start as fitness
-from cdc.commands.process import Ready, check_fit, serving_metrics
+from cdc.commands.process import Ready, serving_metrics, start_check
 from cdc.config.load import Config
 from cdc.model.record import Document
 from cdc.runtime.counters import CaptureCounters
@@ -22,7 +22,7 @@ def capture(config: Config, stop: threading.Event) -> Document:
     with serving_metrics(config) as metrics:
 
         def work(ready: Ready) -> None:
-            check_fit(config, target=False)
+            start_check(config, target=False).demand()
             ready()
             parts = ThreadGroup(stop)
             parts.run(capturing.capture_kafka, config, parts, metrics)

@@ -8,8 +8,8 @@ from functools import partial
 
 import cdc
 from cdc import codec
-from cdc.checks import start as fitness
 from cdc.checks.source import Examined, SourceCheck
+from cdc.checks.start import Fits, StartCheck
 from cdc.checks.target import TargetCheck
 from cdc.checks.topics import TopicsCheck
 from cdc.codec import envelope
@@ -37,9 +37,9 @@ def serving_metrics(config: Config) -> Iterator[Metrics]:
             endpoint.close()
 
 
-def check_fit(config: Config, *, capture: bool = True, topics: bool = True, target: bool = True) -> None:
-    """Refuse what would fail later, before anything is written; what each command needs."""
-    fitness.demand(
+def start_check(config: Config, *, capture: bool = True, topics: bool = True, target: bool = True) -> StartCheck:
+    """What a command asks before anything is written; each asks for what it needs."""
+    return StartCheck(
         source_check(config) if capture else None,
         TargetCheck(config.target, config.pipeline.name),
         topics_check(config) if topics else None,
@@ -60,7 +60,7 @@ def topics_check(config: Config) -> TopicsCheck | None:
     return TopicsCheck(broker_of(config.transport, lambda: None), config.transport.registry, config.pipeline.name)
 
 
-def fits(config: Config, *, only_policies: bool = False) -> fitness.Fits:
+def fits(config: Config, *, only_policies: bool = False) -> Fits:
     """Whether the target can take the rows of the tables found; `only_policies`: as far as it can be asked, where it is not written."""
     place, prefix, policies = (config.target, config.pipeline.name), config.transport.prefix, config.policies.policies
     check = partial(check_policies, *place) if only_policies else PostgresTarget(*place).check

@@ -11,7 +11,7 @@ from cdc.capture import run as capturing
 from cdc.checks import start as fitness
 from cdc.commands.apply import apply_kafka, apply_totals, apply_until_stopped
 from cdc.commands.capture import capture_totals
-from cdc.commands.process import Ready, check_fit, serving_metrics
+from cdc.commands.process import Ready, serving_metrics, start_check
 from cdc.commands.snapshot import initial_load, quiet
 from cdc.config.load import Config
 from cdc.model.record import Document
@@ -38,7 +38,7 @@ def run(config: Config, stop: threading.Event) -> Document:
 
 
 def _run_direct(config: Config, target: PostgresTarget, stop: threading.Event, metrics: Metrics, ready: Ready) -> None:
-    check_fit(config)
+    start_check(config).demand()
     ready()
     parts = ThreadGroup(stop)
     stored = initial_load(config, target, target.open(), parts.check_stop, metered(quiet, metrics), metrics)
@@ -54,7 +54,7 @@ def _run_direct(config: Config, target: PostgresTarget, stop: threading.Event, m
 
 
 def _run_kafka(config: Config, target: PostgresTarget, stop: threading.Event, metrics: Metrics, ready: Ready) -> None:
-    check_fit(config)
+    start_check(config).demand()
     ready()
     parts = ThreadGroup(stop)
     initial_load(config, target, target.open(), parts.check_stop, metered(quiet, metrics), metrics)

@@ -6,23 +6,20 @@ import threading
 import time
 from contextlib import closing
 
-from cdc.commands.process import Ready, check_fit, limits_of, serving_metrics
+from cdc.commands.process import Ready, limits_of, serving_metrics, start_check
 from cdc.config.load import Config
 from cdc.errors import Refused
 from cdc.model.record import Document
 from cdc.monitoring.status import copied
-from cdc.mysql.catalog import Catalog, selected_tables
-from cdc.mysql.server_load import LoadProbe
-from cdc.mysql.table_reader import Readers
+from cdc.mysql.source_server import SourceServer
 from cdc.protocol.applied import Stored
-from cdc.runtime import logs
 from cdc.runtime.metrics import Metrics
 from cdc.runtime.supervisor import ThreadGroup, supervise
 from cdc.state.store import StateStore
 from cdc.transport.contract import Idle
 from sinks.postgres.target import PostgresTarget
 from snapshot.load.progress import LoadProgress, Report
-from snapshot.load.run import LoadSource, load, metered
+from snapshot.load.run import LoadRules, load, metered
 
 
 def snapshot(config: Config, stop: threading.Event, progress: Report) -> Document:
@@ -39,7 +36,7 @@ def snapshot(config: Config, stop: threading.Event, progress: Report) -> Documen
         tally = metered(progress, metrics)
 
         def work(ready: Ready) -> None:
-            check_fit(config, topics=False)
+            start_check(config, topics=False).demand()
             ready()
             with StateStore(config.target, config.pipeline.name) as state:
                 loaded = state.read().progress is not None
@@ -55,15 +52,8 @@ def initial_load(config: Config, target: PostgresTarget, stored: Stored, check_s
     """What the target holds, copied first if it holds nothing yet."""
     if stored.progress is not None or config.snapshot.through == "topics":
         return stored
-    metrics.state("snapshot", "copying")
-    logs.logger("snapshot").info("copy_started")
-    with Catalog(config.source) as catalog:
-        policies = config.policies.policies
-        tables, readers = selected_tables(catalog, config.source, policies), Readers(config.source, catalog, config.snapshot)
-        source = LoadSource(catalog, tables, readers, LoadProbe(config.source), policies, config.transport.prefix)
-        load(source, target, stored, config.snapshot, limits_of(config), check_stop, tally, metrics)
-    metrics.state("snapshot", "stopped")
-    logs.logger("snapshot").info("copy_done", tables=len(tables))
+    rules = LoadRules(config.snapshot, limits_of(config), config.policies.policies, config.transport.prefix)
+    load(SourceServer(config.source), rules, target, stored, check_stop, tally, metrics)
     return target.open()
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
 from cdc.config.load import SnapshotConfig
 from cdc.model.policies import Policies
-from cdc.model.table import Table
-from cdc.mysql.catalog import Catalog
 from cdc.mysql.server_load import LoadProbe
-from cdc.mysql.table_reader import Readers
+from cdc.mysql.source_server import SourceServer
 from cdc.protocol.applied import Stored
 from cdc.runtime import logs, timing
 from cdc.runtime.metrics import Metrics
@@ -31,37 +28,44 @@ _OWN_THREADS = 1
 
 
 @dataclass(frozen=True, slots=True)
-class LoadSource:
-    """What is copied, and how it is read."""
+class LoadRules:
+    """What a load keeps to, and what it makes of rows."""
 
-    catalog: Catalog
-    tables: Sequence[Table]
-    read: Readers
-    signs: LoadProbe
-    """Both are closed when the load ends."""
+    limits: SnapshotConfig
+    quarantine: QuarantineLimits
     policies: Policies
     prefix: str
-    """Of the topics: it is in the names of the schemas of the rows, which those that wait in quarantine keep."""
+    """Of the topics: it is in the names of the rows' schemas, which those that wait in quarantine keep."""
 
 
 def load(
-    source: LoadSource,
+    server: SourceServer,
+    rules: LoadRules,
     target: PostgresTarget,
     stored: Stored,
-    limits: SnapshotConfig,
-    quarantine: QuarantineLimits,
     check_stop: Idle,
     tally: LoadProgress,
     metrics: Metrics,
 ) -> None:
     """Copy what is missing of the tables into the target; the log is to be applied from the position that it stores there."""
-    pace = Throttle(ThrottleLimits(limits.max_rows_per_second, limits.max_threads_running, limits.max_lock_waits_per_second,
-                       limits.max_replica_lag_seconds))  # fmt: skip
-    copier = Copier(source.catalog, source.read, target, check_stop, tally, pace, quarantine, source.policies)
-    metrics.changed_by_copies.append(copier.changed)
-    with closing(source.read), closing(source.signs), StateStore(target.target, target.pipeline) as state:
-        look = _looking(state, source.signs, limits.parallel, pace, tally)
-        copier.load(source.tables, source.prefix, stored, limits.parallel, look)
+    metrics.state("snapshot", "copying")
+    logs.logger("snapshot").info("copy_started")
+    limits = rules.limits
+    with server.catalog() as catalog:
+        tables = server.selected(catalog, rules.policies)
+        with (
+            closing(server.readers(catalog, limits)) as read,
+            closing(server.load_probe()) as probe,
+            StateStore(target.target, target.pipeline) as state,
+        ):
+            pace = Throttle(ThrottleLimits(limits.max_rows_per_second, limits.max_threads_running, limits.max_lock_waits_per_second,
+                               limits.max_replica_lag_seconds))  # fmt: skip
+            copier = Copier(catalog, read, target, check_stop, tally, pace, rules.quarantine, rules.policies)
+            metrics.changed_by_copies.append(copier.changed)
+            look = _looking(state, probe, limits.parallel, pace, tally)
+            copier.load(tables, rules.prefix, stored, limits.parallel, look)
+    metrics.state("snapshot", "stopped")
+    logs.logger("snapshot").info("copy_done", tables=len(tables))
 
 
 def metered(report: Report, metrics: Metrics) -> LoadProgress:

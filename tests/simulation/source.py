@@ -313,7 +313,7 @@ def _lenenc(value: int) -> bytes:
 
 
 class SimServer:
-    """What `cdc.capture.incremental_source.SourceServer` is."""
+    """What `cdc.mysql.source_server.SourceServer` is."""
 
     def __init__(self, source: SimSource) -> None:
         self._source = source

@@ -8,6 +8,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any, ParamSpec
 from unittest.mock import patch
 
@@ -119,7 +120,7 @@ class World:
             (apply_command, "gathering", lambda target: 0),
             (apply_command, "ShardTarget", self._shard_target),
             (run_command, "gathering", lambda target: 0),
-            (run_command, "check_fit", lambda *_, **__: None),
+            (run_command, "start_check", lambda config: SimpleNamespace(demand=lambda: None)),
             (run_command, "ThreadGroup", lambda stop: SimParts(self.process)),
         ]
 
