@@ -55,11 +55,17 @@ def capture_kafka(config: Config, parts: ThreadGroup, metrics: Metrics) -> None:
 
 
 def capture(
-    config: Config, writer: Writer, parts: ThreadGroup, metrics: Metrics, previous: Restart | None = None, broker: KafkaBroker | None = None
+    config: Config,
+    writer: Writer,
+    parts: ThreadGroup,
+    metrics: Metrics,
+    previous: Restart | None = None,
+    broker: KafkaBroker | None = None,
 ) -> None:
     """One epoch, from its start record until it is told to stop.
 
-    `previous` is where it begins where the topics keep nothing; requests for copies come over `broker`, or without one by the target.
+    `previous` is where it begins where the topics keep nothing. Requests for copies come over `broker`, or without one
+    through the target.
     """
     with Catalog(config.source) as catalog:
         listed_at = catalog.log.shown_position()
@@ -72,8 +78,8 @@ def capture(
         if restart.copying:
             stage.copied_all(initial.copy_tables(stage, config.source, catalog, restart.reached, parts.check_stop))
         channel = KafkaSignals(broker) if broker is not None else _request_table(config)
-        rate = config.snapshot.max_rows_per_second
-        windows = IncrementalSnapshot(stage, SourceServer(config.source), channel, restart, catalog.server_id, parts.check_stop, rate)
+        server, rate = SourceServer(config.source), config.snapshot.max_rows_per_second
+        windows = IncrementalSnapshot(stage, server, channel, restart, catalog.server_id, parts.check_stop, rate)
     stage.copying = windows
     writer.check_alone()  # before the source ends the stream of a later one for our sake
     reader = BinlogReader(

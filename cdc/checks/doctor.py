@@ -1,7 +1,7 @@
 """The preflight: is everything there that a start needs, and which SQL mends what is not. Nothing is written anywhere.
 
-`examine` reports everything at once, a server that cannot be asked included; a start (`cdc/checks/start.py`) raises the first error of
-the same checks.
+`examine` reports everything at once, a server that cannot be asked included; a start (`cdc/checks/start.py`) raises the
+first error of the same checks.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ def examine(
 ) -> dict[str, Any]:
     """The document of `cdc doctor`.
 
-    `fits` raises CdcError when a table that the target has already cannot hold the rows; `broker` reaches the brokers, and is None
-    where none is needed.
+    `fits` raises CdcError when a table that the target has already cannot hold the rows; `broker` reaches the brokers, and
+    is None where none is needed.
     """
     findings: list[Finding] = []
     found = tried(findings, None, lambda: source.examine(findings))
     tables = found.tables if found is not None else ()
     version = tried(findings, None, lambda: target.examine(tables, findings))
-    if fits is not None and version is not None and found is not None and not any(one.level == "error" for one in findings):
+    fit_so_far = version is not None and not any(one.level == "error" for one in findings)
+    if fits is not None and found is not None and fit_so_far:
         tried(findings, None, lambda: fits(found))
     if broker is not None:
         tried(findings, None, lambda: broker(tables))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from cdc.errors import CdcError, Refused
@@ -24,7 +24,9 @@ class Demands(list[Finding]):
             raise Refused(errors[0].code, errors[0].place, errors[0].rule + more, errors[0].hint_sql)
 
 
-def document(findings: Iterable[Finding], source: Any, version: str | None, tables: Sequence[str], codec: str) -> dict[str, Any]:
+def document(
+    findings: Iterable[Finding], source: Mapping[str, str] | None, version: str | None, tables: Sequence[str], codec: str
+) -> dict[str, Any]:
     """Findings as a document, errors first."""
     ordered = sorted(findings, key=lambda one: (one.level != "error", one.code, one.place))
     shown = [{"level": one.level, "code": one.code, "place": one.place, "rule": one.rule, "hint": one.hint_sql} for one in ordered]

@@ -53,7 +53,10 @@ class StartCheck:
         self.fits(found)
 
     def _has_begun(self) -> bool:
-        """Whether the topics, or the target without topics, say where to go on; the first epoch begins where the target's copy does."""
+        """Whether the topics, or the target without topics, say where to go on.
+
+        The first epoch begins where the target's copy does.
+        """
         if self.topics is not None and self.topics.has_begun():
             return True
         with StateStore(self.target.target, self.target.pipeline) as state:

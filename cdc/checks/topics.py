@@ -44,7 +44,10 @@ class TopicsCheck:
         return self.broker.exists(control_topic(self.broker.prefix))
 
     def demand_prefix(self, tables: Sequence[Table]) -> None:
-        """Refuse to write topics that another pipeline's capture, or something else, has written: its next cuts would be void."""
+        """Refuse to write topics that something else has written.
+
+        The next cuts of another pipeline's capture would be void.
+        """
         broker, prefix = self.broker, self.broker.prefix
         place = f"transport.prefix {prefix}"
         if self.has_begun():

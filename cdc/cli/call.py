@@ -45,7 +45,10 @@ def patterns_of(tables: list[str] | None) -> tuple[str, ...]:
 
 
 def streaming(ctx: typer.Context) -> tuple[Config, threading.Event]:
-    """For work that goes on until it is asked to stop: the configuration, and what is set then; a second signal forces an end."""
+    """For work that goes on until it is asked to stop: the configuration, and what is set then.
+
+    A second signal forces an end.
+    """
     call = call_of(ctx)
     config = call.config()
     call.stop.forces_an_end()

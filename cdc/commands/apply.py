@@ -126,7 +126,10 @@ def _teller(metrics: Metrics) -> Callable[[Retry], None]:
 def apply_until_stopped(
     config: Config, reader: Reader, target: PostgresTarget, stored: Stored, parts: ThreadGroup, metrics: Metrics
 ) -> None:
-    """Apply what is read, from what is stored on, until told to stop, or capture in this process has ended and all is taken."""
+    """Apply what is read, from what is stored on, until told to stop.
+
+    Where capture runs in this process too, and ends, it ends when all of that is taken.
+    """
     stage = Apply(reader, target, limits_of(config), _teller(metrics), config.policies.policies)
     metrics.watch_apply(stage.counters)
     metrics.state("apply", "streaming")

@@ -61,7 +61,10 @@ def topics_check(config: Config) -> TopicsCheck | None:
 
 
 def fits(config: Config, *, only_policies: bool = False) -> Fits:
-    """Whether the target can take the rows of the tables found; `only_policies`: as far as it can be asked, where it is not written."""
+    """Whether the target can take the rows of the tables found.
+
+    `only_policies`: where it is not written, as far as it can be asked.
+    """
     place, prefix, policies = (config.target, config.pipeline.name), config.transport.prefix, config.policies.policies
     check = partial(check_policies, *place) if only_policies else PostgresTarget(*place).check
     return lambda found: check(plans(found, prefix, policies) if found is not None else ())
@@ -70,7 +73,8 @@ def fits(config: Config, *, only_policies: bool = False) -> Fits:
 def plans(found: Examined, prefix: str, policies: Policies) -> Iterator[codec.ValuePlan]:
     """How the tables' records become rows of the target."""
     for table in found.tables:
-        yield codec.ValuePlan(envelope.value_schema(prefix, table, found.flavour), envelope.key_schema(prefix, table), policies)
+        value = envelope.value_schema(prefix, table, found.flavour)
+        yield codec.ValuePlan(value, envelope.key_schema(prefix, table), policies)
 
 
 def limits_of(config: Config) -> QuarantineLimits:

@@ -1,4 +1,4 @@
-"""What the source says about itself: its identity, its tables and their columns; its log is asked about by `LogPositions`."""
+"""What the source says about itself: its identity, its tables and their columns; `LogPositions` asks about its log."""
 
 from __future__ import annotations
 
@@ -146,7 +146,8 @@ class Catalog:
 def _settings_of(session: Session) -> ServerSettings:
     version = str(session.one("SELECT VERSION()"))
     flavour: Flavour = "mariadb" if "mariadb" in version.lower() else "mysql"
-    return ServerSettings(flavour, version, {str(name).lower(): str(value) for name, value in session.all("SHOW GLOBAL VARIABLES")})
+    values = {str(name).lower(): str(value) for name, value in session.all("SHOW GLOBAL VARIABLES")}
+    return ServerSettings(flavour, version, values)
 
 
 def selected_tables(catalog: Catalog, source: SourceConfig, policies: Policies, patterns: Sequence[str] = ()) -> list[Table]:

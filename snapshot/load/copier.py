@@ -53,7 +53,7 @@ class Copier:
         quarantine: QuarantineLimits,
         policies: Policies,
     ) -> None:
-        """`quarantine` says how many rows that the target refuses may wait; with a limit of none the first stops the load."""
+        """`quarantine` says how many rows that the target refuses may wait; if none may, the first stops the load."""
         self._catalog, self._read, self._target = catalog, read, target
         self._quarantine, self._policies = quarantine, policies
         self._breathe, self._tally, self._pace = check_stop, tally, pace

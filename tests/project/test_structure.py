@@ -133,6 +133,22 @@ def test_a_public_class_has_a_name_of_its_own():
     assert {} == {name: found for name, found in places.items() if len(found) > 1}
 
 
+WHOLE = {"config", "capture", "monitoring", "commands", "demo", "cli"}
+"""Rooms that take a pipeline's whole configuration: they put things together, or answer a command."""
+
+
+def test_only_who_puts_things_together_takes_the_whole_configuration():
+    found = [
+        dotted(path)
+        for path in modules()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cdc.config")
+        if "Config" in {one.name for one in node.names}
+    ]
+    assert [] == [name for name in found if room(name) not in WHOLE]
+    assert {"cdc.capture.run"} == {name for name in found if room(name) == "capture"}
+
+
 def test_every_room_says_what_it_is_for():
     faces = [path for path in modules() if path.name == "__init__.py"]
     assert [] == [str(path.relative_to(ROOT)) for path in faces if not ast.get_docstring(tree(path))]
