@@ -47,7 +47,7 @@ def patterns_of(tables: list[str] | None) -> tuple[str, ...]:
 def streaming(ctx: typer.Context) -> tuple[Config, threading.Event]:
     """For work that goes on until it is asked to stop: the configuration, and what is set then.
 
-    A second signal forces an end.
+    From here on the process ends soon after a signal, whatever its threads wait for.
     """
     call = call_of(ctx)
     config = call.config()

@@ -95,7 +95,7 @@ def _shard_work(config: Config, shards: int, generation: int, parts: ThreadGroup
         target = ShardTarget(config.target, config.pipeline.name, shard, shards, generation)
         broker = broker_of(config.transport, check_stop)
         with closing(target), closing(KafkaReader(broker, registry_of(config.transport, broker))) as reader:
-            stage = ShardApply(reader, target, limits_of(config), _teller(metrics), config.policies.policies, until)
+            stage = ShardApply(reader, target, limits_of(config.apply), _teller(metrics), config.policies.policies, until)
             stored = target.open()
             metrics.watch_apply(stage.counters, shard)
             metrics.state("apply", "streaming")
@@ -130,7 +130,7 @@ def apply_until_stopped(
 
     Where capture runs in this process too, and ends, it ends when all of that is taken.
     """
-    stage = Apply(reader, target, limits_of(config), _teller(metrics), config.policies.policies)
+    stage = Apply(reader, target, limits_of(config.apply), _teller(metrics), config.policies.policies)
     metrics.watch_apply(stage.counters)
     metrics.state("apply", "streaming")
 

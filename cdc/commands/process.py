@@ -13,7 +13,7 @@ from cdc.checks.start import Fits, StartCheck
 from cdc.checks.target import TargetCheck
 from cdc.checks.topics import TopicsCheck
 from cdc.codec import envelope
-from cdc.config.load import Config
+from cdc.config.load import ApplyConfig, Config
 from cdc.model.policies import Policies
 from cdc.runtime.metrics import Metrics
 from cdc.transport.kafka.connect import broker_of
@@ -77,5 +77,5 @@ def plans(found: Examined, prefix: str, policies: Policies) -> Iterator[codec.Va
         yield codec.ValuePlan(value, envelope.key_schema(prefix, table), policies)
 
 
-def limits_of(config: Config) -> QuarantineLimits:
-    return QuarantineLimits(config.apply.quarantine_keys, config.apply.quarantine_share)
+def limits_of(apply: ApplyConfig) -> QuarantineLimits:
+    return QuarantineLimits(apply.quarantine_keys, apply.quarantine_share)
