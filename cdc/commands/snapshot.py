@@ -52,8 +52,9 @@ def initial_load(config: Config, target: PostgresTarget, stored: Stored, check_s
     """What the target holds, copied first if it holds nothing yet."""
     if stored.progress is not None or config.snapshot.through == "topics":
         return stored
+    server = SourceServer(config.source)
     rules = LoadRules(config.snapshot, limits_of(config.apply), config.policies.policies, config.transport.prefix)
-    load(SourceServer(config.source), rules, target, stored, check_stop, tally, metrics)
+    load(server, rules, target, stored, check_stop, tally, metrics)
     return target.open()
 
 
