@@ -25,10 +25,11 @@ from cdc.protocol.applied import Progress, Stored, TableProgress
 from cdc.protocol.control import Base, Copy, Followed
 from cdc.protocol.table_states import TableState
 from cdc.runtime import clock, crash_points as crash, logs, timing
+from cdc.runtime.counters import ApplyCounters
 from cdc.transport.contract import Reader
 from sinks.careful import Careful
 from sinks.copies import CopyHandling, why
-from sinks.counters import ApplyCounters, Did
+from sinks.counters import Did
 from sinks.cuts import BATCH_BYTES, Batch, BeginCopy, CutAssembler, Enter, Step, TopicChanges
 from sinks.fold import runs
 from sinks.halves import Halves

@@ -13,7 +13,7 @@ from cdc import codec
 from cdc.binlog.events import Begin, Commit, Event, Heartbeat, LoggedStatement, RowsEvent
 from cdc.capture.followed_tables import FollowedTables, stop_for
 from cdc.capture.restart import Restart, found_empty, from_history
-from cdc.capture.table_stream import CaptureCounters, Incremental, Log, TableStream
+from cdc.capture.table_stream import Incremental, Log, TableStream
 from cdc.codec import envelope
 from cdc.ddl import classify as ddl
 from cdc.errors import Halt, Retry
@@ -23,6 +23,7 @@ from cdc.model.table import Table
 from cdc.protocol.control import Anomaly, Base, Copy, Cut, Entry, Followed, Named, Start, key, to_document
 from cdc.protocol.copy_progress import NOTHING, Ended
 from cdc.runtime import clock, crash_points as crash, timing
+from cdc.runtime.counters import CaptureCounters
 from cdc.runtime.moments import Through, believed
 from cdc.transport.contract import Writer
 
@@ -54,8 +55,7 @@ class Capture:
         self._copies = NOTHING
         self._streams: dict[tuple[str, str], TableStream] = {}
         self._by_topic: dict[str, TableStream] = {}
-        self._epoch = 0
-        self._cut_no = 0
+        self._epoch = self._cut_no = 0
         self._changed: dict[Partition, Named] = {}
         self._all: dict[Partition, Named] = {}
         self._ends: Mapping[Partition, int] = {}

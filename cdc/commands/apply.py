@@ -8,12 +8,13 @@ from collections.abc import Callable
 from contextlib import closing
 
 from cdc.checks import start as fitness
-from cdc.commands.process import Ready, check_fit, limits_of, serving_metrics
+from cdc.commands.process import Ready, limits_of, serving_metrics, start_check
 from cdc.config.load import Config
 from cdc.errors import Retry
 from cdc.model.record import Document
 from cdc.protocol.applied import Stored
 from cdc.runtime import logs, timing
+from cdc.runtime.counters import ApplyCounters
 from cdc.runtime.metrics import Metrics
 from cdc.runtime.supervisor import Stopped, ThreadGroup, supervise, tell
 from cdc.state.store import StateStore
@@ -22,7 +23,6 @@ from cdc.transport.kafka.connect import broker_of, registry_of
 from cdc.transport.kafka.group import KafkaGroup
 from cdc.transport.kafka.reader import KafkaReader
 from sinks.apply import Apply
-from sinks.counters import ApplyCounters
 from sinks.postgres.shard_target import ShardTarget, furthest, gathering, join
 from sinks.postgres.target import PostgresTarget
 from sinks.shard_apply import ShardApply
@@ -31,19 +31,19 @@ from sinks.shard_members import ShardMember, Work
 
 def apply(config: Config, stop: threading.Event) -> Document:
     """Apply the topics to the target until told to stop."""
-    fitness.demand_kafka(config, "apply")
+    fitness.demand_kafka(config.transport, "apply")
     started, generation = time.monotonic(), [0]
     with serving_metrics(config) as metrics, closing(PostgresTarget(config.target, config.pipeline.name)) as target:
 
         def work(ready: Ready) -> None:
-            check_fit(config, capture=False)
-            fitness.demand_shards(config)
+            start_check(config, capture=False).demand()
+            fitness.demand_shards(config.apply.shards, config.target, config.pipeline.name)
             ready()
             parts = ThreadGroup(stop)
             if config.apply.shards:
-                parts.run(lambda: _serve(config, generation, parts, metrics))
+                parts.run(_serve, config, generation, parts, metrics)
             else:
-                parts.run(lambda: apply_kafka(config, target, parts, metrics))
+                parts.run(apply_kafka, config, target, parts, metrics)
 
         supervise(work, stop, "apply", metrics, config.pipeline.start_timeout_seconds)
         return {**apply_totals(config, metrics), "seconds": time.monotonic() - started}
@@ -61,22 +61,22 @@ def apply_totals(config: Config, metrics: Metrics) -> Document:
 
 
 def apply_kafka(config: Config, target: PostgresTarget, parts: ThreadGroup, metrics: Metrics) -> None:
-    broker = broker_of(config, parts.check_drain)
+    broker = broker_of(config.transport, parts.check_drain)
     broker.check()
     _await_load(config, parts)
-    with closing(KafkaReader(broker, registry_of(config, broker))) as reader:
+    with closing(KafkaReader(broker, registry_of(config.transport, broker))) as reader:
         stored = target.open()
         if shards := gathering(target):
             logs.logger("apply").info("gathering_shards", shards=shards)
             while (until := furthest(target)) is not None:
                 ShardMember(_shard_work(config, shards, target.fence, parts, metrics, until)).finish(shards, parts)
             stored = target.open()
-        apply_until_stopped(config, stage_of(config, reader, target, metrics), stored, parts, metrics)
+        apply_until_stopped(config, reader, target, stored, parts, metrics)
 
 
 def _serve(config: Config, generation: list[int], parts: ThreadGroup, metrics: Metrics) -> None:
     """Apply what falls to this member of the group; `generation` is what `join` gave last."""
-    broker, shards = broker_of(config, parts.check_stop), config.apply.shards
+    broker, shards = broker_of(config.transport, parts.check_stop), config.apply.shards
     broker.check()
     _await_load(config, parts)
     generation[0] = join(config.target, config.pipeline.name, shards, generation[0])
@@ -93,9 +93,9 @@ def _shard_work(config: Config, shards: int, generation: int, parts: ThreadGroup
                 raise Stopped
 
         target = ShardTarget(config.target, config.pipeline.name, shard, shards, generation)
-        broker = broker_of(config, check_stop)
-        with closing(target), closing(KafkaReader(broker, registry_of(config, broker))) as reader:
-            stage = ShardApply(reader, target, limits_of(config), _teller(metrics), config.policies.policies, until)
+        broker = broker_of(config.transport, check_stop)
+        with closing(target), closing(KafkaReader(broker, registry_of(config.transport, broker))) as reader:
+            stage = ShardApply(reader, target, limits_of(config.apply), _teller(metrics), config.policies.policies, until)
             stored = target.open()
             metrics.watch_apply(stage.counters, shard)
             metrics.state("apply", "streaming")
@@ -119,15 +119,18 @@ def _await_load(config: Config, parts: ThreadGroup) -> None:
             time.sleep(timing.TIMES.loaded_poll_seconds)
 
 
-def stage_of(config: Config, reader: Reader, target: PostgresTarget, metrics: Metrics) -> Apply:
-    return Apply(reader, target, limits_of(config), _teller(metrics), config.policies.policies)
-
-
 def _teller(metrics: Metrics) -> Callable[[Retry], None]:
     return lambda error: tell(error, "apply", metrics)
 
 
-def apply_until_stopped(config: Config, stage: Apply, stored: Stored, parts: ThreadGroup, metrics: Metrics) -> None:
+def apply_until_stopped(
+    config: Config, reader: Reader, target: PostgresTarget, stored: Stored, parts: ThreadGroup, metrics: Metrics
+) -> None:
+    """Apply what is read, from what is stored on, until told to stop.
+
+    Where capture runs in this process too, and ends, it ends when all of that is taken.
+    """
+    stage = Apply(reader, target, limits_of(config.apply), _teller(metrics), config.policies.policies)
     metrics.watch_apply(stage.counters)
     metrics.state("apply", "streaming")
 

@@ -21,7 +21,7 @@ def export(config: Config, directory: Path, tables: Sequence[str]) -> Document:
     directory.mkdir(parents=True, exist_ok=True)
     written: list[str] = []
     with Catalog(config.source) as catalog:
-        for table in selected_tables(config, catalog, tables):
+        for table in selected_tables(catalog, config.source, config.policies.policies, tables):
             subject = names.topic(config.transport.prefix, table.db, table.name)
             made = envelope.schemas(config.transport.prefix, table, catalog.flavour)
             for kind, schema in made._asdict().items():

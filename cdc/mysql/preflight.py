@@ -22,6 +22,20 @@ class ServerSettings(NamedTuple):
     version: str
     values: Mapping[str, str]
 
+    @property
+    def server_id(self) -> int:
+        return int(self.values["server_id"])
+
+    @property
+    def server(self) -> str:
+        """What tells it from every other server; the number where it has no id of its own."""
+        return self.values.get("server_uuid" if self.flavour == "mysql" else "server_uid") or str(self.server_id)
+
+    @property
+    def gtid_mode(self) -> bool:
+        """Whether every transaction has a GTID."""
+        return self.flavour == "mariadb" or self.values.get("gtid_mode") == "ON"
+
 
 class _Demand(NamedTuple):
     flavours: str

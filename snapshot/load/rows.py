@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import cdc
 from cdc import codec
@@ -16,6 +15,7 @@ from cdc.model.record import Record
 from cdc.model.table import Table
 from cdc.mysql.catalog import Catalog
 from cdc.runtime import clock
+from sinks.postgres.load import ChunkWriter
 
 Schemas = tuple[types.Schema | None, types.Schema]
 """Of a table's records: key and value."""
@@ -60,7 +60,7 @@ class RowBuffer:
         self.changed()
         self.begin()
 
-    def hand_over(self, writer: Any) -> int:
+    def hand_over(self, writer: ChunkWriter) -> int:
         """Write what was read: the source's table is not locked any more, so the target may take its time."""
         size = len(self._out)
         if size:
