@@ -20,7 +20,7 @@ from cdc.model.names import control_topic
 from cdc.model.table import Table
 from cdc.mysql.catalog import Catalog
 from cdc.protocol import control
-from cdc.state.shards import mode, shards_differ
+from cdc.state.shards import shards_differ
 from cdc.state.store import StateStore
 from cdc.transport.kafka.broker import KafkaBroker
 from cdc.transport.schema_registry import HttpRegistry
@@ -126,7 +126,7 @@ def demand_shards(config: Config) -> None:
     if not config.apply.shards:
         return
     with StateStore(config.target, config.pipeline.name) as state:
-        found = abs(mode(state)[1]) if state.check() else 0
+        found = abs(state.mode()[1]) if state.check() else 0
     if found not in (0, config.apply.shards):
         raise shards_differ(config.pipeline.name, found)
 

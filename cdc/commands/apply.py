@@ -10,7 +10,6 @@ from contextlib import closing
 from cdc.checks import start as fitness
 from cdc.commands.process import Ready, check_fit, limits_of, serving_metrics
 from cdc.config.load import Config
-from cdc.errors import Retry
 from cdc.model.record import Document
 from cdc.protocol.applied import Stored
 from cdc.runtime import logs, timing
@@ -21,7 +20,7 @@ from cdc.transport.contract import Reader
 from cdc.transport.kafka.connect import broker_of, registry_of
 from cdc.transport.kafka.group import KafkaGroup
 from cdc.transport.kafka.reader import KafkaReader
-from sinks.apply import Apply
+from sinks.apply import Apply, SinkMemory
 from sinks.counters import ApplyCounters
 from sinks.postgres.shard_target import ShardTarget, furthest, gathering, join
 from sinks.postgres.target import PostgresTarget
@@ -71,7 +70,7 @@ def apply_kafka(config: Config, target: PostgresTarget, parts: ThreadGroup, metr
             while (until := furthest(target)) is not None:
                 ShardMember(_shard_work(config, shards, target.fence, parts, metrics, until)).finish(shards, parts)
             stored = target.open()
-        apply_until_stopped(config, stage_of(config, reader, target, metrics), stored, parts, metrics)
+        apply_until_stopped(config, reader, target, stored, parts, metrics)
 
 
 def _serve(config: Config, generation: list[int], parts: ThreadGroup, metrics: Metrics) -> None:
@@ -95,7 +94,7 @@ def _shard_work(config: Config, shards: int, generation: int, parts: ThreadGroup
         target = ShardTarget(config.target, config.pipeline.name, shard, shards, generation)
         broker = broker_of(config, check_stop)
         with closing(target), closing(KafkaReader(broker, registry_of(config, broker))) as reader:
-            stage = ShardApply(reader, target, limits_of(config), _teller(metrics), config.policies.policies, until)
+            stage = ShardApply(reader, target, memory_of(config, metrics), config.policies.policies, until)
             stored = target.open()
             metrics.watch_apply(stage.counters, shard)
             metrics.state("apply", "streaming")
@@ -119,19 +118,18 @@ def _await_load(config: Config, parts: ThreadGroup) -> None:
             time.sleep(timing.TIMES.loaded_poll_seconds)
 
 
-def stage_of(config: Config, reader: Reader, target: PostgresTarget, metrics: Metrics) -> Apply:
-    return Apply(reader, target, limits_of(config), _teller(metrics), config.policies.policies)
+def memory_of(config: Config, metrics: Metrics) -> SinkMemory:
+    return SinkMemory(limits_of(config), lambda error: tell(error, "apply", metrics))
 
 
-def _teller(metrics: Metrics) -> Callable[[Retry], None]:
-    return lambda error: tell(error, "apply", metrics)
-
-
-def apply_until_stopped(config: Config, stage: Apply, stored: Stored, parts: ThreadGroup, metrics: Metrics) -> None:
+def apply_until_stopped(
+    config: Config, reader: Reader, target: PostgresTarget, stored: Stored, parts: ThreadGroup, metrics: Metrics
+) -> None:
+    stage = Apply(reader, target, stored, memory_of(config, metrics), config.policies.policies)
     metrics.watch_apply(stage.counters)
     metrics.state("apply", "streaming")
 
     def taken() -> bool:
         return not metrics.captured or stage.counters.cut_no >= metrics.captured[-1].cut_no
 
-    stage.run(stored, lambda: not parts.drains(taken), config.apply.max_delay_seconds)
+    stage.run(lambda: not parts.drains(taken), config.apply.max_delay_seconds)

@@ -8,7 +8,7 @@ from contextlib import closing
 
 from cdc.capture import run as capturing
 from cdc.checks import start as fitness
-from cdc.commands.apply import apply_kafka, apply_totals, apply_until_stopped, stage_of
+from cdc.commands.apply import apply_kafka, apply_totals, apply_until_stopped
 from cdc.commands.capture import capture_totals
 from cdc.commands.process import Ready, check_fit, serving_metrics
 from cdc.commands.snapshot import initial_load, quiet
@@ -48,7 +48,7 @@ def _run_direct(config: Config, target: PostgresTarget, parts: ThreadGroup, metr
     previous = capturing.stored_restart(stored)
     parts.start("capture", lambda: capturing.capture_direct(config, log, parts, metrics, previous))
     with closing(log):
-        parts.run(lambda: apply_until_stopped(config, stage_of(config, log, target, metrics), stored, parts, metrics))
+        parts.run(lambda: apply_until_stopped(config, log, target, stored, parts, metrics))
 
 
 def _run_kafka(config: Config, target: PostgresTarget, parts: ThreadGroup, metrics: Metrics, ready: Ready) -> None:

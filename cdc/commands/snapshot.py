@@ -61,7 +61,7 @@ def initial_load(config: Config, target: PostgresTarget, stored: Stored, check_s
     with Catalog(config.source) as catalog:
         tables = selected_tables(config, catalog)
         source = LoadSource(catalog, tables, Readers(config.source, catalog, config.snapshot), LoadProbe(config.source))
-        load(config, source, target, stored, check_stop, tally, metrics, careful(limits_of(config)))
+        load(config, source, target.loads, stored, check_stop, tally, metrics, careful(limits_of(config)))
     metrics.state("snapshot", "stopped")
     logs.logger("snapshot").info("copy_done", tables=len(tables))
     return target.open()
