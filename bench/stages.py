@@ -185,12 +185,11 @@ def apply(job: Job) -> Work:
     """Records that the broker holds -> committed rows in PostgreSQL."""
     config, broker = job.config, _broker(job)
     target = PostgresTarget(config.target, config.pipeline.name)
-    stored = target.open()
-    stage = Apply(KafkaReader(broker, topic_registry(broker)), target)
+    stage = Apply(KafkaReader(broker, topic_registry(broker)), target, target.open())
     until = Until(job.last, lambda: stage.cuts.at.position)
 
     def work() -> Figures:
-        stage.run(stored, until, config.apply.max_delay_seconds)
+        stage.run(until, config.apply.max_delay_seconds)
         return {"rows": sum(stage.counters.rows.values()), "commits": stage.counters.commits}
 
     return work

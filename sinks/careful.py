@@ -1,53 +1,76 @@
-"""The part of applying that deals with refused rows: what is held waits, what is refused is found and queued, and the rest is written."""
+"""Records into the open transaction: what is held waits, what is refused is found and queued, and the rest is folded and written."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Container, Mapping, Set
+from collections.abc import Callable, Container, Mapping, MutableMapping, Set
+from dataclasses import dataclass, field
 
-from cdc import codec
 from cdc.errors import RowRefused
+from cdc.model.position import Position
+from cdc.model.record import Document
 from cdc.runtime import clock
-from cdc.transport.contract import Reader
-from sinks.contract import TableBatch
+from sinks.contract import Plan, TableBatch
 from sinks.counters import Did
-from sinks.cuts import CutAssembler
-from sinks.fold import Fold
-from sinks.halves import Halves
+from sinks.fold import Fold, runs
+from sinks.halves import Foreseen, Halves
 from sinks.plans import Plans
 from sinks.postgres.quarantine import Schemas
-from sinks.postgres.target import PostgresTarget
-from sinks.quarantine import HeldKeys, Records, copied_again, freed, queued
+from sinks.postgres.shadow_table import copied_beside, unread
+from sinks.postgres.transaction import Transaction
+from sinks.quarantine import HeldKeys, Name, Records, copied_again, freed, queued
+from sinks.steps import TopicChanges
+from sinks.table_states import TableStates
+
+STRAIGHT, WITH_CARE, STRICT = range(3)
+"""How a batch is written: as if every row were fit; by savepoints; by savepoints, deferred constraints checked at once."""
 
 
-class Careful(ABC):
-    """Base of `Apply`: the methods that write a batch row by row after a refusal."""
+@dataclass(slots=True)
+class Try:
+    """One try of a batch."""
 
-    reader: Reader
-    target: PostgresTarget
+    transaction: Transaction
+    halves: Halves
+    """Of that transaction."""
+    care: int
+    partial: bool
+    """Whether what is written is a piece of something, and more may come before the commit."""
+    at: Position | None
+    did: Did = field(default_factory=Did)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordWriter:
+    """Writes the records of one run of the sink, by what it knows of tables, schemas and held keys."""
+
+    tables: TableStates
+    plans: Plans
     held_keys: HeldKeys
-    cuts: CutAssembler
-    _did: Did
-    _releases: int
-    _plans: Plans
+    foreseen: MutableMapping[Name, dict[bytes, Foreseen]]
+    schema: Callable[[int], Document]
+    """A schema by its id."""
+    hold: Callable[[Name], None]
+    """Is told of a table of which changes are queued."""
 
-    def __init__(self) -> None:
-        self._halves = Halves()
-        self._in_pieces = False
-        """Whether what is written now is a piece of something, and more may come before the commit."""
+    def write_topic(self, now: Try, changes: TopicChanges) -> None:
+        """Write the changes of one topic, schema by schema."""
+        for run in runs(changes.values):
+            frame = changes.values[run.start][:5]
+            plan = self.plans[frame]
+            name = (plan.db, plan.table)
+            if not self.tables.takes(name):  # it is not copied yet, or cannot be, and `status` says why
+                now.did.void += run.stop - run.start
+                continue
+            records = Records(changes.keys[run], changes.values[run], changes.opened[run])
+            if self.tables.is_refused(name):
+                records = unread(records)
+            records, again = self._set_aside(now, frame, records)
+            now.did.rows[name] += run.stop - run.start
+            for shadow, part in copied_beside(records, self.tables.shadow(name), again):
+                self._write_into(now, shadow, frame, part)
 
-    @abstractmethod
-    def _plan(self, frame: bytes) -> codec.ValuePlan:
-        """How values of this frame are read and written."""
-
-    def _see_released(self, releases: int) -> None:
-        """Another process replays or discards keys under the same lock: what it freed is no longer held."""
-        if self.held_keys and releases != self._releases:
-            self.held_keys.replace(self.target.quarantine(lambda waiting: waiting.held()))
-        self._releases = releases
-
-    def _write_into(self, shadow: str, frame: bytes, records: Records, care: int) -> None:
-        plan = self._plan(frame)
+    def _write_into(self, now: Try, shadow: str, frame: bytes, records: Records) -> None:
+        plan = self.plans[frame]
         name = (plan.db, plan.table)
         if shadow and self.held_keys.held(name):  # what the first table has just refused waits
             records = freed(plan, records, self.held_keys.held(name))
@@ -55,54 +78,57 @@ class Careful(ABC):
         fold.add(records.keys, records.values, records.opened)
         folded = fold.take()
         folded.shadow = shadow
-        if care:
-            self._write_bisected(frame, records, folded)
+        if now.care:
+            self._write_bisected(now, frame, records, folded)
         else:
-            self.target.write(folded, locate=not self.held_keys.limits.keys)
-            self._did.written[name] += len(folded)
-        if self._in_pieces:
-            self._halves.wrote(plan, records)
+            now.transaction.write(folded, locate=not self.held_keys.limits.keys)
+            now.did.written[name] += len(folded)
+        if now.partial:
+            now.halves.wrote(plan, records)
 
-    def _write_bisected(self, frame: bytes, records: Records, folded: TableBatch) -> None:
-        name = (folded.db, folded.table)
-        refused = {unit.identity: unit.error for unit in self.target.write_bisected(folded, self.held_keys.room(len(folded))) if unit.error}
+    def _write_bisected(self, now: Try, frame: bytes, records: Records, folded: TableBatch) -> None:
+        name, room = (folded.db, folded.table), self.held_keys.room(len(folded))
+        refused = {unit.identity: unit.error for unit in now.transaction.write_bisected(folded, room) if unit.error}
         self.held_keys.judge(name, refused, len(folded) - len(refused), clock.monotonic())
         if refused:
-            self._queue(frame, records, refused.keys(), refused)
-            self.target.foreseen[name].update(self._halves.tears(self._plan(frame), records, refused))
+            self._queue(now, frame, records, refused.keys(), refused)
+            self.foreseen[name].update(now.halves.tears(self.plans[frame], records, refused))
 
-    def _set_aside(self, frame: bytes, records: Records) -> tuple[Records, Set[bytes]]:
+    # -- what waits --------------------------------------------------------------------------------------------------
+
+    def _set_aside(self, now: Try, frame: bytes, records: Records) -> tuple[Records, Set[bytes]]:
         """Queue what happens to held keys; the rest, and the keys of which a copy has brought a row in place of all that waited."""
-        plan = self._plan(frame)
+        plan = self.plans[frame]
         name = (plan.db, plan.table)
-        known = self.target.foreseen[name]
-        if foreseen := self._halves.wait(plan, records, known):
-            foreseen = {identity: error for identity, error in foreseen.items() if identity not in self.held_keys.held(name)}
-            self.held_keys.judge(name, foreseen, 0, clock.monotonic())
-            known.update(self._halves.tears(plan, records, foreseen, known))
+        foreseen = self._foreseen(now, plan, records)
         if not self.held_keys.held(name):
             return records, frozenset()
-        if again := copied_again(plan, records, self.held_keys.held(name)) - self._halves.waiting[name]:
-            self.target.quarantine(lambda q: q.drop(name, again))
+        if again := copied_again(plan, records, self.held_keys.held(name)) - now.halves.waiting[name]:
+            now.transaction.quarantine(lambda q: q.drop(name, again))
             self.held_keys.release(name, again)
-        self._queue(frame, records, self.held_keys.held(name), foreseen)
+        self._queue(now, frame, records, self.held_keys.held(name), foreseen)
         return freed(plan, records, self.held_keys.held(name)), again
 
-    def _queue(self, frame: bytes, records: Records, held: Container[bytes], refused: Mapping[bytes, RowRefused]) -> None:
+    def _foreseen(self, now: Try, plan: Plan, records: Records) -> Mapping[bytes, RowRefused]:
+        """Hold the keys that wait from here on because a try before has seen them refused late; each with its reason."""
+        name = (plan.db, plan.table)
+        known = self.foreseen[name]
+        found = now.halves.wait(plan, records, known)
+        if found:
+            found = {identity: error for identity, error in found.items() if identity not in self.held_keys.held(name)}
+            self.held_keys.judge(name, found, 0, clock.monotonic())
+            known.update(now.halves.tears(plan, records, found, known))
+        return found
+
+    def _queue(self, now: Try, frame: bytes, records: Records, held: Container[bytes], refused: Mapping[bytes, RowRefused]) -> None:
         """Queue the changes of held keys; `refused`: those that are held from here on, and why."""
-        plan = self._plan(frame)
+        plan = self.plans[frame]
         name = (plan.db, plan.table)
         waiting = queued(plan, records, held, refused)
         if waiting:
-            key, value = self._plans.ids(frame)
-            schemas = Schemas(value, None if key is None else self.reader.schema(key), self.reader.schema(value))
-            self.target.quarantine(lambda q: q.add(name, schemas, waiting, self.cuts.at.position))
-            self._did.queued[name] += len(waiting)
-        self._did.news += [(name, identity, error) for identity, error in refused.items()]
-
-    def _begin_anew(self) -> None:
-        """The open transaction is committed, and what was foreseen of it has come."""
-        for name, keys in self._halves.waiting.items():
-            for key in keys:
-                self.target.foreseen[name].pop(key, None)
-        self._halves = Halves()
+            key, value = self.plans.ids(frame)
+            schemas = Schemas(value, None if key is None else self.schema(key), self.schema(value))
+            now.transaction.quarantine(lambda q: q.add(name, schemas, waiting, now.at))
+            now.did.queued[name] += len(waiting)
+            self.hold(name)
+        now.did.news += [(name, identity, error) for identity, error in refused.items()]

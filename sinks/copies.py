@@ -16,85 +16,79 @@ from cdc.protocol.copy_progress import DONE, REFUSED, WHOLE, Ended
 from cdc.protocol.table_states import TableState
 from cdc.runtime import crash_points as crash, logs
 from sinks.contract import Plan
-from sinks.postgres.target import PostgresTarget
+from sinks.postgres.copy_tables import CopyTables
 from sinks.quarantine import HeldKeys, Name
 from sinks.table_states import TableStates
 
 
 class CopyHandling:
-    """The copies of one run of the sink."""
+    """The copies of one run of the sink; each step is done in the transaction of the batch that it comes with, on the tables lent of it."""
 
-    def __init__(self, target: PostgresTarget, held_keys: HeldKeys, plan: Callable[[Any], Plan]) -> None:
+    def __init__(self, tables: TableStates, held_keys: HeldKeys, plan: Callable[[Any], Plan]) -> None:
         """`plan` gives the plan of a value schema's id."""
-        self._target, self._ward, self._plan = target, held_keys, plan
+        self._tables, self._held_keys, self._plan = tables, held_keys, plan
 
-    def begin(self, tables: TableStates, copy: Copy) -> None:
+    def begin_copy(self, into: CopyTables, copy: Copy) -> None:
         """A table is copied whole from here on: empty it, or make a second one beside it; one that is not known is left out."""
-        name = (copy.db, copy.table)
+        tables, name = self._tables, (copy.db, copy.table)
         if tables.get(name) is None:
             return
         if tables.shadow(name):  # of a copy that nobody ended
-            self.drop(tables, name)
-        refused = self._prepare(tables, copy, name)
+            self.drop(into, name)
+        refused = self._prepare(into, copy, name)
         if refused is not None:
             logs.failure(logs.logger("apply"), refused, "warning")
             tables.refuse(copy, why(refused))
         crash.point("apply.emptied")
 
-    def _prepare(self, tables: TableStates, copy: Copy, name: Name) -> CdcError | None:
+    def _prepare(self, into: CopyTables, copy: Copy, name: Name) -> CdcError | None:
+        tables = self._tables
         if copy.swap and not copy.exact and tables.shown(name):
-            refused = self._target.make_shadow(*name)
+            refused = into.make_shadow(name)
             if refused is None:
                 tables.shade(name, copy.id)
             return refused
         if not tables[name].ours:  # what stood in the way when it was added may be mended
-            refused = self._target.attempt(str(self._target.place(*name)), lambda _: self._create(tables, name))
-            if refused is not None:
-                return refused
+            made = into.create(self._plan(tables[name].schema["value_schema"]))
+            if isinstance(made, CdcError):
+                return made
+            tables.change(name, schema={**tables[name].schema, **made.schema})
         elif not tables.takes(name) or tables[name].state == TableState.COPYING:  # it may have been made for other columns
-            refused = self._target.attempt(str(self._target.place(*name)), lambda _: self._fit(tables, name))
+            refused = into.fit(self._plan(tables[name].schema["value_schema"]), tables[name])
             if refused is not None:
                 return refused
-        refused = self._target.empty(*name, readable=copy.swap)
+        refused = into.empty(name, readable=copy.swap)
         if refused is None:
-            self._ward.release(name)
+            self._held_keys.release(name)
             tables.begin(copy)
         return refused
 
-    def _create(self, tables: TableStates, name: Name) -> None:
-        known = tables[name]
-        made = self._target.create_within(self._plan(known.schema["value_schema"]))
-        tables.change(name, schema={**known.schema, **made.schema})
-
-    def _fit(self, tables: TableStates, name: Name) -> None:
-        self._target.fit_within(self._plan(tables[name].schema["value_schema"]), tables[name])
-
-    def end(self, tables: TableStates, ended: Sequence[Ended], at: Position | None, *, strict: bool) -> None:
+    def end_copies(self, into: CopyTables, ended: Sequence[Ended], at: Position | None, *, strict: bool) -> None:
         """Copies end with this commit: what became of each is stored, and a second table takes the first one's place.
 
         `strict`: deferred constraints are checked here, not at the commit.
         """
+        tables = self._tables
         for one in ended:
             name = (one.db, one.table)
             if one.kind == WHOLE and tables.get(name) is not None and tables.shadow(name) and tables.bears(name, one.copy):
-                told = self._resolve(tables, one, name, strict)
+                told = self._resolve(into, one, name, strict)
             else:
                 told = tables.end(one, at)
-            self._target.record(told)
+            into.record(told)
 
-    def _resolve(self, tables: TableStates, one: Ended, name: Name, strict: bool) -> Ended:
+    def _resolve(self, into: CopyTables, one: Ended, name: Name, strict: bool) -> Ended:
         """The second table of a copy that ends has served; the first one stays as it is where it cannot become equal to it."""
         refused = None
         if one.outcome == DONE:
-            plan = self._plan(tables[name].schema["value_schema"])
-            refused = self._target.become_equal(plan, strict=strict)
-        self.drop(tables, name)
+            refused = into.become_equal(self._plan(self._tables[name].schema["value_schema"]), strict=strict)
+        self.drop(into, name)
         return one if refused is None else one._replace(outcome=REFUSED, reason=why(refused))
 
-    def drop(self, tables: TableStates, name: Name) -> None:
+    def drop(self, into: CopyTables, name: Name) -> None:
         """A table has no second one any more."""
-        self._target.drop_shadow(*name)
-        tables.shade(name, "")
+        into.drop_shadow(name)
+        self._tables.shade(name, "")
         crash.point("apply.swapped")
 
 

@@ -11,7 +11,6 @@ import json
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby, islice
 from operator import itemgetter
 
@@ -19,10 +18,11 @@ from cdc.codec.records import Opened
 from cdc.model.position import Position
 from cdc.model.record import Message, weight
 from cdc.protocol.applied import Partition, Progress
-from cdc.protocol.control import Anomaly, Base, Copy, Cut, Entry, Named, Start, from_document, mark
-from cdc.protocol.copy_progress import NOTHING, Copies, Ended
+from cdc.protocol.control import Base, Copy, Cut, Entry, Named, Start, from_document, mark
 from cdc.protocol.ledger import Ledger
 from sinks.losses import base_beyond, expired, hole, missing, or_unread, start_lost
+from sinks.scope import WHOLE, Scope
+from sinks.steps import At, Batch, BeginCopy, Enter, Meet, Step, TopicChanges
 
 Open = Callable[[Sequence[bytes]], Sequence[Opened]]
 """Reads the envelopes of some values of one topic; `UNREAD` where the schema is not known."""
@@ -36,82 +36,20 @@ BATCH_BYTES = 12 << 20
 """A batch this large is large enough, however few its rows are."""
 
 
-@dataclass(slots=True)
-class TopicChanges:
-    """The records of one topic that are to be applied, in order."""
-
-    values: list[bytes] = field(default_factory=list)
-    keys: list[bytes | None] = field(default_factory=list)
-    opened: list[Opened] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Batch:
-    """Changes up to the end of a cut; a `partial` one ends no consistent state and must not be committed."""
-
-    cut: Cut
-    topics: dict[str, TopicChanges]
-    rows: int
-    partial: bool
-    anomalies: list[Anomaly] = field(default_factory=list)
-    ended: list[Ended] = field(default_factory=list)
-    """The copies that end with its cuts."""
-    bytes: int = 0
-
-
-@dataclass(slots=True)
-class Enter:
-    """An epoch's base: numbers and offsets become the base's, then reading goes on at its end offsets."""
-
-    base: Base
-
-
-@dataclass(slots=True)
-class BeginCopy:
-    """A table is copied whole from here on: what it holds gives way to the rows that follow."""
-
-    copy: Copy
-
-
-@dataclass(slots=True)
-class Meet:
-    """In scaled mode: all shards are to stand here before anyone goes on. `offset` and `mark` are the control record's."""
-
-    offset: int
-    entry: Base | Copy | Cut
-    mark: str
-
-
-Step = Batch | Enter | BeginCopy | Meet
-
-
-@dataclass(slots=True)
-class At:
-    """How far the records taken so far reach; becomes `Progress` when it is committed."""
-
-    cut_no: int = 0
-    epoch: int = -1
-    control_next: int = 0
-    position: Position | None = None
-    source_ts_us: int = 0
-    mark: str = ""
-    """Of the control record before `control_next`."""
-    offsets: dict[Partition, int] = field(default_factory=dict)
-    numbers: dict[Partition, int] = field(default_factory=dict)
-    moved: dict[Partition, tuple[int, int] | None] = field(default_factory=dict)
-    """Partitions that moved since the last commit, with the offset and number that they had at it; None: a base has set them."""
-    copies: Copies = NOTHING
-    clock_offset_us: int = 0
-
-
 class CutAssembler:
     """Assembles cuts above what is stored."""
 
     def __init__(
-        self, stored: Progress | None, floors: Mapping[str, Position], control_topic: str, open_: Open, bounded: bool = False
+        self,
+        stored: Progress | None,
+        floors: Mapping[str, Position],
+        control_topic: str,
+        open_: Open,
+        bounded: bool = False,
+        scope: Scope = WHOLE,
     ) -> None:
-        """`bounded`: what is read ahead is room that capture waits for."""
-        self._bounded, self._copying = bounded, False
+        """`bounded`: what is read ahead is room that capture waits for. `scope`: which partitions are assembled, and where it stops."""
+        self._bounded, self._copying, self._scope = bounded, False, scope
         self.at = At()
         if stored is not None:
             self.at = At(stored.cut_no, stored.epoch, stored.control_next, stored.position, stored.source_ts_us, stored.mark)
@@ -137,6 +75,8 @@ class CutAssembler:
         self._since, self._unproven = self.at.position, set(self.at.offsets)
         """The partitions of which records may come that were applied by then: none behind a cut that names one and covers it."""
         self._known: dict[tuple[str, bytes], bool] = {}
+        self._closing = -1
+        """The cut that is met whose rows are taken, and which is not passed yet."""
         self._unread: Message | None = None
         """A record of unknown schema below the cut at hand."""
 
@@ -172,11 +112,7 @@ class CutAssembler:
         if not isinstance(entry, Start) and entry.epoch > self._ledger.epoch:
             raise start_lost(self._control_topic, message.offset, entry.epoch)
         counts = self._ledger.add(message.offset, entry)
-        self._pending.append((message.offset, self._mine(entry) if counts else None, mark(message.value or b"")))
-
-    def _mine(self, entry: Entry) -> Entry:
-        """What of a control record concerns us: all."""
-        return entry
+        self._pending.append((message.offset, self._scope.ours(entry) if counts else None, mark(message.value or b"")))
 
     def next_offsets(self) -> dict[Partition, int]:
         """Where fetching goes on, per partition."""
@@ -211,8 +147,10 @@ class CutAssembler:
         batch: Batch | None = None
         while self._pending:
             offset, entry, seen = self._pending[0]
-            if self._stops_before(offset, entry):
+            if self._scope.ends_at(offset):
                 break
+            if self._scope.meets(entry) and not self._is_void(entry):
+                return batch if batch is not None else self._meeting(offset, entry, seen)
             if self._is_void(entry):
                 self.void["control"] += 1
             elif isinstance(entry, Base | Copy):
@@ -234,9 +172,31 @@ class CutAssembler:
     def _is_void(self, entry: Entry | None) -> bool:
         return entry is None or (not isinstance(entry, Start) and self._ledger.went_below(entry))
 
-    def _stops_before(self, offset: int, entry: Entry | None) -> bool:
-        """Whether nothing is to be taken from this record on: never."""
-        return False
+    def _meeting(self, offset: int, entry: Base | Copy | Cut, seen: str) -> Step | None:
+        """What comes before a record that is met is taken: the meeting, or first the rows of a cut with which a copy ends."""
+        if isinstance(entry, Cut) and offset != self._closing:
+            return self._closed(offset, entry)
+        return Meet(offset, entry, seen) if not isinstance(entry, Copy) or self._is_followed_up() else None
+
+    def _closed(self, offset: int, cut: Cut) -> Batch | None:
+        """The rows of a cut with which a copy ends; its record is not passed before all have applied theirs."""
+        if not self._complete(cut):
+            return None
+        self._closing, again = offset, self.at.cut_no == cut.cut_no
+        batch = self._add(None, cut)
+        batch.ended = []
+        if again:  # its rows were committed before, and counted with them what was odd
+            batch.anomalies = []
+        return batch
+
+    def is_over(self) -> bool:
+        """Whether nothing is left below the end of the scope, where compaction may have left nothing; the place is that end then."""
+        end = self._scope.end
+        if end is None:
+            return False
+        if self.at.control_next < end and self._pending and self._scope.ends_at(self._pending[0][0]):
+            self.at.control_next, self.at.mark = end, ""
+        return self.at.control_next >= end
 
     def _is_followed_up(self) -> bool:
         """Whether the whole cut has arrived with which the pieces behind a copy's barrier are committed.

@@ -8,220 +8,141 @@ Docs: docs/decisions/025-scaled-sink.md; the model: tests/protocol_model/scaled.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Container, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 
-from cdc.errors import Halt, Retry, RowRefused
+from cdc.errors import Halt
 from cdc.model.policies import Policies
-from cdc.model.position import Position
-from cdc.protocol.applied import Partition, Progress, Stored
-from cdc.protocol.control import Base, Copy, Cut, Entry
+from cdc.protocol.applied import Partition, Stored
+from cdc.protocol.control import Base, Copy
 from cdc.protocol.table_states import TableState
-from cdc.runtime import clock, crash_points as crash, timing
-from cdc.state.shards import shard_of
+from cdc.runtime import clock, timing
+from cdc.runtime.counters import ApplyCounters
 from cdc.transport.contract import Reader
-from sinks.apply import BELOW, Apply, Rewound
-from sinks.cuts import Batch, CutAssembler, Meet, Open, Step
+from sinks.apply import Apply, Rewound, SinkMemory
+from sinks.epochs import Epochs
 from sinks.losses import base_beyond
 from sinks.postgres.shard_target import LEADER, Moved, ShardTarget
-from sinks.quarantine import QuarantineLimits, Records
+from sinks.postgres.transaction import Transaction
+from sinks.quarantine import Name
+from sinks.scope import ShardScope
+from sinks.steps import At, Meet
 from sinks.table_states import TableStates
 
 _UNSETTLED = (TableState.CATCHING_UP, TableState.QUARANTINED)
 
 
-class ShardCuts(CutAssembler):
-    """Assembles what cuts say of some of the partitions, and stops at what concerns all of them."""
+class ShardApply:
+    """One shard's sink, from what is stored until it is told to stop, fails, or has come to `until`; the role of each of its runs."""
 
-    def __init__(
-        self,
-        stored: Progress | None,
-        floors: Mapping[str, Position],
-        reader: Reader,
-        open_: Open,
-        mine: Callable[[Partition], bool],
-        until: int | None,
-    ) -> None:
-        """`until`: an offset of the control topic from which on nothing is taken."""
-        super().__init__(stored, floors, reader.control_topic, open_)
-        self._topic, self._is_mine, self._until = reader.topic, mine, until
-        self._closing = -1
-        """The cut whose rows are taken, and which is not passed yet."""
-
-    def _mine(self, entry: Entry) -> Entry:
-        """A cut with our partitions alone, and what was odd in tables whose first partition is ours."""
-        if not isinstance(entry, Cut):
-            return entry
-        partitions = {p: named for p, named in entry.partitions.items() if self._is_mine(p)}
-        anomalies = tuple(one for one in entry.anomalies if self._is_mine((self._topic(one.db, one.table), 0)))
-        return replace(entry, partitions=partitions, anomalies=anomalies)
-
-    def _stops_before(self, offset: int, entry: Entry | None) -> bool:
-        return (self._until is not None and offset >= self._until) or (_is_met(entry) and not self._is_void(entry))
-
-    def take(self, limit_rows: int) -> Step | None:
-        """The next step that is complete, or the meeting that comes next."""
-        step = super().take(limit_rows)
-        if step is not None or not self._pending:
-            return step
-        offset, entry, seen = self._pending[0]
-        if (self._until is not None and offset >= self._until) or not self._stops_before(offset, entry):
-            return None
-        if isinstance(entry, Cut) and offset != self._closing:
-            return self._closed(offset, entry)
-        assert isinstance(entry, Base | Copy | Cut)
-        return Meet(offset, entry, seen) if not isinstance(entry, Copy) or self._is_followed_up() else None
-
-    def is_there(self) -> bool:
-        """Whether nothing is left below `until`, where compaction may have left nothing; the place is `until` then."""
-        if self._until is None:
-            return False
-        if self.at.control_next < self._until and self._pending and self._pending[0][0] >= self._until:
-            self.at.control_next, self.at.mark = self._until, ""
-        return self.at.control_next >= self._until
-
-    def _closed(self, offset: int, cut: Cut) -> Batch | None:
-        """The rows of a cut with which a copy ends; its record is not passed before all have applied theirs."""
-        if not self._complete(cut):
-            return None
-        self._closing, again = offset, self.at.cut_no == cut.cut_no
-        batch = self._add(None, cut)
-        batch.ended = []
-        if again:  # its rows were committed before, and counted with them what was odd
-            batch.anomalies = []
-        return batch
-
-
-def _is_met(entry: Entry | None) -> bool:
-    return isinstance(entry, Base | Copy) or (isinstance(entry, Cut) and bool(entry.ended))
-
-
-class ShardApply(Apply):
-    """One shard's sink, from what is stored until it is told to stop, fails, or has come to `until`."""
-
-    cuts: ShardCuts
+    settles = False
+    """A ceiling is passed when all shards have passed it: `cdc.publish` knows."""
 
     def __init__(
         self,
         reader: Reader,
         target: ShardTarget,
-        limits: QuarantineLimits,
-        told: Callable[[Retry], None],
-        policies: Policies,
+        memory: SinkMemory,
+        policies: Policies | None,
         until: int | None = None,
     ) -> None:
-        super().__init__(reader, target, limits, told, policies)
-        self._shard, self._until = target, until
+        """`until`: an offset of the control topic from which on nothing is taken."""
+        self._reader, self._target, self._policies = reader, target, policies
+        self._memory = memory
+        self.scope = ShardScope(target.share, reader.topic, until)
         self._waits: int | None = None
         self._looked = 0.0
 
+    @property
+    def counters(self) -> ApplyCounters:
+        """What has been applied since the start."""
+        return self._memory.counters
+
     def run(self, stored: Stored, stopped: Callable[[], bool], max_delay_seconds: float) -> None:
         """Apply, and begin from what is stored as often as it was moved."""
-        there = False
-
-        def ended() -> bool:
-            nonlocal there
-            there = self._is_there()
-            return there or stopped()
-
-        while not (there or stopped()):
-            self._waits, self._uncommitted = None, False
+        over = False
+        while not (over or stopped()):
+            self._waits = None
             try:
-                super().run(stored, ended, max_delay_seconds)
+                self._following(stored).run(stopped, max_delay_seconds)
+                over = True
             except (Moved, Rewound) as again:
                 if isinstance(again, Rewound):
-                    self._told(again)
-                self.target.rollback()
-                self.reader.hold(frozenset())
-                stored = self.target.read()
-        if there:
-            self._commit()
+                    self._memory.told(again)
+                self._target.rollback()
+                self._reader.hold(frozenset())
+                stored = self._target.read()
 
-    def _is_there(self) -> bool:
-        if not self.cuts.is_there():
-            return False
-        if self._uncommitted:  # pieces of what is void by what stands further on
-            self._rewind(BELOW)
-        return True
+    def _following(self, stored: Stored) -> Apply:
+        return Apply(self._reader, self._target, stored, self._memory, self._policies, self)
 
-    def _assembler(self, stored: Stored) -> CutAssembler:
-        shard, shards = self._shard.shard, self._shard.shards
-        return ShardCuts(
-            stored.progress, self._floors(stored), self.reader, self._plans.open, lambda p: shard_of(p, shards) == shard, self._until
-        )
+    # -- the role of a run -------------------------------------------------------------------------------------------
 
-    def _do(self, step: Step) -> bool:
-        if isinstance(step, Meet):
-            return self._meet(step)
-        self._shard.waits_at = self._waits = None
-        return super()._do(step)
+    def queued(self, name: Name) -> None:
+        """Say for all shards that keys of the table wait."""
+        self._target.hold([name])
 
-    # -- commits -----------------------------------------------------------------------------------------------------
-
-    def _commit(self) -> None:
-        super()._commit()
-        if clock.monotonic() - self._looked > timing.TIMES.shards_look_seconds and any(table.state in _UNSETTLED for table in self._tables):
+    def committed(self, tables: TableStates) -> None:
+        """Look now and then what has become of tables, while any is unsettled."""
+        if clock.monotonic() - self._looked > timing.TIMES.shards_look_seconds and any(table.state in _UNSETTLED for table in tables):
             self._looked = clock.monotonic()
-            self._tables = TableStates(self._shard.tables())
-            self.counters.states = Counter(str(table.state) for table in self._tables)
+            tables.learn(self._target.tables())
+            self.counters.states = tables.counts()
 
-    def _pass_ceilings(self, at: Position) -> None:
-        """A ceiling is passed when all shards have passed it: `cdc.publish` knows."""
+    def goes_on(self) -> None:
+        """Wait no more."""
+        self._waits = None
+        self._target.wait_at(None)
 
-    def _queue(self, frame: bytes, records: Records, held: Container[bytes], refused: Mapping[bytes, RowRefused]) -> None:
-        plan = self._plan(frame)
-        name = (plan.db, plan.table)
-        before = self._did.queued[name]
-        super()._queue(frame, records, held, refused)
-        if self._did.queued[name] > before:
-            self._shard.hold([name])
+    def waits(self, offset: int) -> bool:
+        """Wait before this control record; False: that is to be committed first."""
+        known, self._waits = self._waits, offset
+        if known != offset:
+            self._target.wait_at(offset)
+        return known == offset
 
     # -- meetings ----------------------------------------------------------------------------------------------------
 
-    def _meet(self, meet: Meet) -> bool:
-        if self._uncommitted:
-            self._rewind(BELOW)
-        if self._waits != meet.offset:
-            self._shard.waits_at = meet.offset
-            self._commit()
-            crash.point("shard.waiting")
-            self._waits = meet.offset
-        waits, all_wait = self._shard.waiting(meet.offset)
-        if waits and not (all_wait and self._shard.shard == LEADER):
+    def meet(self, meet: Meet, epochs: Epochs, at: At) -> bool:
+        """Lead the meeting when all have come and that is ours, else wait; Moved when it is over."""
+        waits, all_wait = self._target.waiting(meet.offset)
+        if waits and not (all_wait and self._target.share.shard == LEADER):
             return False
         if waits:
-            self._lead(meet)
+            self._lead(meet, epochs, at)
         raise Moved
 
-    def _lead(self, meet: Meet) -> None:
+    def _lead(self, meet: Meet, epochs: Epochs, at: At) -> None:
         """Do for all shards what the record asks for, on what is stored of the tables, and move all beyond it."""
-        self._tables = TableStates(self._shard.lead())
-        entry, copies, partitions = meet.entry, self.cuts.at.copies, dict[Partition, tuple[int, int]]()
+        tables, entry, partitions = epochs.tables, meet.entry, dict[Partition, tuple[int, int]]()
+        tables.learn(self._target.lead())
+        copies = at.copies if isinstance(entry, Copy) else entry.copies
         if isinstance(entry, Base):
-            self._enter_all(entry, meet.offset)
-            copies, partitions = entry.copies, {p: (end, entry.number(p)) for p, end in entry.ends.items()}
-        elif isinstance(entry, Copy):
-            self._shard.lock_all(meet.offset)
-            self._copies.begin(self._tables, entry)
+            transaction = self._enter(entry, meet.offset, epochs)
+            partitions = {p: (end, entry.number(p)) for p, end in entry.ends.items()}
         else:
-            copies = entry.copies
-            self._shard.lock_all(meet.offset)
-            self._copies.end(self._tables, entry.ended, self.cuts.at.position, strict=True)
-        self._shard.move_all(meet.offset + 1, meet.mark, copies, partitions, self._tables.dirty())
+            transaction = self._target.begin()
+            self._target.lock_all(transaction, meet.offset)
+            into = self._target.tables_of(transaction)
+            if isinstance(entry, Copy):
+                epochs.copies.begin_copy(into, entry)
+            else:
+                epochs.copies.end_copies(into, entry.ended, at.position, strict=True)
+        self._target.move_all(transaction, (meet.offset + 1, meet.mark), copies, partitions, tables.dirty())
 
-    def _enter_all(self, base: Base, offset: int) -> None:
+    def _enter(self, base: Base, offset: int, epochs: Epochs) -> Transaction:
+        """Enter a base for all shards; the transaction that holds them where they wait before it."""
         if base.copying:
-            raise Halt("not_loaded", self.reader.control_topic, "the initial copy through the topics is under way",
+            raise Halt("not_loaded", self._reader.control_topic, "the initial copy through the topics is under way",
                        "one process applies it: cdc apply with apply.shards = 0")  # fmt: skip
-        self._tables.enter(base, self._schema_of, lambda followed: self._made(base, followed))
-        widths = self._shard.widths()
+        epochs.enter(base)
+        widths = self._target.widths()
         changed = [table.topic for table in base.tables if widths.get(table.topic, table.partitions) != table.partitions]
-        positions = self._shard.lock_all(offset)
+        transaction = self._target.begin()
+        positions = self._target.lock_all(transaction, offset)
         if not all(position.covers(base.position) for position in positions):
             raise base_beyond(base)
         if changed and any(position != positions[0] for position in positions):
             raise Halt("partitions_changed", f"topic {changed[0]}", "has another number of partitions, while shards differ in position",
                        "run cdc apply with apply.shards = 0 until it has gone on, then scale again")  # fmt: skip
-        for name in self._tables.orphans(base.copies.active):
-            self._copies.drop(self._tables, name)
+        epochs.drop_orphans(base, transaction)
+        return transaction

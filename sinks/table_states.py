@@ -5,6 +5,7 @@ A change becomes durable with the commit that it is handed to (`take`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -37,6 +38,14 @@ class TableStates:
         self._states = dict(states)
         self._dirty: set[Name] = set()
         self._mark: tuple[dict[Name, TableProgress], set[Name]] = ({}, set())
+
+    def learn(self, states: Mapping[Name, TableProgress]) -> None:
+        """Somebody else has stored these."""
+        self._states, self._dirty = dict(states), set()
+
+    def counts(self) -> Mapping[str, int]:
+        """How many tables are in each state."""
+        return Counter(str(state.state) for state in self)
 
     def mark(self) -> None:
         """Remember this, for a batch that may have to be written again."""

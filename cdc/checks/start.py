@@ -13,7 +13,7 @@ from cdc.checks.target import TargetCheck
 from cdc.checks.topics import TopicsCheck
 from cdc.config.load import TargetConfig, TransportConfig
 from cdc.errors import Halt, Refused
-from cdc.state.shards import mode, shards_differ
+from cdc.state.shards import shards_differ
 from cdc.state.store import StateStore
 
 Fits = Callable[[Examined | None], None]
@@ -85,6 +85,6 @@ def demand_shards(shards: int, target: TargetConfig, pipeline: str) -> None:
     if not shards:
         return
     with StateStore(target, pipeline) as state:
-        found = abs(mode(state)[1]) if state.check() else 0
+        found = abs(state.mode()[1]) if state.check() else 0
     if found not in (0, shards):
         raise shards_differ(pipeline, found)

@@ -10,7 +10,6 @@ from contextlib import closing
 from cdc.checks import start as fitness
 from cdc.commands.process import Ready, limits_of, serving_metrics, start_check
 from cdc.config.load import Config
-from cdc.errors import Retry
 from cdc.model.record import Document
 from cdc.protocol.applied import Stored
 from cdc.runtime import logs, timing
@@ -22,7 +21,7 @@ from cdc.transport.contract import Reader
 from cdc.transport.kafka.connect import broker_of, registry_of
 from cdc.transport.kafka.group import KafkaGroup
 from cdc.transport.kafka.reader import KafkaReader
-from sinks.apply import Apply
+from sinks.apply import Apply, SinkMemory
 from sinks.postgres.shard_target import ShardTarget, furthest, gathering, join
 from sinks.postgres.target import PostgresTarget
 from sinks.shard_apply import ShardApply
@@ -95,7 +94,7 @@ def _shard_work(config: Config, shards: int, generation: int, parts: ThreadGroup
         target = ShardTarget(config.target, config.pipeline.name, shard, shards, generation)
         broker = broker_of(config.transport, check_stop)
         with closing(target), closing(KafkaReader(broker, registry_of(config.transport, broker))) as reader:
-            stage = ShardApply(reader, target, limits_of(config.apply), _teller(metrics), config.policies.policies, until)
+            stage = ShardApply(reader, target, memory_of(config, metrics), config.policies.policies, until)
             stored = target.open()
             metrics.watch_apply(stage.counters, shard)
             metrics.state("apply", "streaming")
@@ -119,8 +118,8 @@ def _await_load(config: Config, parts: ThreadGroup) -> None:
             time.sleep(timing.TIMES.loaded_poll_seconds)
 
 
-def _teller(metrics: Metrics) -> Callable[[Retry], None]:
-    return lambda error: tell(error, "apply", metrics)
+def memory_of(config: Config, metrics: Metrics) -> SinkMemory:
+    return SinkMemory(limits_of(config.apply), lambda error: tell(error, "apply", metrics))
 
 
 def apply_until_stopped(
@@ -130,11 +129,11 @@ def apply_until_stopped(
 
     Where capture runs in this process too, and ends, it ends when all of that is taken.
     """
-    stage = Apply(reader, target, limits_of(config.apply), _teller(metrics), config.policies.policies)
+    stage = Apply(reader, target, stored, memory_of(config, metrics), config.policies.policies)
     metrics.watch_apply(stage.counters)
     metrics.state("apply", "streaming")
 
     def taken() -> bool:
         return not metrics.captured or stage.counters.cut_no >= metrics.captured[-1].cut_no
 
-    stage.run(stored, lambda: not parts.drains(taken), config.apply.max_delay_seconds)
+    stage.run(lambda: not parts.drains(taken), config.apply.max_delay_seconds)

@@ -18,11 +18,12 @@ from cdc.protocol.table_states import TableState
 from cdc.runtime import clock, crash_points as crash
 from cdc.runtime.moments import SteadyClock
 from cdc.state.migrations import MIGRATIONS, VERSION
+from cdc.state.shards import ALL, Share
 
 _MIGRATION_LOCK = 7163274401  # any fixed number: who migrates schema `cdc` holds it
 
 _NOW_US = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-PLACE = (
+_PLACE = (
     "cut_no, epoch, control_next, position,"
     " (coalesce(extract(epoch FROM cdc.believed(source_ts, applied_at, clock_offset_us)), 0) * 1000000)::bigint,"
     " control_mark, copies, clock_offset_us, " + _NOW_US
@@ -42,10 +43,10 @@ def clock_of(connection: Connection) -> SteadyClock:
 
 
 class StateStore:
-    """The stored state of one pipeline; owns its connection unless it is handed one."""
+    """The stored state of one pipeline, and of the partitions of a share of it; owns its connection unless it is handed one."""
 
-    def __init__(self, target: TargetConfig, pipeline: str, connection: Connection | None = None) -> None:
-        self.target, self.pipeline = target, pipeline
+    def __init__(self, target: TargetConfig, pipeline: str, connection: Connection | None = None, share: Share = ALL) -> None:
+        self.target, self.pipeline, self.share = target, pipeline, share
         self.connection = connection or connect(target, f"cdc {pipeline} state")
 
     def __enter__(self) -> StateStore:
@@ -98,6 +99,12 @@ class StateStore:
     def _register(self) -> None:
         self.connection.execute("INSERT INTO cdc.pipeline (name) VALUES (%s) ON CONFLICT DO NOTHING", [self.pipeline])
 
+    @guarded("cdc.pipeline")
+    def mode(self) -> tuple[int, int]:
+        """The pipeline's fence, and its number of shards: 0 while one process applies all, below 0 while that is being brought about."""
+        row = self.connection.execute("SELECT fence, shards FROM cdc.pipeline WHERE name = %s", [self.pipeline]).fetchone()
+        return (int(row[0]), int(row[1])) if row else (0, 0)
+
     def read(self) -> Stored:
         """Everything stored about this pipeline, at one moment; nothing when the schema is not there yet."""
         return self._read() if self.version() else Stored(None, {})
@@ -129,11 +136,15 @@ class StateStore:
         return None if row is None else row[0]
 
     def _place(self) -> Any:
-        return self.connection.execute(f"SELECT {PLACE} FROM cdc.progress WHERE pipeline = %s".encode(), [self.pipeline]).fetchone()
+        if self.share == ALL:
+            return self.connection.execute(f"SELECT {_PLACE} FROM cdc.progress WHERE pipeline = %s".encode(), [self.pipeline]).fetchone()
+        of_shard = f"SELECT {_PLACE} FROM cdc.shard WHERE (pipeline, shard) = (%s, %s)"
+        return self.connection.execute(of_shard.encode(), [self.pipeline, self.share.shard]).fetchone()
 
     def _partitions(self) -> Mapping[Partition, tuple[int, int]]:
         rows = self.connection.execute("SELECT topic, partition, next_offset, seq FROM cdc.partition WHERE pipeline = %s", [self.pipeline])
-        return {(topic, partition): (offset, seq) for topic, partition, offset, seq in rows}
+        found = {(topic, partition): (offset, seq) for topic, partition, offset, seq in rows}
+        return {partition: at for partition, at in found.items() if self.share.has(partition)}
 
     @guarded("cdc.tables")
     def table(self, db: str, table: str) -> TableProgress | None:

@@ -48,6 +48,17 @@ def unfit(batch: TableBatch) -> bytes:
     return b""
 
 
+def located(refused: RowRefused, merge: BatchWriter, batch: TableBatch, place: TargetTable) -> RowRefused:
+    """The same refusal, naming the row of the batch that it is about: the rows are applied one by one, and the caller undoes that."""
+    if not refused.sqlstate:
+        return at_row(refused, (refused.place, unfit(batch)))
+    try:
+        merge.write_singly(batch, place)
+    except (psycopg.Error, CdcError):
+        return at_row(refused, merge.wire.failed)
+    return refused
+
+
 def write_bisected(merge: BatchWriter, wire: StatementQueue, batch: TableBatch, place: TargetTable, room: int) -> list[Unit]:
     """Write what can be written; the units that cannot, each with its reason. Halt when they are more than `room`."""
     if _tried(merge, wire, batch, place) is None:
@@ -76,12 +87,12 @@ def _halves(part: list[Unit]) -> list[list[Unit]]:
 
 def _tried(merge: BatchWriter, wire: StatementQueue, batch: TableBatch, place: TargetTable) -> RowRefused | None:
     """Write a batch, or leave everything as it was and say which refusal it met."""
-    wire.send(_SAVEPOINT)
+    wire.enqueue(_SAVEPOINT)
     wire.flush()
     mark, error = merge.mark(), None
     try:
-        merge.write(batch, place)
-        wire.send(_RELEASE)
+        merge.merge_batch(batch, place)
+        wire.enqueue(_RELEASE)
         wire.flush()
     except psycopg.Error as refusal:
         error = decide(refusal, str(place))
@@ -93,8 +104,8 @@ def _tried(merge: BatchWriter, wire: StatementQueue, batch: TableBatch, place: T
     if refused is None:
         raise error
     wire.clear()
-    wire.send(_UNDO)
-    wire.send(_RELEASE)
+    wire.enqueue(_UNDO)
+    wire.enqueue(_RELEASE)
     wire.flush()
     merge.back_to(mark)
     return refused

@@ -17,7 +17,7 @@ from cdc.model.policy_sql import boolean
 from cdc.model.table import Column, Table
 from cdc.model.types import canonical_postgres
 from cdc.postgres.errors import Cause, cause
-from sinks.postgres.statements import fields
+from sinks.postgres.merge import fields
 from sinks.postgres.tables import found_columns
 
 SESSION = "SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET search_path = pg_catalog"

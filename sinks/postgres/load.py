@@ -171,8 +171,8 @@ class ChunkLoader:
     @guarded("a chunk of a load")
     def _begin(self) -> psycopg.Cursor[tuple[object, ...]]:
         undo(self.wire)
-        self.wire.send(BEGIN)
-        self.wire.send(SHARED, [self.pipeline.encode(), b"%d" % self.fence], lambda result: check_held(self.pipeline, result))
+        self.wire.enqueue(BEGIN)
+        self.wire.enqueue(SHARED, [self.pipeline.encode(), b"%d" % self.fence], lambda result: check_held(self.pipeline, result))
         self.wire.flush()
         return self.connection.cursor()
 
@@ -201,7 +201,7 @@ class ChunkLoader:
         for what, times in changed.items():
             self.wire.say(ANOMALY, self.pipeline, load.state.db, load.state.table, *what, times)
         crash.point("load.ledger")
-        self.wire.send(COMMIT)
+        self.wire.enqueue(COMMIT)
         self.wire.flush()
         crash.point("load.chunk")
 

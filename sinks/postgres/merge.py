@@ -16,10 +16,11 @@ from operator import not_
 import psycopg
 from psycopg.pq.abc import PGresult
 
+from cdc.codec import COPY_HEADER, COPY_TRAILER
 from cdc.errors import Halt
 from cdc.postgres.connection import Connection
 from sinks.contract import Plan, Row, TableBatch
-from sinks.postgres.statements import Prepared, RowName, StatementQueue, copy_in, fields
+from sinks.postgres.statements import Prepared, RowName, StatementQueue
 from sinks.postgres.tables import TYPES_SQL, TargetTable, Type, check_types, column_sql, column_types, names, quoted
 
 HANDFUL = 60
@@ -28,6 +29,7 @@ PIECE_ROWS = 4_000
 """So many rows are encoded and sent at a time: the server works on them while the next ones are encoded, and memory holds few."""
 _INT8 = 20
 _QUEUE = 500
+_SIZE = struct.Struct(">i").unpack_from
 _TYPES = Prepared(TYPES_SQL)
 _SAVEPOINT, _RELEASE, _UNDO = (Prepared(sql + " cdc_straight") for sql in ("SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO SAVEPOINT"))
 
@@ -125,7 +127,7 @@ class BatchWriter:
         self.changed: Counter[tuple[str, str, str, str]] = Counter()
         """Values that policies changed in the rows written in this transaction, by (db, table, column, reason)."""
 
-    def write(self, batch: TableBatch, place: TargetTable) -> None:
+    def merge_batch(self, batch: TableBatch, place: TargetTable) -> None:
         """Apply a batch; small ones are only queued on the wire and happen at its next flush."""
         shape = self._shape(batch.plan, place)
         if len(batch) <= HANDFUL:
@@ -193,7 +195,7 @@ class BatchWriter:
             self._send(shape.insert, row, (table, bytes(_rows(plan, [one]))))
 
     def _send(self, statement: Prepared, row: list[bytes | None], name: RowName) -> None:
-        self.wire.send(statement, row, row=name)
+        self.wire.enqueue(statement, row, row=name)
         if len(self.wire.queue) >= _QUEUE:
             self.wire.flush()
 
@@ -201,7 +203,7 @@ class BatchWriter:
         def gone(result: PGresult) -> None:
             _all_gone(shape.place, count, result.command_tuples or 0)
 
-        self.wire.send(shape.remove, [*row, struct.pack(">q", count)], gone, name)
+        self.wire.enqueue(shape.remove, [*row, struct.pack(">q", count)], gone, name)
 
     # Many rows: COPY.
 
@@ -226,18 +228,18 @@ class BatchWriter:
         if len(rows) <= HANDFUL or shape.skip_straight > 0:
             shape.skip_straight -= len(rows) > HANDFUL
             return False
-        self.wire.send(_SAVEPOINT)
+        self.wire.enqueue(_SAVEPOINT)
         before = self.changed.copy()
         try:
             self._copy_straight(shape, rows)
         except psycopg.errors.UniqueViolation:
-            self.wire.send(_UNDO)
+            self.wire.enqueue(_UNDO)
             self.changed = before
             shape.misses = min(shape.misses + 1, 7)
             shape.skip_straight = 2**shape.misses - 1
         else:
             shape.misses = 0
-        self.wire.send(_RELEASE)
+        self.wire.enqueue(_RELEASE)
         return not shape.misses
 
     def _keyless(self, shape: TableStatements, batch: TableBatch) -> None:
@@ -260,14 +262,14 @@ class BatchWriter:
         def same(result: PGresult) -> None:
             check_types(plan, place, shape.types, (result.get_value(0, 0) or b"{}").decode())
 
-        self.wire.send(_TYPES, [place.sql.encode()], same)
+        self.wire.enqueue(_TYPES, [place.sql.encode()], same)
 
     def _stage(self, shape: TableStatements, relation: str, pieces: Iterable[bytes | bytearray]) -> None:
         if relation not in self._staged and relation not in self._fresh:
-            self.wire.send(Prepared(shape.staging_sql(relation)))
+            self.wire.enqueue(Prepared(shape.staging_sql(relation)))
             self._fresh.add(relation)
         elif relation in self._used:  # a second piece in one transaction: rare, so a new file for it does no harm
-            self.wire.send(Prepared(f"TRUNCATE {relation}"))
+            self.wire.enqueue(Prepared(f"TRUNCATE {relation}"))
         self._used.add(relation)
         self._copy(relation, pieces)
 
@@ -304,3 +306,33 @@ def _counted(batch: TableBatch) -> bytearray:
         out += head.pack(len(batch.plan.columns) + 1, 4, count)
         out += _rows(batch.plan, [row])[2:]
     return out
+
+
+def fields(tuples: bytes | bytearray, width: int) -> list[list[bytes | None]]:
+    """The fields of consecutive binary COPY tuples, as binary parameters."""
+    rows: list[list[bytes | None]] = []
+    at, end = 0, len(tuples)
+    while at < end:
+        at += 2
+        row: list[bytes | None] = []
+        for _ in range(width):
+            (size,) = _SIZE(tuples, at)
+            at += 4
+            if size < 0:
+                row.append(None)
+            else:
+                row.append(bytes(tuples[at : at + size]))
+                at += size
+        rows.append(row)
+    return rows
+
+
+def copy_in(connection: Connection, sql: str, pieces: Iterable[bytes | bytearray]) -> int:
+    """COPY tuples into a table, each piece on its way before the next one is made; how many rows went in."""
+    with connection.cursor() as cursor:
+        with cursor.copy(sql.encode()) as copy:
+            copy.write(COPY_HEADER)
+            for piece in pieces:
+                copy.write(piece)
+            copy.write(COPY_TRAILER)
+        return cursor.rowcount

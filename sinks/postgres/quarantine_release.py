@@ -90,12 +90,12 @@ class Releaser:
         if self.connection.closed:
             self._open(again=True)
         try:
-            self.wire.send(BEGIN)
-            self.wire.send(_LOCK, [self.pipeline.encode()], lambda result: check_held(self.pipeline, result))
-            self.wire.send(_LOCK_SHARDS, [self.pipeline.encode()])
+            self.wire.enqueue(BEGIN)
+            self.wire.enqueue(_LOCK, [self.pipeline.encode()], lambda result: check_held(self.pipeline, result))
+            self.wire.enqueue(_LOCK_SHARDS, [self.pipeline.encode()])
             self.wire.flush()
             done = work()
-            self.wire.send(COMMIT)
+            self.wire.enqueue(COMMIT)
             self.wire.flush()
             crash.point("quarantine.freed")
             return done
@@ -115,7 +115,7 @@ class Releaser:
             op, value, key_schema, value_schema, balance = self._last(name, key, identity)
             batch = self._batch(self._make_plan(value_schema, key_schema), identity, op, value, int(balance))
             merge = BatchWriter(self.connection, self.wire)
-            merge.write(batch, place)
+            merge.merge_batch(batch, place)
             for what, times in merge.changed.items():
                 self.wire.say(ANOMALY, self.pipeline, *what, times)
         self.wire.flush()

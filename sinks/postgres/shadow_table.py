@@ -71,7 +71,7 @@ def make_shadow(wire: StatementQueue, place: TargetTable) -> None:
     shadow = shadow_of(place)
     if not _had(wire, Prepared(f"DROP TABLE IF EXISTS {shadow.sql}")):
         raise Refused("second_table", str(shadow), "is there from an earlier copy, and somebody reads it", "ask again when they have gone")
-    wire.send(Prepared(f"CREATE TABLE {shadow.sql} (LIKE {place.sql} INCLUDING ALL)"))
+    wire.enqueue(Prepared(f"CREATE TABLE {shadow.sql} (LIKE {place.sql} INCLUDING ALL)"))
     wire.flush()
 
 
@@ -82,15 +82,15 @@ def become_equal(wire: StatementQueue, place: TargetTable, plan: Plan, *, strict
     mine, other = (", ".join(f"{side}.{quoted(one)}" for one in columns) for side in "ts")
     equal = f"ROW({mine})::record OPERATOR(pg_catalog.*=) ROW({other})::record"
     if strict:
-        wire.send(Prepared("SET CONSTRAINTS ALL DEFERRED"))
-    wire.send(Prepared(f"ANALYZE {shadow.sql}"))
-    wire.send(Prepared(f"DELETE FROM {place.sql} t WHERE NOT EXISTS (SELECT FROM {shadow.sql} s WHERE {same} AND {equal})"))
-    wire.send(Prepared(
+        wire.enqueue(Prepared("SET CONSTRAINTS ALL DEFERRED"))
+    wire.enqueue(Prepared(f"ANALYZE {shadow.sql}"))
+    wire.enqueue(Prepared(f"DELETE FROM {place.sql} t WHERE NOT EXISTS (SELECT FROM {shadow.sql} s WHERE {same} AND {equal})"))
+    wire.enqueue(Prepared(
         f"INSERT INTO {place.sql} ({names(columns)}) SELECT {names(columns)} FROM {shadow.sql} s"
         f" WHERE NOT EXISTS (SELECT FROM {place.sql} t WHERE {same})"
     ))  # fmt: skip
     if strict:
-        wire.send(IMMEDIATE)
+        wire.enqueue(IMMEDIATE)
     wire.flush()
 
 
@@ -99,7 +99,7 @@ def drop_shadow(wire: StatementQueue, place: TargetTable) -> None:
     shadow = shadow_of(place)
     if not _had(wire, Prepared(f"DROP TABLE IF EXISTS {shadow.sql}")):
         logs.logger("apply").warning("second_table_kept", table=str(shadow), reason="somebody reads it: it is empty")
-        wire.send(Prepared(f"DELETE FROM {shadow.sql}"))
+        wire.enqueue(Prepared(f"DELETE FROM {shadow.sql}"))
         wire.flush()
 
 
@@ -113,14 +113,14 @@ def empty(wire: StatementQueue, place: TargetTable, *, readable: bool) -> None:
     if wire.connection.execute(f"SELECT 1 FROM {place.sql} LIMIT 1".encode()).fetchone() is None:
         return
     if readable or not _had(wire, Prepared(f"TRUNCATE {place.sql}")):
-        wire.send(Prepared(f"DELETE FROM {place.sql}"))
+        wire.enqueue(Prepared(f"DELETE FROM {place.sql}"))
         wire.flush()
 
 
 def _had(wire: StatementQueue, statement: Prepared) -> bool:
     """Run what needs a table for itself alone; False, with nothing done, when it is not to be had soon, or not by this role."""
     for one in (_SAVEPOINTS["wait"][0], _SOON, statement, _LATE, _SAVEPOINTS["wait"][1]):
-        wire.send(one)
+        wire.enqueue(one)
     try:
         wire.flush()
     except (errors.LockNotAvailable, errors.InsufficientPrivilege, errors.ObjectInUse):
@@ -131,12 +131,12 @@ def _had(wire: StatementQueue, statement: Prepared) -> bool:
 
 def attempted(wire: StatementQueue, place: str, work: Callable[[StatementQueue], None]) -> CdcError | None:
     """Do work in the open transaction, or leave that as it was: then what stands in the way. What passes by itself is raised."""
-    wire.send(_SAVEPOINTS["attempt"][0])
+    wire.enqueue(_SAVEPOINTS["attempt"][0])
     wire.flush()
     error: CdcError
     try:
         work(wire)
-        wire.send(_SAVEPOINTS["attempt"][1])
+        wire.enqueue(_SAVEPOINTS["attempt"][1])
         wire.flush()
     except psycopg.Error as refusal:
         error = decide(refusal, wire.failed_at or place)
@@ -157,6 +157,6 @@ def is_obstacle(error: CdcError) -> bool:
 
 def _undo(wire: StatementQueue, name: str) -> None:
     wire.clear()
-    wire.send(Prepared(f"ROLLBACK TO SAVEPOINT cdc_{name}"))
-    wire.send(_SAVEPOINTS[name][1])
+    wire.enqueue(Prepared(f"ROLLBACK TO SAVEPOINT cdc_{name}"))
+    wire.enqueue(_SAVEPOINTS[name][1])
     wire.flush()

@@ -19,12 +19,16 @@ from cdc.postgres.errors import guarded
 from cdc.protocol.applied import Partition, Progress, Stored, TableProgress
 from cdc.protocol.copy_progress import Copies
 from cdc.runtime import crash_points as crash
-from cdc.state.shards import ShardState, mode, shards_differ
+from cdc.runtime.moments import SteadyClock
+from cdc.state.shards import Share, shards_differ
 from cdc.state.store import StateStore
-from sinks.postgres.fence import connect_writer, end_holders, fenced, hold_beside, myself, raise_fence, releases, step
-from sinks.postgres.positions import say_pace, say_partitions, source_ahead_us
-from sinks.postgres.statements import BEGIN, Prepared, moment
+from sinks.postgres.fence import connect_writer, end_holders, fenced, hold_beside, myself, raise_fence, step
+from sinks.postgres.owner import Lock
+from sinks.postgres.positions import Place, Send, say_pace, say_partitions, say_tables, source_ahead_us
+from sinks.postgres.statements import Prepared, StatementQueue, moment
 from sinks.postgres.target import PostgresTarget
+from sinks.postgres.transaction import Transaction
+from sinks.quarantine import Name
 
 _LOCK = Prepared("SELECT fence, releases, control_next FROM cdc.shard WHERE pipeline = $1 AND shard = $2 AND fence = $3::int8 FOR UPDATE")
 _LOCK_ALL = "SELECT waits_at, position FROM cdc.shard WHERE pipeline = %s ORDER BY shard FOR UPDATE"
@@ -62,136 +66,140 @@ class Moved(Exception):
     """What is stored of a shard is not what its owner knew: begin from it again."""
 
 
-class ShardTarget(PostgresTarget):
+class ShardOwner:
     """The one writer of one shard, under the pipeline's fence `generation`."""
 
-    def __init__(self, target: TargetConfig, pipeline: str, shard: int, shards: int, generation: int) -> None:
-        super().__init__(target, pipeline)
-        self.shard, self.shards, self._generation = shard, shards, generation
+    def __init__(self, share: Share, generation: int) -> None:
+        self.share, self._generation = share, generation
+        self.fence = 0
         self.waits_at: int | None = None
         """Stored with the next commit: the control record before which this shard then waits."""
+        self.leads = False
+        """Whether what is stored of tables is said for all shards."""
         self._stands: int | None = None
-        self._meeting = False
 
-    def _state(self) -> StateStore:
-        return ShardState(self.target, self.pipeline, self.shard, self.shards, self.connection)
+    def take_over(self, connection: Connection, pipeline: str) -> None:
+        """End who else writes the shard."""
+        self.fence = _raise(connection, pipeline, self.share.shard, self._generation)
 
-    def _take_over(self, connection: Connection) -> None:
-        self.fence = _raise(connection, self.pipeline, self.shard, self._generation)
-
-    def read(self) -> Stored:
-        """What is stored, as of now."""
-        stored = super().read()
+    def went_back(self, stored: Stored) -> None:
+        """It waits nowhere, and leads nobody."""
         self._stands = stored.progress.control_next if stored.progress else None
-        self.waits_at, self._meeting = None, False
-        return stored
+        self.waits_at, self.leads = None, False
 
-    def tables(self) -> Mapping[tuple[str, str], TableProgress]:
-        """Where the tables stand, as of now."""
-        return {state.name: state for state in self._state().tables()}
+    def lock(self, pipeline: str, *, shared: bool) -> Lock:
+        """The shard's row, by its number and its fence."""
+        return _LOCK, [pipeline.encode(), b"%d" % self.share.shard, b"%d" % self.fence]
 
-    # -- batches -----------------------------------------------------------------------------------------------------
-
-    def _begin(self, lock: Prepared) -> None:
-        if not self._begun:
-            self._begun = True
-            self.wire.send(BEGIN)
-            self.wire.send(_LOCK, [self.pipeline.encode(), b"%d" % self.shard, b"%d" % self.fence], self._locked)
-
-    def _locked(self, result: PGresult) -> None:
+    def check(self, pipeline: str, result: PGresult) -> None:
+        """Retry when another member has the shard, Moved when its place is not the one that we know."""
         if result.ntuples != 1:
-            raise taken(self.pipeline, self.shard)
+            raise taken(pipeline, self.share.shard)
         if int(result.get_value(0, 2) or b"-1") != self._stands:
             raise Moved
-        self._releases = releases(result)
 
-    def hold(self, names: Iterable[tuple[str, str]]) -> None:
+    def store(
+        self, say: Send, progress: Progress | None, tables: Sequence[TableProgress], known: Mapping[Partition, Place], clock: SteadyClock
+    ) -> None:
+        """Say the shard's place; of tables only a leader says what they are, others by which policies they are written."""
+        if self.leads:
+            say_tables(say, tables)
+        for state in () if self.leads else tables:
+            say(_POLICIES, state.db, state.table, compact(dict(state.schema)))
+        if progress is not None:
+            say(_PLACE, self.share.shard, progress.cut_no, progress.epoch, progress.control_next, compact(progress.position.to_json()),
+                moment(progress.source_ts_us), progress.mark, compact(progress.copies.to_json()), self.waits_at,
+                source_ahead_us(progress, clock))  # fmt: skip
+            say_partitions(say, progress.partitions, known, progress.since)
+            if self.share.shard == LEADER:
+                say_pace(say, progress.copies)
+
+    def committed(self, progress: Progress) -> Prepared | None:
+        """The pipeline's position is to follow."""
+        self._stands = progress.control_next
+        return _PUBLISH
+
+
+class ShardTarget(PostgresTarget):
+    """The target of one shard, and what shards that meet there ask and do."""
+
+    def __init__(self, target: TargetConfig, pipeline: str, shard: int, shards: int, generation: int) -> None:
+        self.share = Share(shard, shards)
+        self._shard = ShardOwner(self.share, generation)
+        super().__init__(target, pipeline, self._shard)
+
+    def tables(self) -> Mapping[Name, TableProgress]:
+        """Where the tables stand, as of now."""
+        return {state.name: state for state in self.session.state.tables()}
+
+    def hold(self, names: Iterable[Name]) -> None:
         """In the open transaction: keys of these tables wait from now on."""
         for db, table in names:
-            self._send(_QUARANTINED, db, table)
+            self.session.put(_QUARANTINED, db, table)
 
-    def _save(self, progress: Progress | None, tables: Sequence[TableProgress]) -> None:
-        if self._meeting:
-            super()._save(None, tables)
-        for state in () if self._meeting else tables:  # of the rest, only a meeting says what it is
-            self._send(_POLICIES, state.db, state.table, compact(dict(state.schema)))
-        if progress is not None:
-            self._send(_PLACE, self.shard, progress.cut_no, progress.epoch, progress.control_next, compact(progress.position.to_json()),
-                       moment(progress.source_ts_us), progress.mark, compact(progress.copies.to_json()), self.waits_at,
-                       source_ahead_us(progress, self._clock))  # fmt: skip
-            say_partitions(self._send, progress.partitions, self._known, progress.since)
-            if self.shard == LEADER:
-                say_pace(self._send, progress.copies)
-
-    def commit(self, progress: Progress | None, tables: Sequence[TableProgress] = ()) -> Mapping[tuple[str, str, str, str], int]:
-        """Store the shard's place, commit, and let the pipeline's position follow."""
-        changed = super().commit(progress, tables)
-        if progress is not None:
-            self._stands = progress.control_next
-            self._publish()
-        return changed
-
-    def _publish(self) -> None:
-        def work() -> None:
-            self.wire.send(_PUBLISH, [self.pipeline.encode()])
-            self.wire.flush()
-
-        self._do("cdc.progress", work)
-
-    # -- meetings ----------------------------------------------------------------------------------------------------
+    def wait_at(self, offset: int | None) -> None:
+        """Store with the next commit that the shard waits before this control record; None: that it waits no more."""
+        self._shard.waits_at = offset
 
     def waiting(self, at: int) -> tuple[bool, bool]:
         """Whether this shard still waits before the control record at this offset, and whether all do."""
+        session = self.session
 
         def work() -> tuple[bool, bool]:
-            row = self.connection.execute(_WAITING, [at, self.shard, at, self.pipeline]).fetchone()
-            return (bool(row[1]), row[0] == self.shards) if row else (False, False)
+            row = session.connection.execute(_WAITING, [at, self.share.shard, at, self.pipeline]).fetchone()
+            return (bool(row[1]), row[0] == self.share.shards) if row else (False, False)
 
-        return self._do("cdc.shard", work)
+        return session.run("cdc.shard", work)
 
-    def lead(self) -> Mapping[tuple[str, str], TableProgress]:
+    def lead(self) -> Mapping[Name, TableProgress]:
         """From here on states of tables are said for all shards; what they are now. Ends with what is read next."""
         tables = self.read().tables
-        self._meeting = True
+        self._shard.leads = True
         return tables
 
     def widths(self) -> dict[str, int]:
         """How many partitions of each topic are known."""
+        session = self.session
 
         def work() -> dict[str, int]:
-            return dict(self.connection.execute(_WIDTHS, [self.pipeline]).fetchall())
+            return dict(session.connection.execute(_WIDTHS, [self.pipeline]).fetchall())
 
-        return self._do("cdc.partition", work)
+        return session.run("cdc.partition", work)
 
-    def lock_all(self, at: int) -> list[Position]:
-        """Begin, and hold every shard where it waits; their positions. Moved when one does not wait at this record."""
+    def lock_all(self, transaction: Transaction, at: int) -> list[Position]:
+        """Hold every shard where it waits; their positions. Moved when one does not wait at this record."""
 
-        def work() -> list[Position]:
-            self._begin(_LOCK)
-            self.wire.flush()
-            rows = self.connection.execute(_LOCK_ALL, [self.pipeline]).fetchall()
-            if [row[0] for row in rows] != [at] * self.shards:
+        def work(wire: StatementQueue) -> list[Position]:
+            wire.flush()
+            rows = wire.connection.execute(_LOCK_ALL, [self.pipeline]).fetchall()
+            if [row[0] for row in rows] != [at] * self.share.shards:
                 raise Moved
             return [Position.from_json(position) for _, position in rows]
 
-        return self._do("cdc.shard", work)
+        return transaction.within("cdc.shard", work)
 
     def move_all(
-        self, beyond: int, mark: str, copies: Copies, partitions: Mapping[Partition, tuple[int, int]], tables: Sequence[TableProgress]
+        self,
+        transaction: Transaction,
+        beyond: tuple[int, str],
+        copies: Copies,
+        partitions: Mapping[Partition, tuple[int, int]],
+        tables: Sequence[TableProgress],
     ) -> None:
-        """Move all shards beyond the record, which has this mark, store partitions and tables, and commit."""
+        """Move all shards `beyond` the record before this offset, which has this mark, store partitions and tables, and commit."""
+        session = self.session
 
-        def work() -> None:
-            self._save(None, tables)
-            self._send(_MOVE_ALL, beyond, mark, compact(copies.to_json()))
-            say_partitions(self._send, partitions, {}, {})
-            self.wire.flush()
+        def work(wire: StatementQueue) -> None:
+            session.store(None, tables)
+            session.put(_MOVE_ALL, *beyond, compact(copies.to_json()))
+            say_partitions(session.put, partitions, {}, {})
+            wire.flush()
 
-        self._do("cdc.shard", work)
+        transaction.within("cdc.shard", work)
         crash.point("shard.meeting")
-        self._commit()
+        transaction.finish()
         crash.point("shard.met")
-        self._publish()
+        session.run_alone(_PUBLISH)
 
 
 def taken(pipeline: str, shard: int) -> Retry:
@@ -225,7 +233,7 @@ def join(target: TargetConfig, pipeline: str, shards: int, known: int) -> int:
     with closing(connect_writer(target, pipeline, "member", again=known > 0)) as connection:
         state = StateStore(target, pipeline, connection)
         state.migrate()
-        fence, found = mode(state)
+        fence, found = state.mode()
         if known and (known, shards) != (fence, found):
             raise fenced(pipeline)
         if found == shards:
@@ -252,8 +260,8 @@ def gathering(target: PostgresTarget) -> int:
 
     @guarded("cdc.shard")
     def work() -> int:
-        connection, pipeline = target.connection, target.pipeline
-        shards = abs(mode(StateStore(target.target, pipeline, connection))[1])
+        connection, pipeline = target.session.connection, target.pipeline
+        shards = abs(target.session.state.mode()[1])
         if shards and connection.execute(_MODE, [-shards, pipeline, target.fence]).fetchone() is None:
             raise fenced(pipeline)
         connection.execute("UPDATE cdc.shard SET fence = fence + %s WHERE pipeline = %s", [step(), pipeline])  # waits for what is under way
@@ -267,7 +275,7 @@ def furthest(target: PostgresTarget) -> int | None:
 
     @guarded("cdc.shard")
     def work() -> int | None:
-        connection, pipeline = target.connection, target.pipeline
+        connection, pipeline = target.session.connection, target.pipeline
         places = connection.execute(_PLACES, [pipeline]).fetchall()
         if any(place != places[0] for place in places):
             until: int = max(control_next for _, control_next, _ in places)

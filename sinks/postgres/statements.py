@@ -5,8 +5,7 @@ Parameters are bytes in the server's own formats, cut from COPY tuples, so no va
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +14,6 @@ from psycopg import generators, pq
 from psycopg.errors import error_from_result
 from psycopg.pq.abc import PGresult
 
-from cdc.codec import COPY_HEADER, COPY_TRAILER
 from cdc.postgres.connection import Connection
 from cdc.runtime import crash_points as crash
 
@@ -25,7 +23,6 @@ RowName = tuple[str, bytes]
 """A table, and the bytes that identify the row in it."""
 NO_ROW: RowName = ("", b"")
 _OK = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
-_SIZE = struct.Struct(">i").unpack_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +69,13 @@ class StatementQueue:
         """What is queued from now on is about this place, whoever sends it in the end."""
         self._place, self.failed_at = place, ""
 
-    def send(self, statement: Prepared, parameters: Parameters = (), check: Check | None = None, row: RowName = NO_ROW) -> None:
+    def enqueue(self, statement: Prepared, parameters: Parameters = (), check: Check | None = None, row: RowName = NO_ROW) -> None:
         """Queue a statement; its result goes to `check` at the next flush."""
         self.queue.append(Sent(statement, parameters, check, row, self._place))
 
     def say(self, statement: Prepared, *values: object, check: Check | None = None) -> None:
         """Queue a statement with its parameters as text; None is NULL."""
-        self.send(statement, [None if value is None else str(value).encode() for value in values], check)
+        self.enqueue(statement, [None if value is None else str(value).encode() for value in values], check)
 
     def clear(self) -> None:
         """Forget what is queued and was never sent."""
@@ -155,36 +152,6 @@ class StatementQueue:
 def moment(at_us: int) -> str:
     """Microseconds since 1970 as PostgreSQL reads a timestamptz."""
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at_us)).isoformat()
-
-
-def fields(tuples: bytes | bytearray, width: int) -> list[list[bytes | None]]:
-    """The fields of consecutive binary COPY tuples, as binary parameters."""
-    rows: list[list[bytes | None]] = []
-    at, end = 0, len(tuples)
-    while at < end:
-        at += 2
-        row: list[bytes | None] = []
-        for _ in range(width):
-            (size,) = _SIZE(tuples, at)
-            at += 4
-            if size < 0:
-                row.append(None)
-            else:
-                row.append(bytes(tuples[at : at + size]))
-                at += size
-        rows.append(row)
-    return rows
-
-
-def copy_in(connection: Connection, sql: str, pieces: Iterable[bytes | bytearray]) -> int:
-    """COPY tuples into a table, each piece on its way before the next one is made; how many rows went in."""
-    with connection.cursor() as cursor:
-        with cursor.copy(sql.encode()) as copy:
-            copy.write(COPY_HEADER)
-            for piece in pieces:
-                copy.write(piece)
-            copy.write(COPY_TRAILER)
-        return cursor.rowcount
 
 
 def undo(wire: StatementQueue) -> None:

@@ -27,7 +27,7 @@ from cdc.protocol.table_states import TableState
 from cdc.runtime import clock, crash_points as crash, timing
 from cdc.transport.contract import Idle
 from sinks.postgres.load import ChunkLoader
-from sinks.postgres.target import PostgresTarget
+from sinks.postgres.table_loads import TableLoads
 from sinks.quarantine import QuarantineLimits
 from snapshot.load.changed_tables import SHAPE, ChangedTables
 from snapshot.load.progress import LoadProgress
@@ -46,7 +46,7 @@ class Copier:
         self,
         catalog: Catalog,
         read: Readers,
-        target: PostgresTarget,
+        target: TableLoads,
         check_stop: Idle,
         tally: LoadProgress,
         pace: Throttle,

@@ -60,7 +60,7 @@ def load(
         ):
             pace = Throttle(ThrottleLimits(limits.max_rows_per_second, limits.max_threads_running, limits.max_lock_waits_per_second,
                                limits.max_replica_lag_seconds))  # fmt: skip
-            copier = Copier(catalog, read, target, check_stop, tally, pace, rules.quarantine, rules.policies)
+            copier = Copier(catalog, read, target.loads, check_stop, tally, pace, rules.quarantine, rules.policies)
             metrics.changed_by_copies.append(copier.changed)
             look = _looking(state, probe, limits.parallel, pace, tally)
             copier.load(tables, rules.prefix, stored, limits.parallel, look)

@@ -75,24 +75,26 @@ def _mutant(*changes: tuple[str, str, str], cases: tuple[Iterator[Case], ...]) -
 
 _CAPTURE, _APPLY, _CUTS = "cdc/capture/capture.py", "sinks/apply.py", "sinks/cuts.py"
 _APP, _LEDGER = "cdc/commands/run.py", "cdc/protocol/ledger.py"
-_TARGET, _FENCE = "sinks/postgres/target.py", "sinks/postgres/fence.py"
+_TRANSACTION, _OWNER, _FENCE = "sinks/postgres/transaction.py", "sinks/postgres/owner.py", "sinks/postgres/fence.py"
 _UNENDED = (_FENCE, "    end_holders(connection, pipeline)\n", "")
 _UNCHECKED = (_FENCE, "    if result.ntuples != 1:\n        raise fenced(pipeline)\n", "")
 _UNREFUSED = (_CUTS, "        elif not self.at.position.covers(base.position):\n", "        elif False:\n")
 _NOW = ("cdc/capture/run.py", "Restart(stored.position, stored.source_ts_us, ", "Restart(catalog.log.visible_position(), 0, ")
 _REMEMBERED = (
     (
-        _TARGET,
-        "        stored = self._state().read()\n",
-        "        stored = self._remembered = getattr(self, '_remembered', None) or self._state().read()\n",
+        _TRANSACTION,
+        "        stored = self.state.read()\n",
+        "        stored = self.owner._remembered = getattr(self.owner, '_remembered', None) or self.state.read()\n",
     ),
     (
-        _TARGET,
-        "        if progress is not None:\n            self._known |= progress.partitions\n        return changed\n",
-        "        if progress is not None:\n            self._known |= progress.partitions\n"
-        "            from cdc.progress import Stored as S\n            from dataclasses import replace as r\n"
-        "            kept = self._remembered\n            both = {**(dict(kept.progress.partitions) if kept.progress else {}), **progress.partitions}\n"
-        "            self._remembered = r(kept, progress=r(progress, partitions=both), tables={**kept.tables, **{(t.db, t.table): t for t in tables}})\n"
+        _TRANSACTION,
+        "        session.committed(progress)\n        return changed\n",
+        "        session.committed(progress)\n        if progress is not None:\n"
+        "            from dataclasses import replace as r\n"
+        "            kept = session.owner._remembered\n"
+        "            both = {**(dict(kept.progress.partitions) if kept.progress else {}), **progress.partitions}\n"
+        "            all_ = {**kept.tables, **{(t.db, t.table): t for t in tables}}\n"
+        "            session.owner._remembered = r(kept, progress=r(progress, partitions=both), tables=all_)\n"
         "        return changed\n",
     ),
 )
@@ -110,19 +112,20 @@ _PASSED = (
     '        if decided is None and said.verb == b"COMMIT" and not',
     '        if False and decided is None and said.verb == b"COMMIT" and not',
 )
-_SHARD, _SHARDS = "sinks/postgres/shard_target.py", "sinks/shard_apply.py"
+_SHARD, _SHARDS, _SCOPE = "sinks/postgres/shard_target.py", "sinks/shard_apply.py", "sinks/scope.py"
 _BARRIER_UNMET = (
-    (_SHARDS, "    return isinstance(entry, Base | Copy) or (", "    return isinstance(entry, Base) or ("),
-    (_SHARD, "        if self._meeting:\n            super()._save(None, tables)\n", "        super()._save(None, tables)\n"),
+    (_SCOPE, "        return isinstance(entry, Base | Copy) or (", "        return isinstance(entry, Base) or ("),
+    (_SHARD, "        if self.leads:\n            say_tables(say, tables)\n", "        say_tables(say, tables)\n"),
 )
 _ONLY_THE_FIRST = (
-    _SHARDS,
-    "        self._shard.waits_at = self._waits = None\n",
-    "        self._shard.waits_at = self._waits = None\n"
-    "        if type(step).__name__ == 'BeginCopy':\n"
-    "            self._shard.wire.flush()\n"
-    "            beyond = self._shard.connection.execute('SELECT count(*) FROM cdc.shard WHERE pipeline = %s AND control_next >= %s',\n"
-    "                                                    [self._shard.pipeline, self.cuts.at.control_next]).fetchone()\n"
+    _APPLY,
+    "        self._role.goes_on()\n",
+    "        self._role.goes_on()\n"
+    "        if type(step).__name__ == 'BeginCopy' and hasattr(self.target, 'share'):\n"
+    "            session = self.target.session\n"
+    "            session.wire.flush()\n"
+    "            beyond = session.connection.execute('SELECT count(*) FROM cdc.shard WHERE pipeline = %s AND control_next >= %s',\n"
+    "                                                [session.pipeline, self.cuts.at.control_next]).fetchone()\n"
     "            if beyond != (0,):\n"
     "                if step.copy.exact:\n"
     "                    self.cuts.floors[self.reader.topic(step.copy.db, step.copy.table)] = step.copy.position\n"
@@ -156,7 +159,7 @@ MUTANTS: Mapping[Wrong, Mutant] = {
     Wrong.START_AT_NOW: _mutant(_NOW, cases=(_at("mariadb", "kafka", "load.stored", "capture.started"),)),
     Wrong.START_AT_NOW_UNREFUSED: _mutant(_NOW, _UNREFUSED, cases=(_at("mariadb", "kafka", "load.stored", "capture.started"),)),
     Wrong.PARTIAL_COMMITTED: _mutant(
-        (_APPLY, "        if not batch.partial:\n            self._commit()\n", "        if True:\n            self._commit()\n"),
+        (_APPLY, "        if batch.partial:\n            self._opened = opened\n", "        if False:\n            self._opened = opened\n"),
         cases=(_at("mariadb", "kafka", "capture.partial_cut"),),
     ),
     Wrong.PARTIAL_RESTART: _mutant(
@@ -206,19 +209,20 @@ MUTANTS: Mapping[Wrong, Mutant] = {
         cases=(_again(ZOMBIE),),
     ),
     Wrong.ROWS_FIRST: _mutant(
-        (_TARGET, '        self._do("cdc.progress", work)\n        crash.point("target.stored")\n',
-         '        self._begin(ONLY)\n        self.wire.send(COMMIT)\n        self.wire.flush()\n        self._begun = False\n'
-         '        crash.point("target.stored")\n        self._do("cdc.progress", work)\n'),
+        (_TRANSACTION, '        self.within("cdc.progress", work)\n        crash.point("target.stored")\n',
+         '        self._wire.enqueue(COMMIT)\n        self._wire.flush()\n        self._wire.enqueue(BEGIN)\n'
+         '        crash.point("target.stored")\n        self.within("cdc.progress", work)\n'),
         cases=(_at("mariadb", "kafka", "target.stored:2", "target.stored:3"), _at("mysql", "direct", "target.stored:2")),
     ),
     Wrong.POSITIONS_FIRST: _mutant(
-        (_APPLY, "        for topic, changes in batch.topics.items():\n            if changes.values:\n                self._write",
-         "        if not batch.partial and not self._uncommitted:\n            self._commit()\n"
-         "        for topic, changes in batch.topics.items():\n            if changes.values:\n                self._write"),
+        (_APPLY, "        for changes in batch.topics.values():\n            if changes.values:\n                self._writer",
+         "        if not batch.partial and care == STRAIGHT:\n            self._commit(opened)\n            opened = self._begin()\n"
+         "            now = Try(*opened, care, batch.partial, self.cuts.at.position)\n"
+         "        for changes in batch.topics.values():\n            if changes.values:\n                self._writer"),
         cases=(_at("mariadb", "kafka", "apply.written:2", "apply.written:3"), _at("mysql", "direct", "apply.written:2")),
     ),
     Wrong.POSITIONS_IN_MEMORY: _mutant(
-        (_TARGET, "        if progress is not None:\n            say_progress", "        if progress is not None and progress.cut_no <= 3:\n            say_progress"),
+        (_OWNER, "        if progress is not None:\n            say_progress", "        if progress is not None and progress.cut_no <= 3:\n            say_progress"),
         cases=(_at("mariadb", "kafka", "apply.committed:3"),),
     ),
     Wrong.BLIND_REPLAY: _mutant(*_REMEMBERED, cases=(_kills(TARGET, "mariadb", "kafka"), _kills(TARGET, "mysql", "kafka"))),
@@ -237,18 +241,19 @@ MUTANTS: Mapping[Wrong, Mutant] = {
     ),
     Wrong.SCALED_NO_FENCE: _mutant(
         (_SHARD, "    end_holders(connection, place)\n", ""),
-        (_SHARD, "        if result.ntuples != 1:\n            raise taken(self.pipeline, self.shard)\n"
-         "        if int(result.get_value(0, 2) or b\"-1\") != self._stands:\n            raise Moved\n        self._releases = releases(result)\n",
-         "        if result.ntuples == 1:\n            self._releases = releases(result)\n"),
+        (_SHARD, "        if result.ntuples != 1:\n            raise taken(pipeline, self.share.shard)\n"
+         "        if int(result.get_value(0, 2) or b\"-1\") != self._stands:\n            raise Moved\n", ""),
         cases=(_again(ZOMBIE, chosen=GROUP),),
     ),
     Wrong.SCALED_SHARED_POSITION: _mutant(
-        (_SHARDS, "        return ShardCuts(\n            stored.progress, self._floors(stored), self.reader, self._plans.open, lambda p: shard_of(p, shards) == shard, self._until\n        )\n",
-         "        cuts = ShardCuts(\n            stored.progress, self._floors(stored), self.reader, self._plans.open, lambda p: shard_of(p, shards) == shard, self._until\n        )\n"
-         "        for (place,) in self._shard.connection.execute('SELECT position FROM cdc.shard WHERE pipeline = %s', [self._shard.pipeline]):\n"
+        (_SHARDS, "        return Apply(self._reader, self._target, stored, self._memory, self._policies, self)\n",
+         "        from cdc.model.position import Position\n"
+         "        sink = Apply(self._reader, self._target, stored, self._memory, self._policies, self)\n"
+         "        cuts, session = sink.cuts, self._target.session\n"
+         "        for (place,) in session.connection.execute('SELECT position FROM cdc.shard WHERE pipeline = %s', [session.pipeline]):\n"
          "            position = Position.from_json(place)\n"
          "            if cuts._skip_until is not None and position.covers(cuts._skip_until):\n                cuts._skip_until = cuts._since = position\n"
-         "        return cuts\n"),
+         "        return sink\n"),
         (_CUTS, "            self.at.position = cut.position\n            self._skip_until = None\n",
          "            self.at.position = cut.position\n"
          "            if self._skip_until is not None and cut.position.covers(self._skip_until):\n                self._skip_until = None\n"),
@@ -261,11 +266,11 @@ MUTANTS: Mapping[Wrong, Mutant] = {
         cases=(_at("mariadb", "direct", "quarantine.queued:3", "quarantine.queued:2", seeds=3),),
     ),
     Wrong.QUARANTINE_FORGOTTEN: _mutant(
-        (_APPLY, "        self.held_keys.replace(self.target.quarantine(lambda waiting: waiting.held()))\n        self.held_keys.mark()\n", "        self.held_keys.mark()\n"),
+        (_APPLY, "        self.held_keys.replace(self.target.held())\n        self.held_keys.mark()\n", "        self.held_keys.mark()\n"),
         cases=(_at("mariadb", "direct", "quarantine.queued:3", "quarantine.queued:2", seeds=3),),
     ),
     Wrong.QUARANTINE_STALE: _mutant(
-        ("sinks/careful.py", "        if self.held_keys and releases != self._releases:\n", "        if False:\n"),
+        (_APPLY, "        if self.held_keys and releases != self._releases:\n", "        if False:\n"),
         cases=(_at("mariadb", "direct", "quarantine.freed", "quarantine.released", "quarantine.replayed", seeds=3),),
     ),
     Wrong.FLOOR_BY_CUT: _mutant(
@@ -289,7 +294,7 @@ MUTANTS: Mapping[Wrong, Mutant] = {
         cases=(_storms("session", TARGET, "direct"), _kills(TARGET, "mariadb", "direct")),
     ),
     Wrong.DIRECT_COMMIT_MID_TRANSACTION: _mutant(
-        (_APPLY, "        if not batch.partial:\n            self._commit()\n", "        if True:\n            self._commit()\n"),
+        (_APPLY, "        if batch.partial:\n            self._opened = opened\n", "        if False:\n            self._opened = opened\n"),
         cases=(_at("mariadb", "direct", "capture.partial_cut", "apply.piece_written"),),
     ),
     Wrong.DIRECT_NO_FENCE: _mutant(_UNENDED, _UNCHECKED, cases=(_storms("zombie", "apply", "direct", 4), _storms("twice", "apply", "direct", 4))),

@@ -32,9 +32,9 @@ class Shard(Target, SimShardTarget):
         self._note("lead")
         return super().lead()
 
-    def lock_all(self, at: int) -> Any:
+    def lock_all(self, transaction: Any, at: int) -> Any:
         self._note("lock_all")
-        return super().lock_all(at)
+        return super().lock_all(transaction, at)
 
 
 class Sinks(Story):
@@ -57,10 +57,15 @@ class Sinks(Story):
         """The table's partition that is a shard's."""
         return next(partition for partition in (0, 1) if self.owner(table, partition) == shard)
 
+    def shard_sink(self, number: int, limits: QuarantineLimits | None = None) -> ShardApply:
+        """The sink of one shard, which has not begun."""
+        target: Any = self.shards[number]
+        return ShardApply(self.log, target, self.memory(limits), None, self.until)
+
     def alone(self, number: int, sink: ShardApply | None = None, limits: QuarantineLimits | None = None) -> ShardApply:
         """One sink works until it has nothing to do, or waits."""
         target: Any = self.shards[number]
-        sink = sink or ShardApply(self.log, target, limits or QuarantineLimits(), self.told.append, None, self.until)  # type: ignore[arg-type]
+        sink = sink or self.shard_sink(number, limits)
         rounds = 0
 
         def stopped() -> bool:

@@ -23,8 +23,9 @@ from cdc.protocol.control import Base, Copy, Cut, Entry, Followed, Named, Start,
 from cdc.protocol.table_states import TableState
 from cdc.runtime import clock, logs
 from cdc.transport.direct import DirectLog
-from sinks.apply import Apply
+from sinks.apply import Apply, SinkMemory
 from sinks.contract import TableBatch
+from sinks.quarantine import Name, QuarantineLimits
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.source import DB as DB, made
 from tests.simulation.target import Content, SimPostgres, SimTarget, Stock
@@ -136,15 +137,15 @@ class Target(SimTarget):
             self.calls.append("rollback")
         super().rollback()
 
-    def empty(self, db: str, table: str, *, readable: bool = False) -> CdcError | None:
-        return self._note("empty", table) or super().empty(db, table, readable=readable)
+    def empty(self, name: Name, *, readable: bool = False) -> CdcError | None:
+        return self._note("empty", name[1]) or super().empty(name, readable=readable)
 
-    def make_shadow(self, db: str, table: str) -> CdcError | None:
-        return self._note("second", table) or super().make_shadow(db, table)
+    def make_shadow(self, name: Name) -> CdcError | None:
+        return self._note("second", name[1]) or super().make_shadow(name)
 
-    def drop_shadow(self, db: str, table: str) -> None:
-        self._note("drop second", table)
-        super().drop_shadow(db, table)
+    def drop_shadow(self, name: Name) -> None:
+        self._note("drop second", name[1])
+        super().drop_shadow(name)
 
     def become_equal(self, plan: Any, *, strict: bool) -> CdcError | None:
         return self._note("become equal", "strictly" if strict else "") or super().become_equal(plan, strict=strict)
@@ -260,15 +261,17 @@ class Story:
 
     # -- the sink ----------------------------------------------------------------------------------------------------
 
-    def sink(self, **more: Any) -> Apply:
+    def sink(self, memory: SinkMemory | None = None, **more: Any) -> Apply:
         """One that has not begun."""
         target: Any = self.target
-        return Apply(self.log, target, told=self.told.append, **more)
+        return Apply(self.log, target, Stored(self.content.progress, dict(self.content.tables)), memory or self.memory(), **more)
 
-    def applied(self, sink: Apply | None = None, delay: float = 0.0, **more: Any) -> Apply:
+    def memory(self, limits: QuarantineLimits | None = None) -> SinkMemory:
+        return SinkMemory(limits, self.told.append)
+
+    def applied(self, memory: SinkMemory | None = None, delay: float = 0.0, **more: Any) -> Apply:
         """A sink that has applied all there is to apply, and its stop."""
-        sink = sink or self.sink(**more)
-        sink._uncommitted = False  # as whoever begins again says
+        sink = self.sink(memory, **more)
         rounds = 0
 
         def stopped() -> bool:
@@ -276,8 +279,7 @@ class Story:
             rounds += 1
             return rounds > 2 and not self.log.unread()
 
-        content = self.content
-        sink.run(Stored(content.progress, dict(content.tables)), stopped, delay)
+        sink.run(stopped, delay)
         return sink
 
     @property

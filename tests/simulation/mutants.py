@@ -72,7 +72,7 @@ OLD: dict[str, tuple[str, Change]] = {
     ),
     "HALF_WAY": (
         "a key that is refused late in a transaction keeps what an earlier piece wrote",
-        Change("sinks/apply.py", "        if self._halves.torn:\n", "        if self._halves.torn and not self:\n"),
+        Change("sinks/apply.py", "        if opened.halves.torn:\n", "        if opened.halves.torn and not self:\n"),
     ),
     "LAST_OFFSET_ALONE": (
         "a writer looks only where its last record landed",

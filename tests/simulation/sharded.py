@@ -12,7 +12,7 @@ from cdc.model.position import Position
 from cdc.protocol.applied import Partition, Progress, Stored, TableProgress
 from cdc.protocol.copy_progress import Copies
 from cdc.protocol.table_states import TableState
-from cdc.state.shards import shard_of
+from cdc.state.shards import Share
 from sinks.postgres.shard_target import Moved, taken
 from sinks.quarantine import Name
 from tests.simulation.target import Content, Shard, SimPostgres, SimTarget
@@ -25,6 +25,7 @@ class SimShardTarget(SimTarget):
     def __init__(self, server: SimPostgres, process: Any, shard: int, shards: int, generation: int) -> None:
         super().__init__(server, process)
         self.shard, self.shards, self._generation = shard, shards, generation
+        self.share = Share(shard, shards)
         self.waits_at: int | None = None
         self._stands: int | None = None
         self._meeting = False
@@ -53,7 +54,7 @@ class SimShardTarget(SimTarget):
         content = self._server.content
         place = content.shards[self.shard].place
         assert content.progress is not None
-        mine = {p: at for p, at in content.progress.partitions.items() if shard_of(p, self.shards) == self.shard}
+        mine = {p: at for p, at in content.progress.partitions.items() if self.share.has(p)}
         self._stands, self.waits_at, self._meeting = place.control_next, None, False
         return Stored(replace(place, partitions=mine), dict(content.tables))
 
@@ -105,6 +106,10 @@ class SimShardTarget(SimTarget):
 
     # -- meetings ----------------------------------------------------------------------------------------------------
 
+    def wait_at(self, offset: int | None) -> None:
+        """Store with the next commit that the shard waits before this control record."""
+        self.waits_at = offset
+
     def waiting(self, at: int) -> tuple[bool, bool]:
         """Whether this shard waits before a control record, and whether all do."""
         self._ask()
@@ -124,7 +129,7 @@ class SimShardTarget(SimTarget):
         topics = [topic for topic, _ in self._server.content.progress.partitions]
         return {topic: topics.count(topic) for topic in topics}
 
-    def lock_all(self, at: int) -> list[Position]:
+    def lock_all(self, transaction: SimTarget, at: int) -> list[Position]:
         """Hold every shard where it waits; their positions."""
 
         def work(content: Content) -> list[Position]:
@@ -136,8 +141,8 @@ class SimShardTarget(SimTarget):
 
     def move_all(
         self,
-        beyond: int,
-        mark: str,
+        transaction: SimTarget,
+        beyond: tuple[int, str],
         copies: Copies,
         partitions: Mapping[Partition, tuple[int, int]],
         tables: Sequence[TableProgress],
@@ -147,7 +152,7 @@ class SimShardTarget(SimTarget):
         def work(content: Content) -> None:
             content.tables.update({state.name: state for state in tables})
             for number, shard in content.shards.items():
-                place = replace(shard.place, control_next=beyond, mark=mark, copies=copies)
+                place = replace(shard.place, control_next=beyond[0], mark=beyond[1], copies=copies)
                 content.shards[number] = replace(shard, place=place, waits_at=None)
             assert content.progress is not None
             content.progress = replace(content.progress, partitions={**content.progress.partitions, **partitions})

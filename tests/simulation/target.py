@@ -136,7 +136,7 @@ class SimPostgres:
 
 
 class SimTarget:
-    """The one writer of a pipeline's target."""
+    """The one writer of a pipeline's target, its open transaction, and what is done in that: there is one at a time."""
 
     pipeline = "sim"
 
@@ -196,6 +196,27 @@ class SimTarget:
         if server.down or (connected and not self._open):
             self.cut()
             raise Retry("target_lost", "pipeline sim", "there is no connection to the target", "open it again")
+
+    def begin(self) -> SimTarget:
+        """The transaction that begins with what is asked of it first."""
+        if self._work is not None:
+            self.rollback()
+            raise Halt("transaction_open", "pipeline sim", "a batch is not committed yet", "this is a defect: report it")
+        return self
+
+    @property
+    def loads(self) -> SimTarget:
+        """Tables and their states, in transactions of their own."""
+        return self
+
+    def tables_of(self, transaction: SimTarget) -> SimTarget:
+        """What copies do to tables in the open transaction."""
+        return self
+
+    def held(self) -> Mapping[Name, set[bytes]]:
+        """The identities of rows that wait in quarantine."""
+        self._ask()
+        return SimQuarantine(self._server.content).held()
 
     def _begin(self) -> Content:
         self._ask()
@@ -294,9 +315,6 @@ class SimTarget:
 
     def quarantine(self, work: Callable[[Any], R]) -> R:
         """Read, add to or take from the quarantine."""
-        if self._work is None:
-            self._ask()
-            return work(SimQuarantine(self._server.content.copy()))
         return self._do(lambda content: work(SimQuarantine(content)))
 
     def attempt(self, place: str, work: Callable[[Any], object]) -> CdcError | None:
@@ -309,22 +327,22 @@ class SimTarget:
             return error
         return None
 
-    def empty(self, db: str, table: str, *, readable: bool = False) -> CdcError | None:
+    def empty(self, name: Name, *, readable: bool = False) -> CdcError | None:
         """Empty a table and its quarantine."""
 
         def work(content: Content) -> None:
-            stock = content.stocks[_stock(db, table)]
+            stock = content.stocks[_stock(*name)]
             stock.rows, stock.bag = {}, Counter()
-            SimQuarantine(content).clear((db, table))
+            SimQuarantine(content).clear(name)
 
         self._do(work)
         return None
 
-    def make_shadow(self, db: str, table: str) -> CdcError | None:
+    def make_shadow(self, name: Name) -> CdcError | None:
         """Make the second table."""
 
         def work(content: Content) -> None:
-            content.stocks[_stock(db, table, True)] = Stock(content.stocks[_stock(db, table)].keyed)
+            content.stocks[_stock(*name, True)] = Stock(content.stocks[_stock(*name)].keyed)
 
         self._do(work)
         return None
@@ -344,17 +362,18 @@ class SimTarget:
         """In the open transaction, which an error leaves open."""
         work(self._begin())
 
-    def create_within(self, plan: Plan) -> TableProgress:
+    def create(self, plan: Plan) -> TableProgress | CdcError:
         """Make the table, or take the one that is there, in the open transaction; refuse one with rows in it unless it is ours."""
-        return self._create(self._begin(), plan, {})
+        made: list[TableProgress] = []
+        return self.attempt(_stock(plan.db, plan.table), lambda _: made.append(self._create(self._begin(), plan, {}))) or made[0]
 
-    def fit_within(self, plan: Plan, known: TableProgress) -> None:
+    def fit(self, plan: Plan, known: TableProgress) -> CdcError | None:
         """All tables have the same columns here."""
-        self._begin()
+        return self.attempt(_stock(plan.db, plan.table), lambda _: self._begin())
 
-    def drop_shadow(self, db: str, table: str) -> None:
+    def drop_shadow(self, name: Name) -> None:
         """Drop the second table."""
-        self._do(lambda content: content.stocks.pop(_stock(db, table, True), None))
+        self._do(lambda content: content.stocks.pop(_stock(*name, True), None))
 
     def record(self, ended: Ended) -> None:
         """Keep what became of a copy."""
@@ -373,6 +392,11 @@ class SimTarget:
         self._do(lambda content: self._store(content, progress, tables))
         self._durable()
         return {}
+
+    def finish(self) -> None:
+        """Commit, without a position."""
+        self._do(self._check_deferred)
+        self._durable()
 
     def _store(self, content: Content, progress: Progress | None, tables: Sequence[TableProgress]) -> None:
         """Keep positions and states of tables."""

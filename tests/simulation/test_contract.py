@@ -17,12 +17,12 @@ from cdc.transport.kafka.reader import KafkaReader
 from cdc.transport.kafka.schemas_topic import topic_registry
 from cdc.transport.kafka.writer import KafkaWriter
 from sinks.postgres.quarantine import Schemas
-from sinks.postgres.target import PostgresTarget
 from sinks.quarantine import Queued
 from tests.helpers.servers import TargetDatabase
 from tests.simulation.broker import SimBrokers, SimKafka
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.target import SimPostgres, SimTarget
+from tests.sinks.postgres.by_hand import HandTarget
 from tests.sinks.postgres.opening import batch, config, cut
 from tests.sinks.postgres.plans import ONLY_KEY, HandPlan
 from tests.transport import test_contract as transport_contract
@@ -102,7 +102,7 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     real: TargetDatabase | None = request.getfixturevalue("postgres") if request.param == "real" else None
 
     def opened() -> Any:
-        one = SimTarget(server, nobody) if real is None else PostgresTarget(config(real), "sim")
+        one = SimTarget(server, nobody) if real is None else HandTarget(config(real), "sim")
         made.append(one)
         one.open()
         return one
@@ -180,13 +180,13 @@ def test_a_second_table_takes_the_place_of_the_first_or_leaves_no_trace(target: 
     one = _begun(target)
     one.write(batch(KEY, ("c", None, (1,))))
     for done in (False, True):
-        assert one.make_shadow("app", KEY.table) is None
+        assert one.make_shadow(("app", KEY.table)) is None
         beside = batch(KEY, ("c", None, (2,)))
         beside.shadow = "copy"
         one.write(beside)
         if done:
             assert one.become_equal(KEY, strict=True) is None
-        one.drop_shadow("app", KEY.table)
+        one.drop_shadow(("app", KEY.table))
         one.commit(cut(5 + done, t=(6 + done, 5 + done)))
         one.write(batch(KEY, ("d", (1 + done,), None)))
         one.rollback()

@@ -10,11 +10,11 @@ import pytest
 from cdc.codec import envelope
 from cdc.errors import Halt
 from cdc.model.table import Column, Table
-from cdc.protocol.applied import MADE, Progress
+from cdc.protocol.applied import MADE, Progress, Stored
 from cdc.protocol.table_states import TableState
 from cdc.runtime import timing
 from sinks import apply as module
-from sinks.apply import Apply
+from sinks.apply import Apply, floors_above
 from sinks.cuts import CutAssembler
 from sinks.quarantine import QuarantineLimits
 from tests.helpers.sink_by_hand import CONFLICT, DB, HEAP, P, Q, Story, Time, begun, position, state, when
@@ -127,9 +127,8 @@ def test_a_sink_goes_on_from_the_floors_that_are_above_what_it_has_applied() -> 
     states = state("p", floor=position(2)), state("q", floor=position(1)), state("heap", floor=None)
     progress = Progress(0, -1, 0, position(1), when(1))
     story = begun(*states, progress=progress)
-    sink = story.sink()
-    assert {"p.d.p": position(2)} == sink._floors(stored(story))
-    assert {"p.d.p": position(2), "p.d.q": position(1)} == sink._floors(type(stored(story))(None, story.content.tables))
+    assert {"p.d.p": position(2)} == floors_above(stored(story), story.log)
+    assert {"p.d.p": position(2), "p.d.q": position(1)} == floors_above(Stored(None, story.content.tables), story.log)
 
 
 def stored(story: Story) -> Any:
@@ -140,7 +139,7 @@ def test_a_cut_before_any_base_stops() -> None:
     sink = begun().sink()
     sink.cuts = CutAssembler(None, {}, "p.control", lambda values: [])
     with pytest.raises(Halt) as stop:
-        sink._commit()
+        sink._commit(sink._begin())
     assert "no_base" == stop.value.code
 
 
@@ -203,11 +202,11 @@ def test_what_is_far_ahead_of_its_cuts_is_read_no_further_and_is_when_nothing_co
 
 def test_an_apply_needs_nothing_but_a_reader_and_a_target() -> None:
     story = begun()
-    sink = Apply(story.log, story.target)  # type: ignore[arg-type]
+    sink = Apply(story.log, story.target, stored(story))  # type: ignore[arg-type]
     assert QuarantineLimits() == sink.held_keys.limits
-    story.applied(sink)
+    sink.run(lambda: not story.log.unread(), 0.0)
     story.put(P, None, (1, 1))
     story.cut()
     story.target.fails.extend([("commit", CONFLICT)])
-    story.applied(sink)
+    Apply(story.log, story.target, stored(story)).run(lambda: not story.log.unread(), 0.0)  # type: ignore[arg-type]
     assert position(1) == story.stored.position

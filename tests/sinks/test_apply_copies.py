@@ -167,14 +167,13 @@ def test_a_target_that_holds_no_copy_takes_the_one_through_the_topics_and_nothin
     copied.put(P, None, (1, 1), read=True)
     copied.cut(partial=True)
     copied.cut()
-    sink = copied.sink()
-    copied.applied(sink)
+    copied.applied(memory := copied.memory())
     assert (TableState.CONSISTENT, [(1, 1)], position(1)) == (copied.of(P).state, copied.rows(P), copied.stored.position)
     assert [position(1)] == [one.position for one in copied.target.commits], "nothing says that it is there before it is"
     copied.copy(Q, "id")
     copied.cut()
     copied.cut()
-    copied.applied(sink)
+    copied.applied(memory)
     assert TableState.COPYING == copied.of(Q).state, "later cuts end no copy of a table"
 
 

@@ -116,7 +116,7 @@ def test_where_nothing_may_wait_the_first_refusal_ends_the_sink_and_its_row_is_l
     story.put(P, None, (1, REFUSED_VALUE))
     story.cut()
     with pytest.raises(RowRefused):
-        story.applied(limits=QuarantineLimits(keys=0))
+        story.applied(story.memory(QuarantineLimits(keys=0)))
     assert "write p and locate" == since_base(story)[0]
     assert not any(call.startswith(("bisect", "lock")) for call in story.target.calls)
 
@@ -131,8 +131,8 @@ def test_keys_that_were_written_count_in_the_share_that_was_refused() -> None:
         for key in range(first, first + 12):
             story.put(P, None, (key, REFUSED_VALUE))
         story.cut()
-    story.applied(sink := story.sink(limits=QuarantineLimits(1000, 0.5)))
-    assert {(DB, "p"): 24} == sink.counters.held
+    story.applied(memory := story.memory(QuarantineLimits(1000, 0.5)))
+    assert {(DB, "p"): 24} == memory.counters.held
 
 
 # -- transactions in pieces
@@ -164,9 +164,9 @@ def test_a_key_that_is_refused_late_in_a_transaction_is_undone_with_all_and_wait
     story = begun()
     pieces(story, (None, (1, 1)), ((1, 1), (1, REFUSED_VALUE)))
     with pytest.raises(Rewound):
-        story.applied(sink := story.sink())
+        story.applied(memory := story.memory())
     assert ("rollback", []) == (story.target.calls[-1], story.rows(P))
-    story.applied(sink)
+    story.applied(memory)
     assert ([], ["p", "p"], position(1)) == (story.rows(P), story.waiting(), story.stored.position)
     assert not any(story.target.foreseen.values()), "what was foreseen has come"
 
@@ -179,10 +179,10 @@ def test_a_deferred_refusal_of_pieces_does_them_again_checked_row_by_row_until_t
         story.put(P, None, (key, key))
         story.cut()
     with pytest.raises(Rewound):
-        story.applied(sink := story.sink())
+        story.applied(memory := story.memory())
     assert story.target.strictly
     story.target.calls.clear()
-    story.applied(sink)
+    story.applied(memory)
     assert ["lock strictly", "bisect p"] * 3 + ["commit", "lock", "write p", "commit"] == story.target.calls
     assert ([(2, 2), (3, 3), (4, 4)], False) == (story.rows(P), story.target.strictly)
 
@@ -196,13 +196,13 @@ def test_what_pieces_counted_before_they_were_rolled_back_does_not_count_again()
         story.put(P, None, (key, REFUSED_VALUE if key < 12 else 1))
     story.cut(partial=True)
     story.cut()
-    sink = story.sink(limits=QuarantineLimits(1000, 0.5))
+    memory = story.memory(QuarantineLimits(1000, 0.5))
     story.target.fails.extend([("commit", AWAY)] * 2)
     for _ in range(2):
         with pytest.raises(Retry):
-            story.applied(sink)
-    story.applied(sink)
-    assert {(DB, "p"): 12} == sink.counters.held
+            story.applied(memory)
+    story.applied(memory)
+    assert {(DB, "p"): 12} == memory.counters.held
 
 
 def test_what_is_to_be_checked_row_by_row_stays_so_through_whole_cuts_and_not_behind_its_pieces() -> None:

@@ -16,8 +16,9 @@ from cdc.protocol.applied import Progress
 from cdc.protocol.control import Anomaly, Base, Copy, Cut, Entry, Followed, Named, Start, mark, to_document
 from cdc.transport.contract import nothing_below
 from sinks import cuts as module
-from sinks.cuts import UNREAD, Batch, BeginCopy, CutAssembler, Enter
+from sinks.cuts import UNREAD, CutAssembler
 from sinks.losses import check_mark
+from sinks.steps import Batch, BeginCopy, Enter
 
 AHEAD_BYTES, AHEAD_CUTS, BATCH_BYTES = 80_000, 40, 120_000
 """The limits of the product, made small."""

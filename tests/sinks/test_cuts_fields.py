@@ -13,8 +13,9 @@ from cdc.model.record import Message, Partition, weight
 from cdc.protocol.applied import Progress
 from cdc.protocol.control import Anomaly, Base, Copy, Cut, Named, Start, mark
 from cdc.protocol.copy_progress import NOTHING, WHOLE, Active, Copies, Ended
-from sinks.cuts import At, Batch, BeginCopy, CutAssembler, Enter, Step
+from sinks.cuts import CutAssembler
 from sinks.losses import check_mark
+from sinks.steps import At, Batch, BeginCopy, Enter, Step
 from tests.sinks.test_cuts import (
     AHEAD_BYTES,
     AHEAD_CUTS,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -13,8 +12,6 @@ from cdc.protocol.table_states import TableState
 from cdc.runtime import timing
 from sinks import apply as module
 from sinks.apply import BELOW
-from sinks.quarantine import QuarantineLimits
-from sinks.shard_apply import ShardApply
 from tests.helpers.shards_by_hand import Sinks, begun, filled
 from tests.helpers.sink_by_hand import DB, P, Time, position, state
 from tests.simulation.target import REFUSED_VALUE
@@ -63,8 +60,7 @@ def test_what_becomes_of_tables_is_looked_up_now_and_then_while_any_is_unsettled
     seconds = timing.TIMES.shards_look_seconds
     rest = (state(name, TableState.CONSISTENT) for name in ("q", "heap"))
     sinks = begun(state("p", TableState.CATCHING_UP, ceiling=position(9)), *rest)
-    target: Any = sinks.shards[0]
-    sink = ShardApply(sinks.log, target, QuarantineLimits(), sinks.told.append, None)  # type: ignore[arg-type]
+    sink = sinks.shard_sink(0)
     for moved, looked in ((0.0, 1), (seconds, 1), (0.001, 2)):
         time.now += moved
         filled(sinks, 10 * sinks.number)
@@ -91,9 +87,8 @@ def test_a_sink_that_is_to_end_somewhere_ends_there_and_says_so() -> None:
     assert (sinks.until, position(1)) == (sinks.place(0).control_next, sinks.place(0).position)
     assert 1 == len(sinks.rows(P))
     asked = iter(range(20))
-    target: Any = sinks.shards[0]
-    sink = ShardApply(sinks.log, target, QuarantineLimits(), sinks.told.append, None, sinks.until)  # type: ignore[arg-type]
-    sink.run(target.read(), lambda: next(asked) < 0, 0.0)  # it ends by itself, or runs out of what it may ask
+    sink = sinks.shard_sink(0)
+    sink.run(sinks.shards[0].read(), lambda: next(asked) < 0, 0.0)  # it ends by itself, or runs out of what it may ask
     assert sinks.until == sinks.place(0).control_next
 
 
@@ -111,10 +106,9 @@ def test_pieces_that_stand_below_where_a_sink_is_to_end_are_void_and_undone() ->
     sinks.put(P, None, (1, 1), partition=sinks.of_shard(P, 0))
     sinks.cut(partial=True)
     sinks.until = sinks.log._ends[sinks.log.control_topic, 0]
-    target: Any = sinks.shards[0]
-    sink = ShardApply(sinks.log, target, QuarantineLimits(), sinks.told.append, None, sinks.until)  # type: ignore[arg-type]
+    sink = sinks.shard_sink(0)
     rounds = iter(range(50))
-    sink.run(target.read(), lambda: next(rounds) > 20, 0.0)
+    sink.run(sinks.shards[0].read(), lambda: next(rounds) > 20, 0.0)
     assert {BELOW} == {error.rule for error in sinks.told}
     assert "rollback" in sinks.shards[0].calls
     assert [] == sinks.rows(P)

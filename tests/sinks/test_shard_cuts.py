@@ -8,26 +8,28 @@ from cdc.protocol.applied import Partition, Progress
 from cdc.protocol.control import Anomaly, Copy, Cut, Named
 from cdc.protocol.copy_progress import WHOLE, Ended
 from cdc.state.shards import shard_of
-from sinks.cuts import Batch, Meet
-from sinks.shard_apply import ShardCuts
+from sinks.cuts import CutAssembler
+from sinks.scope import ShardScope
+from sinks.steps import Batch, Meet
 from tests.sinks.test_cuts import CONTROL, TOPIC, P, Q, Topics, opened, position, value
 
 
-class Reader:
-    """As much of a reader as an assembler asks."""
+class Only:
+    """The share that has one partition of the topic."""
 
-    control_topic = CONTROL
+    def __init__(self, number: int) -> None:
+        self._number = number
 
-    def topic(self, db: str, table: str) -> str:
-        return TOPIC
-
-
-def shard(number: int, stored: Progress | None = None, until: int | None = None) -> ShardCuts:
-    reader: Any = Reader()
-    return ShardCuts(stored, {}, reader, opened, lambda partition: partition == ((TOPIC, number)), until)
+    def has(self, partition: Partition) -> bool:
+        return partition == (TOPIC, self._number)
 
 
-def steps(assembly: ShardCuts) -> list[str]:
+def shard(number: int, stored: Progress | None = None, until: int | None = None) -> CutAssembler:
+    share: Any = Only(number)
+    return CutAssembler(stored, {}, CONTROL, opened, scope=ShardScope(share, lambda db, table: TOPIC, until))
+
+
+def steps(assembly: CutAssembler) -> list[str]:
     """Takes steps until there is none or a meeting; a short word for each."""
     said: list[str] = []
     while (step := assembly.take(1000)) is not None:
@@ -152,12 +154,12 @@ def test_nothing_is_taken_from_where_a_shard_is_to_stop() -> None:
     until = topics.offsets[CONTROL, 0] - 1
     topics.start()
     assembly = shard(0, stored, until)
-    assert not assembly.is_there()
+    assert not assembly.is_over()
     assembly.feed(topics.messages)
-    assert not assembly.is_there()
+    assert not assembly.is_over()
     assert [f"cut 1: {epoch} 1 c 0-1-1"] == steps(assembly)
     mark = assembly.at.mark
-    assert (until, True, mark) == (assembly.at.control_next, assembly.is_there(), assembly.at.mark)
+    assert (until, True, mark) == (assembly.at.control_next, assembly.is_over(), assembly.at.mark)
     assert mark
 
 
@@ -170,4 +172,4 @@ def test_a_shard_stands_where_it_is_to_stop_although_compaction_took_what_was_th
     assembly = shard(0, stored, until)
     assembly.feed([topics.messages[0], topics.messages[2]])
     assert ["cut 1: "] == steps(assembly)
-    assert (True, until) == (assembly.is_there(), assembly.at.control_next)
+    assert (True, until) == (assembly.is_over(), assembly.at.control_next)

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from sinks.postgres import merge
-from sinks.postgres.target import PostgresTarget
 from tests.helpers.servers import TargetDatabase
+from tests.sinks.postgres.by_hand import HandTarget
 from tests.sinks.postgres.opening import config
 from tests.sinks.postgres.plans import HandPlan
 
-Opened = Callable[..., PostgresTarget]
+Opened = Callable[..., HandTarget]
 
 
 @pytest.fixture(autouse=True)
@@ -25,10 +25,10 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def opened(postgres: TargetDatabase) -> Iterator[Opened]:
     """Opens a target for a pipeline, by default "p", with tables made for some plans."""
-    made: list[PostgresTarget] = []
+    made: list[HandTarget] = []
 
-    def start(*plans: HandPlan, pipeline: str = "p", port: int = 0, **more: Any) -> PostgresTarget:
-        target = PostgresTarget(config(postgres, port, **more), pipeline)
+    def start(*plans: HandPlan, pipeline: str = "p", port: int = 0, **more: Any) -> HandTarget:
+        target = HandTarget(config(postgres, port, **more), pipeline)
         made.append(target)
         target.open()
         for plan in plans:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import psycopg
 import pytest
@@ -11,16 +12,15 @@ from cdc.errors import Halt, Refused, Retry
 from cdc.protocol.applied import MADE, TableProgress
 from cdc.protocol.control import Copy
 from cdc.protocol.table_states import TableState
-from cdc.transport.direct import DirectLog
-from sinks.apply import Apply
 from sinks.copies import CopyHandling
+from sinks.epochs import Epochs
 from sinks.postgres import shadow_table
 from sinks.postgres.shadow_table import become_equal, drop_shadow, make_shadow, shadow_of
 from sinks.postgres.statements import Prepared
-from sinks.postgres.target import PostgresTarget
 from sinks.quarantine import HeldKeys, QuarantineLimits
 from sinks.table_states import TableStates
 from tests.helpers.servers import TargetDatabase
+from tests.sinks.postgres.by_hand import HandTarget
 from tests.sinks.postgres.conftest import Opened
 from tests.sinks.postgres.opening import at, batch, cut, rows
 from tests.sinks.postgres.plans import KEYED, HandPlan, Values
@@ -38,7 +38,7 @@ def row(number: int, note: str = "x") -> Values:
     return number, note, None, 0.5
 
 
-def filled(opened: Opened, plan: HandPlan = KEYED) -> PostgresTarget:
+def filled(opened: Opened, plan: HandPlan = KEYED) -> HandTarget:
     target = opened(plan)
     target.write(batch(plan, *[("c", None, row(n)) for n in (1, 2)]))
     target.commit(cut(1))
@@ -60,7 +60,7 @@ def test_a_table_is_emptied_by_truncation_and_beside_readers_by_deleting(postgre
             reader.execute("BEGIN")
             if reads:
                 reader.execute(f"SELECT count(*) FROM {WHERE}".encode())
-            assert target.empty("app", KEYED.table) is None
+            assert target.empty(("app", KEYED.table)) is None
             target.commit(cut(2))
         assert ([], reads) == (list(rows(postgres, KEYED)), before == postgres.execute(file))
         target.close()
@@ -72,14 +72,14 @@ def test_a_table_that_is_empty_is_left_alone_whoever_uses_or_references_it(postg
     with postgres.connect() as writer:
         writer.execute("BEGIN")
         writer.execute(f"LOCK TABLE {WHERE} IN ROW EXCLUSIVE MODE".encode())
-        assert target.empty("app", KEYED.table) is None
+        assert target.empty(("app", KEYED.table)) is None
         target.commit(cut(1))
 
 
 def test_a_table_that_this_role_may_not_truncate_is_emptied_too(postgres: TargetDatabase, opened: Opened) -> None:
     target = filled(opened)
     postgres.execute(f"REVOKE TRUNCATE ON {WHERE} FROM CURRENT_USER")
-    assert target.empty("app", KEYED.table) is None
+    assert target.empty(("app", KEYED.table)) is None
     target.commit(cut(2))
     assert 0 == rows(postgres, KEYED).total()
 
@@ -90,7 +90,7 @@ def test_a_table_whose_rows_a_foreign_key_references_is_not_emptied_and_nothing_
     target = filled(opened)
     referenced(postgres)
     target.write(batch(KEYED, ("c", None, row(3))))
-    refused = target.empty("app", KEYED.table)
+    refused = target.empty(("app", KEYED.table))
     assert isinstance(refused, Refused)
     assert ("target_referenced", "app.Keyed Table", True) == (refused.code, refused.place, "app.child" in refused.rule)
     target.commit(cut(2))
@@ -151,18 +151,18 @@ def test_a_second_table_that_somebody_reads_is_emptied_and_its_place_is_taken_wh
 
 def test_what_passes_by_itself_is_no_refusal(postgres: TargetDatabase, opened: Opened) -> None:
     target = filled(opened)
-    target.connection.execute("SET lock_timeout = 50")
+    target.wire.connection.execute("SET lock_timeout = 50")
     with postgres.connect() as other:
         other.execute("BEGIN")
         other.execute(f"LOCK TABLE {WHERE} IN ACCESS EXCLUSIVE MODE".encode())
         with pytest.raises(Retry) as away:
-            target.empty("app", KEYED.table)
+            target.empty(("app", KEYED.table))
         assert "target_locked" == away.value.code
 
 
 def test_an_error_names_what_its_statement_is_about_whoever_sends_it(postgres: TargetDatabase, opened: Opened) -> None:
     target = filled(opened)
-    target.within("app.gone", lambda wire: wire.send(Prepared("DELETE FROM app.gone")))
+    target.within("app.gone", lambda wire: wire.enqueue(Prepared("DELETE FROM app.gone")))
     with pytest.raises(Halt) as stop:
         target.lock()
     assert ("target_denied", "app.gone") == (stop.value.code, stop.value.place)
@@ -178,25 +178,27 @@ def test_readers_wait_no_longer_than_the_copy_does(postgres: TargetDatabase, ope
     with postgres.connect() as reader, postgres.connect() as late:
         reader.execute("BEGIN")
         reader.execute(f"SELECT 1 FROM {WHERE}".encode())
-        emptied = threading.Thread(target=target.empty, args=("app", KEYED.table))
+        emptied = threading.Thread(target=target.empty, args=(("app", KEYED.table),))
         emptied.start()
         emptied.join()
         late.execute("SET lock_timeout = 5000")
         assert (2,) == late.execute(f"SELECT count(*) FROM {WHERE}".encode()).fetchone()
-        assert psycopg.pq.TransactionStatus.INTRANS == target.connection.info.transaction_status
+        assert psycopg.pq.TransactionStatus.INTRANS == target.wire.connection.info.transaction_status
     target.rollback()
 
 
 def test_a_table_that_joins_and_cannot_be_made_is_refused_and_stops_nothing(postgres: TargetDatabase, opened: Opened) -> None:
     target = opened()
     postgres.execute("CREATE SCHEMA app", "REVOKE CREATE ON SCHEMA app FROM CURRENT_USER")
-    stage = Apply(DirectLog("p"), target)
-    made = stage._created(KEYED)  # type: ignore[arg-type]
+    plans: Any = None
+    tables = TableStates({})
+    epochs = Epochs(target, tables, plans, CopyHandling(tables, HeldKeys(QuarantineLimits()), lambda _: KEYED))
+    made = epochs.created(KEYED)
     assert (TableState.REFUSED, True) == (made.state, "42501" in made.reason)
     target.commit(cut(1), [made])
     target.close()
     with pytest.raises(Retry):
-        stage._created(KEYED)  # type: ignore[arg-type]
+        epochs.created(KEYED)
 
 
 @pytest.mark.parametrize("mended", [False, True])
@@ -209,7 +211,8 @@ def test_a_barrier_of_a_refused_table_looks_again_in_its_own_transaction(mended:
     refused = TableProgress(*name, *name, TableState.REFUSED, reason="before", schema={"key_schema": 1, "value_schema": 2})
     target.commit(cut(1), [refused])
     tables = TableStates({name: refused})
-    CopyHandling(target, HeldKeys(QuarantineLimits()), lambda _: KEYED).begin(tables, Copy(1, 2, *name, at(2), "id"))
+    copies = CopyHandling(tables, HeldKeys(QuarantineLimits()), lambda _: KEYED)
+    copies.begin_copy(target.tables_of(target.transaction), Copy(1, 2, *name, at(2), "id"))
     assert [("refused", "before")] == postgres.execute("SELECT state, reason FROM cdc.tables")
     target.commit(cut(2), tables.dirty())
     ((state, reason, schema),) = postgres.execute("SELECT state, reason, schema FROM cdc.tables")

@@ -11,8 +11,8 @@ from collections import Counter
 import pytest
 
 from cdc.errors import Retry
-from sinks.postgres.target import PostgresTarget
 from tests.helpers.servers import TargetDatabase
+from tests.sinks.postgres.by_hand import HandTarget
 from tests.sinks.postgres.conftest import Opened
 from tests.sinks.postgres.opening import batch, config, cut, rows, shown
 from tests.sinks.postgres.plans import KEYED, KEYLESS, Values
@@ -32,7 +32,7 @@ def test_an_unknown_commit_outcome_is_retried_and_the_positions_tell_it(
 ):
     with cable(postgres.host, postgres.port) as line:
         opened(KEYED).close()
-        target = PostgresTarget(config(postgres, line.port), "p")
+        target = HandTarget(config(postgres, line.port), "p")
         target.open()
         target.write(batch(KEYED, *[("c", None, (n, "", None, 0.0)) for n in range(count)]))
         line.cut_request, line.cut_reply = request_, reply
@@ -94,7 +94,7 @@ def test_backends_killed_at_random_moments_neither_lose_nor_repeat_a_batch(postg
     assert kills > 3
 
 
-def reopened(target: PostgresTarget) -> int:
+def reopened(target: HandTarget) -> int:
     while True:
         try:
             stored = target.open()

@@ -12,9 +12,9 @@ from cdc.errors import Halt, RowRefused
 from cdc.runtime import timing
 from sinks.fold import Fold
 from sinks.postgres.quarantine import Quarantine, Schemas
-from sinks.postgres.target import PostgresTarget
 from sinks.quarantine import LEAST, HeldKeys, QuarantineLimits, Records, copied_again, freed, key_hash, queued
 from tests.helpers.servers import TargetDatabase
+from tests.sinks.postgres.by_hand import HandTarget
 from tests.sinks.postgres.conftest import Opened
 from tests.sinks.postgres.opening import at, batch, cut, rows, shown
 from tests.sinks.postgres.plans import KEYED, KEYLESS, HandPlan, Values, random_row
@@ -246,7 +246,7 @@ def waiting_in(postgres: TargetDatabase) -> list[tuple[object, ...]]:
     return postgres.execute('SELECT "table", key_hash, op, reason, sqlstate, seq FROM cdc.quarantine ORDER BY id')
 
 
-def queue(target: PostgresTarget, plan: HandPlan, *changes: Change) -> None:
+def queue(target: HandTarget, plan: HandPlan, *changes: Change) -> None:
     found = records(plan, *changes)
     identities = {key[5:]: REFUSED for key in found.keys if key}
     target.lock()
@@ -274,7 +274,7 @@ def test_queue_rows_are_part_of_the_transaction_and_outlive_the_connection(postg
 
 def test_emptying_a_table_or_loading_it_anew_empties_its_quarantine(postgres: TargetDatabase, opened: Opened):
     target = opened(KEYED)
-    for again in (lambda: target.empty("app", KEYED.table), lambda: target.begin_load(KEYED, at(1), again=True)):
+    for again in (lambda: target.empty(("app", KEYED.table)), lambda: target.begin_load(KEYED, at(1), again=True)):
         queue(target, KEYED, ("c", None, row(1)))
         target.commit(cut(1))
         assert 1 == len(waiting_in(postgres))

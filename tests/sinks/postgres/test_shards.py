@@ -16,29 +16,29 @@ from cdc.protocol.table_states import TableState
 from cdc.state.shards import shard_of
 from sinks.postgres.quarantine import Schemas
 from sinks.postgres.quarantine_release import Releaser
-from sinks.postgres.shard_target import Moved, ShardTarget, furthest, gathering, join
-from sinks.postgres.target import PostgresTarget
+from sinks.postgres.shard_target import Moved, furthest, gathering, join
 from sinks.quarantine import Queued
 from tests.helpers.servers import TargetDatabase
+from tests.sinks.postgres.by_hand import HandShard, HandTarget
 from tests.sinks.postgres.conftest import Opened
 from tests.sinks.postgres.opening import at, batch, config, cut, rows
 from tests.sinks.postgres.plans import KEYED, ONLY_KEY
 
-Sharded = Callable[..., ShardTarget]
+Sharded = Callable[..., HandShard]
 
 
 @pytest.fixture
 def sharded(postgres: TargetDatabase, opened: Opened) -> Iterator[Sharded]:
     """Opens a shard of pipeline "p", which has applied cut 5 when it is dealt out to two."""
-    made: list[ShardTarget] = []
+    made: list[HandShard] = []
     generation: list[int] = []
 
-    def start(shard: int) -> ShardTarget:
+    def start(shard: int) -> HandShard:
         if not generation:
             first = opened(KEYED, ONLY_KEY)
             first.commit(cut(5, t=(6, 5)))
             generation.append(join(config(postgres), "p", 2, 0))
-        target = ShardTarget(config(postgres), "p", shard, 2, generation[0])
+        target = HandShard(config(postgres), "p", shard, 2, generation[0])
         made.append(target)
         target.open()
         return target
@@ -64,7 +64,7 @@ def test_shards_begin_where_the_one_process_was_each_with_its_partitions(sharded
     owner = shard_of(("t", 0), 2)
     assert cut(5) == replace(one.read().progress or cut(0), partitions={})
     assert {owner: {("t", 0): (6, 5)}, 1 - owner: {}} == {
-        target.shard: dict((target.read().progress or cut(0)).partitions) for target in (one, other)
+        target.share.shard: dict((target.read().progress or cut(0)).partitions) for target in (one, other)
     }
 
 
@@ -150,20 +150,20 @@ def test_every_transaction_of_a_shard_checks_its_fence_and_its_place(sharded: Sh
 
 def test_all_move_beyond_a_record_at_once_and_only_when_all_wait_there(sharded: Sharded, postgres: TargetDatabase) -> None:
     leader, other = sharded(0), sharded(1)
-    leader.waits_at = 20
+    leader.wait_at(20)
     leader.commit(cut(6))
     assert (True, False) == leader.waiting(20)
     leader.lead()
     with pytest.raises(Moved):
-        leader.lock_all(20)
+        leader.lock_all(leader.transaction, 20)
     leader.rollback()
-    other.waits_at = 20
+    other.wait_at(20)
     other.commit(cut(7))
     assert (True, True) == leader.waiting(20)
     tables = leader.lead()
-    assert [at(6), at(7)] == leader.lock_all(20)
-    leader.empty("app", "only_key")
-    leader.move_all(21, "mark", NOTHING, {("new", 0): (3, 2)}, [replace(tables["app", "only_key"], reason="met")])
+    assert [at(6), at(7)] == leader.lock_all(leader.transaction, 20)
+    leader.empty(("app", "only_key"))
+    leader.move_all(leader.transaction, (21, "mark"), NOTHING, {("new", 0): (3, 2)}, [replace(tables["app", "only_key"], reason="met")])
     assert [(6, 21, None), (7, 21, None)] == places(postgres)
     assert (False, False) == other.waiting(20)
     assert "met" == other.read().tables["app", "only_key"].reason
@@ -177,7 +177,7 @@ def test_one_process_that_takes_over_ends_the_members_and_brings_the_shards_toge
     one.commit(cut(9))
     other.write(batch(ONLY_KEY, ("c", None, (1,))))
     other.wire.flush()
-    alone: PostgresTarget = opened()
+    alone: HandTarget = opened()
     assert 2 == gathering(alone)
     for member in (one, other):
         with pytest.raises(CdcError):
@@ -213,7 +213,7 @@ def test_members_that_start_at_once_deal_out_once_and_end_the_one_process(opened
         join(config(postgres), "p", 3, 0)
     assert "shards_differ" == other.value.code
     assert [(5, 6, None)] * 2 == places(postgres)
-    with closing(PostgresTarget(config(postgres), "p")) as later:
+    with closing(HandTarget(config(postgres), "p")) as later:
         later.open()
         with pytest.raises(Halt):
             join(config(postgres), "p", 2, first)

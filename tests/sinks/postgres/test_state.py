@@ -18,8 +18,8 @@ from cdc.protocol.table_states import TableState
 from cdc.stack import Postgres
 from cdc.state.migrations import VERSION
 from cdc.state.store import StateStore
-from sinks.postgres.target import PostgresTarget
 from tests.helpers.servers import TargetDatabase
+from tests.sinks.postgres.by_hand import HandTarget
 from tests.sinks.postgres.conftest import Opened
 from tests.sinks.postgres.opening import at, config, cut
 from tests.sinks.postgres.plans import KEYED, ONLY_KEY
@@ -200,7 +200,7 @@ def test_a_server_without_a_free_connection_is_tried_again(private: Callable[...
             line.execute(f"ALTER SYSTEM SET {setting}".encode())
     server.stop()
     server.start()
-    target = PostgresTarget(config(database), "p")
+    target = HandTarget(config(database), "p")
     target.open()
     target.close()
     with database.connect(), database.connect():
