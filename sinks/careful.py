@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, MutableMapping, Set
+from collections.abc import Callable, Container, Iterator, Mapping, MutableMapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from cdc.errors import RowRefused
@@ -11,13 +11,12 @@ from cdc.model.record import Document
 from cdc.runtime import clock
 from sinks.contract import Plan, TableBatch
 from sinks.counters import Did
-from sinks.fold import Fold, runs
+from sinks.fold import FRAME, Fold, runs
 from sinks.halves import Foreseen, Halves
 from sinks.plans import Plans
 from sinks.postgres.quarantine import Schemas
-from sinks.postgres.shadow_table import copied_beside, unread
 from sinks.postgres.transaction import Transaction
-from sinks.quarantine import HeldKeys, Name, Records, copied_again, freed, queued
+from sinks.quarantine import HeldKeys, Name, Queued, Records, freed, queued, set_aside
 from sinks.steps import TopicChanges
 from sinks.table_states import TableStates
 
@@ -91,8 +90,9 @@ class RecordWriter:
         refused = {unit.identity: unit.error for unit in now.transaction.write_bisected(folded, room) if unit.error}
         self.held_keys.judge(name, refused, len(folded) - len(refused), clock.monotonic())
         if refused:
-            self._queue(now, frame, records, refused.keys(), refused)
-            self.foreseen[name].update(now.halves.tears(self.plans[frame], records, refused))
+            plan = self.plans[frame]
+            self._queue(now, frame, queued(plan, records, refused.keys(), refused), refused)
+            self.foreseen[name].update(now.halves.tears(plan, records, refused))
 
     # -- what waits --------------------------------------------------------------------------------------------------
 
@@ -103,28 +103,28 @@ class RecordWriter:
         foreseen = self._foreseen(now, plan, records)
         if not self.held_keys.held(name):
             return records, frozenset()
-        if again := copied_again(plan, records, self.held_keys.held(name)) - now.halves.waiting[name]:
-            now.transaction.quarantine(lambda q: q.drop(name, again))
-            self.held_keys.release(name, again)
-        self._queue(now, frame, records, self.held_keys.held(name), foreseen)
-        return freed(plan, records, self.held_keys.held(name)), again
+        aside = set_aside(plan, records, self.held_keys.held(name), foreseen, now.halves.waiting[name])
+        if aside.again:
+            now.transaction.quarantine(lambda q: q.drop(name, aside.again))
+            self.held_keys.release(name, aside.again)
+        self._queue(now, frame, aside.waiting, foreseen)
+        return aside.rest, aside.again
 
     def _foreseen(self, now: Try, plan: Plan, records: Records) -> Mapping[bytes, RowRefused]:
         """Hold the keys that wait from here on because a try before has seen them refused late; each with its reason."""
         name = (plan.db, plan.table)
         known = self.foreseen[name]
-        found = now.halves.wait(plan, records, known)
+        found = now.halves.come_again(plan, records, known)
         if found:
             found = {identity: error for identity, error in found.items() if identity not in self.held_keys.held(name)}
-            self.held_keys.judge(name, found, 0, clock.monotonic())
             known.update(now.halves.tears(plan, records, found, known))
+            self.held_keys.judge(name, found, 0, clock.monotonic())
         return found
 
-    def _queue(self, now: Try, frame: bytes, records: Records, held: Container[bytes], refused: Mapping[bytes, RowRefused]) -> None:
-        """Queue the changes of held keys; `refused`: those that are held from here on, and why."""
+    def _queue(self, now: Try, frame: bytes, waiting: Sequence[Queued], refused: Mapping[bytes, RowRefused]) -> None:
+        """Queue changes; `refused`: the keys that are held from here on, and why."""
         plan = self.plans[frame]
         name = (plan.db, plan.table)
-        waiting = queued(plan, records, held, refused)
         if waiting:
             key, value = self.plans.ids(frame)
             schemas = Schemas(value, None if key is None else self.schema(key), self.schema(value))
@@ -132,3 +132,26 @@ class RecordWriter:
             now.did.queued[name] += len(waiting)
             self.hold(name)
         now.did.news += [(name, identity, error) for identity, error in refused.items()]
+
+
+def copied_beside(records: Records, shadow: str, again: Container[bytes]) -> Iterator[tuple[str, Records]]:
+    """What goes into a table and, where there is a second one, into that: changes into both, rows that were read into the second alone.
+
+    But the rows of keys that waited in quarantine and are free `again` go into both: the first table is shown, and lacks what waited.
+    """
+    if not shadow:
+        yield "", records
+        return
+    changes = [at for at, opened in enumerate(records.opened) if opened.op != "r" or (records.keys[at] or b"")[FRAME:] in again]
+    if changes:
+        yield "", _picked(records, changes)
+    yield shadow, records
+
+
+def unread(records: Records) -> Records:
+    """The changes without the rows that were read."""
+    return _picked(records, [at for at, opened in enumerate(records.opened) if opened.op != "r"])
+
+
+def _picked(records: Records, at: Sequence[int]) -> Records:
+    return Records([records.keys[one] for one in at], [records.values[one] for one in at], [records.opened[one] for one in at])

@@ -10,9 +10,8 @@ from cdc.runtime import logs
 from sinks.contract import Plan
 from sinks.copies import CopyHandling, why
 from sinks.plans import Plans, frame_of
-from sinks.postgres.shadow_table import is_obstacle
 from sinks.postgres.target import PostgresTarget
-from sinks.postgres.transaction import Transaction
+from sinks.postgres.transaction import Transaction, is_obstacle
 from sinks.table_states import TableStates
 
 

@@ -62,7 +62,7 @@ class Halves:
         self.torn = self.torn or bool(found)
         return found
 
-    def wait(self, plan: Plan, records: Records, known: Mapping[bytes, Foreseen]) -> dict[bytes, RowRefused]:
+    def come_again(self, plan: Plan, records: Records, known: Mapping[bytes, Foreseen]) -> dict[bytes, RowRefused]:
         """The keys of these records that are to wait from here on, because the transaction is the foreseen one."""
         name = (plan.db, plan.table)
         found = {

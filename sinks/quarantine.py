@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from cdc.codec.records import Opened
 from cdc.errors import Halt, RowRefused
@@ -97,6 +98,22 @@ def queued(plan: Plan, records: Records, held: Container[bytes], errors: Mapping
                 transaction = value[start:end].decode(errors="replace")
                 found.append(Queued(identity, op, value, epoch, seq, transaction, ts_us, left.pop(identity, None)))
     return found
+
+
+class Aside(NamedTuple):
+    """What of some changes waits, and what does not."""
+
+    waiting: Sequence[Queued]
+    rest: Records
+    again: Set[bytes]
+    """Held identities of which a copy has brought a row in place of all that waited: they are free."""
+
+
+def set_aside(plan: Plan, records: Records, held: Set[bytes], errors: Mapping[bytes, RowRefused], kept: Set[bytes]) -> Aside:
+    """Part the changes of held identities from the rest; `errors`: those that are held from here on, `kept`: those that no copy frees."""
+    again = copied_again(plan, records, held) - kept
+    held = held - again if again else held
+    return Aside(queued(plan, records, held, errors), freed(plan, records, held), again)
 
 
 def freed(plan: Plan, records: Records, held: Container[bytes]) -> Records:

@@ -7,29 +7,24 @@ deleting what is gone or different and inserting what is new. Readers never wait
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import replace
 
-import psycopg
 from psycopg import errors
 
-from cdc.errors import CdcError, Refused, RowRefused
-from cdc.postgres.errors import decide
+from cdc.errors import Refused
 from cdc.protocol.copy_progress import Ended
 from cdc.runtime import logs, timing
 from cdc.state.requests import demand_unreferenced
 from sinks.contract import Plan
-from sinks.fold import FRAME
 from sinks.postgres.statements import IMMEDIATE, Prepared, StatementQueue
 from sinks.postgres.tables import TargetTable, names, quoted
-from sinks.quarantine import Records
 
 _RECORD = Prepared("""
 INSERT INTO cdc.copy (pipeline, request, db, "table", kind, outcome, rows, reason) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (pipeline, request, db, "table") DO UPDATE SET kind = EXCLUDED.kind, outcome = EXCLUDED.outcome, rows = EXCLUDED.rows,
  reason = EXCLUDED.reason, at = now()""")
 _SOON, _LATE = (Prepared(f"SET LOCAL lock_timeout = {ms}") for ms in (timing.TIMES.target_truncate_ms, timing.TIMES.target_lock_ms))
-_SAVEPOINTS = {one: (Prepared(f"SAVEPOINT cdc_{one}"), Prepared(f"RELEASE SAVEPOINT cdc_{one}")) for one in ("wait", "attempt")}
+_SAVEPOINT, _RELEASE, _UNDO = (Prepared(sql + " cdc_wait") for sql in ("SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO SAVEPOINT"))
 
 
 def record(wire: StatementQueue, pipeline: str, ended: Ended) -> None:
@@ -41,29 +36,6 @@ def record(wire: StatementQueue, pipeline: str, ended: Ended) -> None:
 def shadow_of(place: TargetTable) -> TargetTable:
     """The second table of a table: in its schema, under a name that no source table has by chance."""
     return replace(place, table=f"cdc_copy_{hashlib.sha256(place.table.encode()).hexdigest()[:16]}")
-
-
-def copied_beside(records: Records, shadow: str, again: Container[bytes]) -> Iterator[tuple[str, Records]]:
-    """What goes into a table and, where there is a second one, into that: changes into both, rows that were read into the second alone.
-
-    But the rows of keys that waited in quarantine and are free `again` go into both: the first table is shown, and lacks what waited.
-    """
-    if not shadow:
-        yield "", records
-        return
-    changes = [at for at, opened in enumerate(records.opened) if opened.op != "r" or (records.keys[at] or b"")[FRAME:] in again]
-    if changes:
-        yield "", _picked(records, changes)
-    yield shadow, records
-
-
-def unread(records: Records) -> Records:
-    """The changes without the rows that were read."""
-    return _picked(records, [at for at, opened in enumerate(records.opened) if opened.op != "r"])
-
-
-def _picked(records: Records, at: Sequence[int]) -> Records:
-    return Records([records.keys[one] for one in at], [records.values[one] for one in at], [records.opened[one] for one in at])
 
 
 def make_shadow(wire: StatementQueue, place: TargetTable) -> None:
@@ -119,44 +91,14 @@ def empty(wire: StatementQueue, place: TargetTable, *, readable: bool) -> None:
 
 def _had(wire: StatementQueue, statement: Prepared) -> bool:
     """Run what needs a table for itself alone; False, with nothing done, when it is not to be had soon, or not by this role."""
-    for one in (_SAVEPOINTS["wait"][0], _SOON, statement, _LATE, _SAVEPOINTS["wait"][1]):
+    for one in (_SAVEPOINT, _SOON, statement, _LATE, _RELEASE):
         wire.enqueue(one)
     try:
         wire.flush()
     except (errors.LockNotAvailable, errors.InsufficientPrivilege, errors.ObjectInUse):
-        _undo(wire, "wait")
+        wire.clear()
+        wire.enqueue(_UNDO)
+        wire.enqueue(_RELEASE)
+        wire.flush()
         return False
     return True
-
-
-def attempted(wire: StatementQueue, place: str, work: Callable[[StatementQueue], None]) -> CdcError | None:
-    """Do work in the open transaction, or leave that as it was: then what stands in the way. What passes by itself is raised."""
-    wire.enqueue(_SAVEPOINTS["attempt"][0])
-    wire.flush()
-    error: CdcError
-    try:
-        work(wire)
-        wire.enqueue(_SAVEPOINTS["attempt"][1])
-        wire.flush()
-    except psycopg.Error as refusal:
-        error = decide(refusal, wire.failed_at or place)
-    except CdcError as refusal:
-        error = refusal
-    else:
-        return None
-    if not is_obstacle(error):
-        raise error
-    _undo(wire, "attempt")
-    return error
-
-
-def is_obstacle(error: CdcError) -> bool:
-    """Whether it is about what was wanted of one table, and neither passes by itself nor concerns the pipeline."""
-    return isinstance(error, Refused | RowRefused) or error.code in ("target_denied", "target_error")
-
-
-def _undo(wire: StatementQueue, name: str) -> None:
-    wire.clear()
-    wire.enqueue(Prepared(f"ROLLBACK TO SAVEPOINT cdc_{name}"))
-    wire.enqueue(_SAVEPOINTS[name][1])
-    wire.flush()

@@ -60,14 +60,14 @@ class StatementQueue:
         self.failed: RowName = NO_ROW
         """The row that the last failed flush stopped at."""
         self.failed_at = ""
-        """What the statement was about that it stopped at."""
+        """What the statement was about that it stopped at; else what is done now."""
         self._place = ""
         self._names: dict[Prepared, bytes] = {}
         self._count = 0
 
     def about(self, place: str) -> None:
         """What is queued from now on is about this place, whoever sends it in the end."""
-        self._place, self.failed_at = place, ""
+        self._place = self.failed_at = place
 
     def enqueue(self, statement: Prepared, parameters: Parameters = (), check: Check | None = None, row: RowName = NO_ROW) -> None:
         """Queue a statement; its result goes to `check` at the next flush."""
@@ -86,7 +86,7 @@ class StatementQueue:
         if not self.queue:
             return
         queue, self.queue = self.queue, []
-        self.failed, self.failed_at = NO_ROW, ""
+        self.failed, self.failed_at = NO_ROW, self._place
         results = self._run(queue)
         for sent, result in zip(queue, results):
             if sent.check is not None:

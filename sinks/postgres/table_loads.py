@@ -14,7 +14,7 @@ from sinks.contract import Plan, demand_same_policies, policies_kept
 from sinks.postgres.fence import UNHURRIED
 from sinks.postgres.load import ChunkLoader, TableLoad, begun, finished, given_up
 from sinks.postgres.statements import StatementQueue
-from sinks.postgres.tables import TargetTable, check_free, check_table, ensure_table, found_columns
+from sinks.postgres.tables import TargetTable, check_free, check_table, ensure_table, found_columns, place_of
 from sinks.postgres.transaction import WriterSession
 
 R = TypeVar("R")
@@ -40,12 +40,12 @@ class TableLoads:
 
     def create_table(self, plan: Plan, schema: Mapping[str, object] | None = None) -> TableProgress:
         """Make the table, or take the fitting one that is there; refuse one with rows in it unless it is ours or adopted."""
-        place = self._session.table_of(plan.db, plan.table)
+        place = place_of(self._session.target, plan.db, plan.table)
         return self._apart(place, lambda: created(self._session, plan, place, schema or {}))
 
     def begin_load(self, plan: Plan, floor: Position, *, again: bool = False) -> TableLoad:
         """Start the table's load at `floor`, or find it under way and go on; `again` empties the table and starts anew."""
-        session, place = self._session, self._session.table_of(plan.db, plan.table)
+        session, place = self._session, place_of(self._session.target, plan.db, plan.table)
 
         def work() -> TableLoad:
             done, known = session.state.chunks(plan.db, plan.table), session.state.table(plan.db, plan.table)

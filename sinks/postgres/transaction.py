@@ -12,7 +12,7 @@ import psycopg
 from psycopg.pq.abc import PGresult
 
 from cdc.config.load import TargetConfig
-from cdc.errors import CdcError, Halt, RowRefused
+from cdc.errors import CdcError, Halt, Refused, RowRefused
 from cdc.postgres.connection import Connection
 from cdc.postgres.errors import decide
 from cdc.protocol.applied import Partition, Progress, Stored, TableProgress
@@ -24,7 +24,7 @@ from sinks.postgres.fence import check_committed, releases
 from sinks.postgres.merge import BatchWriter
 from sinks.postgres.owner import Owner
 from sinks.postgres.quarantine import Quarantine
-from sinks.postgres.shadow_table import attempted, shadow_of
+from sinks.postgres.shadow_table import shadow_of
 from sinks.postgres.statements import ANOMALY, BEGIN, COMMIT, IMMEDIATE, Check, Prepared, StatementQueue, undo
 from sinks.postgres.tables import TargetTable, place_of
 from sinks.quarantine import Unit
@@ -32,6 +32,7 @@ from sinks.quarantine import Unit
 R = TypeVar("R")
 Changed = Mapping[tuple[str, str, str, str], int]
 """How many values policies changed, by (db, table, column, reason)."""
+_SAVEPOINT, _RELEASE, _UNDO = (Prepared(sql + " cdc_attempt") for sql in ("SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO SAVEPOINT"))
 
 
 class WriterSession:
@@ -60,10 +61,6 @@ class WriterSession:
         self.owner.went_back(stored)
         return stored
 
-    def table_of(self, db: str, table: str) -> TargetTable:
-        """Where a source table goes; a name that PostgreSQL cannot hold is refused."""
-        return place_of(self.target, db, table)
-
     def begin(self, *, shared: bool = False) -> Transaction:
         """Begin, at the next flush; `shared`: beside chunks of a load. Halt when a transaction is open."""
         if self.open is not None:
@@ -85,7 +82,7 @@ class WriterSession:
         try:
             return work()
         except psycopg.Error as error:
-            decision = decide(error, self.wire.failed_at or place)
+            decision = decide(error, self.wire.failed_at)
         except CdcError as error:
             decision = error
         self.rollback()
@@ -177,7 +174,7 @@ class Transaction:
         return self.within(str(place), lambda wire: write_bisected(rows, wire, batch, place, room))
 
     def _place(self, batch: TableBatch) -> TargetTable:
-        place = self._session.table_of(batch.db, batch.table)
+        place = place_of(self._session.target, batch.db, batch.table)
         return shadow_of(place) if batch.shadow else place
 
     def count_anomalies(self, db: str, table: str, found: Mapping[tuple[str, str], int]) -> None:
@@ -205,7 +202,7 @@ class Transaction:
 
         The work uses the wire, not methods of the transaction: these undo all at an error.
         """
-        return self.within(place, lambda wire: attempted(wire, place, work))
+        return self.within(place, lambda wire: _attempted(wire, work))
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -242,3 +239,31 @@ class Transaction:
         """Undo it."""
         if self._session.open is self:
             self._session.rollback()
+
+
+def _attempted(wire: StatementQueue, work: Callable[[StatementQueue], None]) -> CdcError | None:
+    wire.enqueue(_SAVEPOINT)
+    wire.flush()
+    error: CdcError
+    try:
+        work(wire)
+        wire.enqueue(_RELEASE)
+        wire.flush()
+    except psycopg.Error as refusal:
+        error = decide(refusal, wire.failed_at)
+    except CdcError as refusal:
+        error = refusal
+    else:
+        return None
+    if not is_obstacle(error):
+        raise error
+    wire.clear()
+    wire.enqueue(_UNDO)
+    wire.enqueue(_RELEASE)
+    wire.flush()
+    return error
+
+
+def is_obstacle(error: CdcError) -> bool:
+    """Whether it is about what was wanted of one table, and neither passes by itself nor concerns the pipeline."""
+    return isinstance(error, Refused | RowRefused) or error.code in ("target_denied", "target_error")

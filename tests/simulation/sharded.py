@@ -137,7 +137,7 @@ class SimShardTarget(SimTarget):
                 raise Moved
             return [shard.place.position for _, shard in sorted(content.shards.items())]
 
-        return self._do(work)
+        return transaction._do(work)
 
     def move_all(
         self,
@@ -158,8 +158,8 @@ class SimShardTarget(SimTarget):
             content.progress = replace(content.progress, partitions={**content.progress.partitions, **partitions})
             self._check_deferred(content)
 
-        self._do(work)
-        self._durable()
+        transaction._do(work)
+        transaction._durable()
         self._publish()
 
 

@@ -144,7 +144,7 @@ class SimTarget:
         self._server, self._process = server, process
         self.fence = 0
         self.foreseen: defaultdict[Name, dict[bytes, Foreseen]] = defaultdict(dict)
-        self.strictly = self._open = False
+        self.strictly = self._open = self._lent = False
         self._work: Content | None = None
         self._immediate = False
         process.targets.append(self)
@@ -199,10 +199,14 @@ class SimTarget:
 
     def begin(self) -> SimTarget:
         """The transaction that begins with what is asked of it first."""
-        if self._work is not None:
+        self._check_idle()
+        self._lent = True
+        return self
+
+    def _check_idle(self) -> None:
+        if self._lent:
             self.rollback()
             raise Halt("transaction_open", "pipeline sim", "a batch is not committed yet", "this is a defect: report it")
-        return self
 
     @property
     def loads(self) -> SimTarget:
@@ -242,7 +246,7 @@ class SimTarget:
 
     def rollback(self) -> None:
         """Undo what is not committed."""
-        self._work = None
+        self._work, self._lent = None, False
         if self._server.holder is self:
             self._server.holder = None
             self._server.scheduler.notify("target")
@@ -323,7 +327,7 @@ class SimTarget:
         try:
             work(None)
         except (Refused, RowRefused) as error:
-            self._work, self._server.holder = saved, self
+            self._work, self._server.holder, self._lent = saved, self, True
             return error
         return None
 
@@ -434,9 +438,7 @@ class SimTarget:
 
     def create_table(self, plan: Plan, schema: Mapping[str, object] | None = None) -> TableProgress:
         """Make the table, or take the one that is there; refuse one with rows in it unless it is ours."""
-        if self._work is not None:
-            self.rollback()
-            raise Halt("transaction_open", "pipeline sim", "a batch is not committed yet", "this is a defect: report it")
+        self._check_idle()
         made = self._do(lambda content: self._create(content, plan, schema or {}))
         self._durable()
         return made

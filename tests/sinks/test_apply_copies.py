@@ -167,14 +167,36 @@ def test_a_target_that_holds_no_copy_takes_the_one_through_the_topics_and_nothin
     copied.put(P, None, (1, 1), read=True)
     copied.cut(partial=True)
     copied.cut()
-    copied.applied(memory := copied.memory())
+    copied.applied()
     assert (TableState.CONSISTENT, [(1, 1)], position(1)) == (copied.of(P).state, copied.rows(P), copied.stored.position)
     assert [position(1)] == [one.position for one in copied.target.commits], "nothing says that it is there before it is"
-    copied.copy(Q, "id")
-    copied.cut()
-    copied.cut()
-    copied.applied(memory)
-    assert TableState.COPYING == copied.of(Q).state, "later cuts end no copy of a table"
+
+
+def test_a_sink_that_starts_in_the_middle_of_a_copy_ends_it_with_no_cut_but_its_own() -> None:
+    story = begun()
+    story.copy(P, "id")
+    for key in (1, 2):
+        story.put(P, None, (key, 1), read=True)
+        story.cut()
+        story.applied()
+    assert (TableState.COPYING, [(1, 1), (2, 1)]) == (story.of(P).state, story.rows(P))
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_behind_the_copy_through_the_topics_a_barrier_empties_its_table_once_and_no_cut_ends_what_it_began() -> None:
+    story = Story()
+    story.content.progress, story.content.tables = None, {}
+    story.begins(copying=True)
+    story.put(P, None, (1, 1), read=True)
+    story.cut(partial=True)
+    story.cut()
+    story.copy(Q, "id")
+    for key in (1, 2):
+        story.put(Q, None, (key, 1), read=True)
+        story.cut()
+    story.applied()
+    assert (TableState.CONSISTENT, TableState.COPYING) == (story.of(P).state, story.of(Q).state)
+    assert [(1, 1), (2, 1)] == story.rows(Q)
 
 
 def test_a_table_that_cannot_be_made_is_refused_and_the_others_go_on_but_not_in_the_first_copy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,8 +64,8 @@ def test_beyond_what_is_remembered_each_key_may_have_been_written(monkeypatch: p
 def test_a_foreseen_key_waits_from_its_transaction_on_and_not_before() -> None:
     open_, key = Halves(), identity(KEYED, 1)
     known = {key: Foreseen(b"T", REFUSED)}
-    assert {} == open_.wait(KEYED, records(KEYED, change(KEYED, 1, b"S"), change(KEYED, 2, b"T")), known)
-    assert {key: REFUSED} == open_.wait(KEYED, records(KEYED, change(KEYED, 2, b"T"), change(KEYED, 1, b"T")), known)
+    assert {} == open_.come_again(KEYED, records(KEYED, change(KEYED, 1, b"S"), change(KEYED, 2, b"T")), known)
+    assert {key: REFUSED} == open_.come_again(KEYED, records(KEYED, change(KEYED, 2, b"T"), change(KEYED, 1, b"T")), known)
     assert {key} == open_.waiting[KEYED.db, KEYED.table]
 
 

@@ -27,6 +27,16 @@ def time() -> Iterator[Time]:
 # -- meetings
 
 
+def test_a_wait_that_a_failover_has_lost_is_said_again() -> None:
+    sinks = Sinks()
+    sinks.begins()
+    base = sinks.log._ends[sinks.log.control_topic, 0] - 1
+    sink = sinks.alone(1)
+    sinks.content.shards[1] = replace(sinks.content.shards[1], waits_at=None)
+    sinks.alone(1, sink)
+    assert [None, base] == sinks.waits()
+
+
 def test_a_base_is_entered_by_the_first_for_all_when_all_wait_before_it() -> None:
     sinks = Sinks()
     sinks.begins()
