@@ -9,10 +9,11 @@ import io
 import struct
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import zstandard
+from pymysqlreplication.constants import STATUS_VAR_KEY as codes
 
 from cdc.errors import Malformed
 
@@ -133,7 +134,15 @@ def query_event(event: bytes, end: int, *, compressed: bool = False, extra: int 
     return Query(inflated(body, 0) if compressed else body, db, collation, sql_mode)
 
 
-_STATUS_SIZES = {0: 4, 1: 8, 3: 4, 4: 6, 7: 2, 8: 2, 9: 8, 10: 4, 13: 3, 16: 1, 17: 8, 18: 2, 19: 1, 20: 1, 128: 3, 129: 8}
+_ALTER_FLAGS, _CHARSET_PAIRS = 130, 131
+"""MariaDB's (10.9 and later), which mysql-replication does not know."""
+_STATUS_SIZES: Mapping[int, int] = {
+    codes.Q_FLAGS2_CODE: 4, codes.Q_SQL_MODE_CODE: 8, codes.Q_AUTO_INCREMENT: 4, codes.Q_CHARSET_CODE: 6, codes.Q_LC_TIME_NAMES_CODE: 2,
+    codes.Q_CHARSET_DATABASE_CODE: 2, codes.Q_TABLE_MAP_FOR_UPDATE_CODE: 8, codes.Q_MASTER_DATA_WRITTEN_CODE: 4, codes.Q_MICROSECONDS: 3,
+    codes.Q_EXPLICIT_DEFAULTS_FOR_TIMESTAMP: 1, codes.Q_DDL_LOGGED_WITH_XID: 8, codes.Q_DEFAULT_COLLATION_FOR_UTF8MB4: 2,
+    codes.Q_SQL_REQUIRE_PRIMARY_KEY: 1, codes.Q_DEFAULT_TABLE_ENCRYPTION: 1, codes.Q_HRNOW: 3, codes.Q_XID: 8,
+}  # fmt: skip
+"""Bytes of each status variable that has as many always."""
 
 
 def _session(status: bytes) -> tuple[int, int]:
@@ -142,9 +151,9 @@ def _session(status: bytes) -> tuple[int, int]:
     while at < len(status):
         code = status[at]
         at += 1
-        if code == 1:
+        if code == codes.Q_SQL_MODE_CODE:
             sql_mode = int.from_bytes(status[at : at + 8], "little")
-        elif code == 4:
+        elif code == codes.Q_CHARSET_CODE:
             collation = int.from_bytes(status[at : at + 2], "little")
         size = _status_size(code, status, at)
         if size is None:
@@ -156,15 +165,15 @@ def _session(status: bytes) -> tuple[int, int]:
 def _status_size(code: int, status: bytes, at: int) -> int | None:
     if at >= len(status):
         return None
-    if code in (2, 5, 6):  # catalog (with a NUL), time zone, catalog
-        return 1 + status[at] + (code == 2)
-    if code == 11:  # invoker: user and host
+    if code in (codes.Q_CATALOG_CODE, codes.Q_TIME_ZONE_CODE, codes.Q_CATALOG_NZ_CODE):
+        return 1 + status[at] + int(code == codes.Q_CATALOG_CODE)  # the old one ends with a NUL
+    if code == codes.Q_INVOKER:  # user and host
         return 2 + status[at] + status[at + 1 + status[at]]
-    if code == 12:  # names of updated databases
+    if code == codes.Q_UPDATED_DB_NAMES:
         return _names_size(status, at)
-    if code == 130:  # MariaDB: flags of an ALTER in two phases, and the number of its first one
+    if code == _ALTER_FLAGS:  # of an ALTER in two phases, and the number of its first one
         return 1 + (8 if status[at] & 0x0C else 0)
-    if code == 131:  # MariaDB: pairs of character set and collation
+    if code == _CHARSET_PAIRS:  # pairs of character set and collation
         return 1 + 4 * status[at]
     return _STATUS_SIZES.get(code)
 

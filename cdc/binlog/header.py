@@ -5,12 +5,13 @@ from __future__ import annotations
 import struct
 import zlib
 
+from cdc.binlog.event_types import FORMAT, HEARTBEAT, HEARTBEAT_V2, ROTATE
 from cdc.errors import Malformed
 
 HEADER = struct.Struct("<IBIIIH")
 """Time, type, server id, size, end offset (32 bits), flags."""
 ARTIFICIAL, IN_USE = 0x20, 0x01
-ROTATE, FORMAT, HEARTBEAT, HEARTBEAT_V2 = 4, 15, 27, 41
+"""Flags; mysql-replication names none of them."""
 UNPLACED = frozenset({ROTATE, FORMAT, HEARTBEAT, HEARTBEAT_V2})
 """Their end offsets mean something else; they are handled where they come."""
 _WRAP = 1 << 32

@@ -14,6 +14,7 @@ import uuid
 from typing import Any
 
 from pymysql.connections import Connection
+from pymysql.constants import COMMAND
 
 from cdc.errors import CdcError, Halt, Malformed, Refused, Retry
 from cdc.model.position import Position, mysql_gtids
@@ -21,7 +22,6 @@ from cdc.mysql.connection import deciding, socket_of
 from cdc.mysql.log_identity import BEHIND, KEEP_LONGER
 from cdc.runtime import clock, timing
 
-_COM_BINLOG_DUMP, _COM_BINLOG_DUMP_GTID = 0x12, 0x1E
 _RECEIVE = 1 << 18
 """Bytes asked of the socket at once: 256 KiB takes 30 row events of the default size; larger gained nothing (2026-11)."""
 _LONGEST = 0xFFFFFF
@@ -138,7 +138,7 @@ def dump(
 ) -> PacketStream:
     """Ask for the log from a position on; from here the connection only sends packets of the log."""
     if start.flavour == "mariadb":
-        command, body = _COM_BINLOG_DUMP, struct.pack("<IHI", 4, 0, server_id)  # where to start is in @slave_connect_state
+        command, body = COMMAND.COM_BINLOG_DUMP, struct.pack("<IHI", 4, 0, server_id)  # where to start is in @slave_connect_state
     elif start.by_file:
         if start.offset >= 1 << 32:
             raise Halt(
@@ -147,10 +147,10 @@ def dump(
                 "a place beyond 4 GiB in a file cannot be asked for without GTIDs",
                 "set max_binlog_size to at most 1 GiB, or gtid_mode to ON, and copy the tables again",
             )
-        command, body = _COM_BINLOG_DUMP, struct.pack("<IHI", max(start.offset, 4), 0, server_id) + start.file.encode()
+        command, body = COMMAND.COM_BINLOG_DUMP, struct.pack("<IHI", max(start.offset, 4), 0, server_id) + start.file.encode()
     else:
         gtids = encoded_gtids(start.gtids)
-        command, body = _COM_BINLOG_DUMP_GTID, struct.pack("<HIIQI", 0, server_id, 0, 4, len(gtids)) + gtids
+        command, body = COMMAND.COM_BINLOG_DUMP_GTID, struct.pack("<HIIQI", 0, server_id, 0, 4, len(gtids)) + gtids
     sock = socket_of(connection)
     try:
         sock.sendall(struct.pack("<IB", len(body) + 1, command) + body)

@@ -8,18 +8,29 @@ https://dev.mysql.com/doc/dev/mysql-server/latest/classbinary__log_1_1Rows__even
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from pymysqlreplication.constants import FIELD_TYPE
 
 from cdc.binlog.event_bodies import lenenc
 from cdc.binlog.json_document import patched
-from cdc.binlog.table_map import MappedColumn, fields_of
+from cdc.binlog.table_map import VECTOR, MappedColumn, fields_of
 from cdc.codec.layout import decimal_bytes
 from cdc.errors import Halt, Malformed
 
 _PARTIAL_JSON = 1
-_JSON = 245
-_PLAIN = {1: 1, 2: 2, 3: 4, 4: 4, 5: 8, 7: 4, 8: 8, 9: 3, 10: 3, 11: 3, 12: 8, 13: 1, 14: 3}
-_FRACTIONAL = {17: 4, 18: 5, 19: 3}
+_JSON: int = FIELD_TYPE.JSON
+_PLAIN: Mapping[int, int] = {
+    FIELD_TYPE.TINY: 1, FIELD_TYPE.SHORT: 2, FIELD_TYPE.INT24: 3, FIELD_TYPE.LONG: 4, FIELD_TYPE.LONGLONG: 8, FIELD_TYPE.FLOAT: 4,
+    FIELD_TYPE.DOUBLE: 8, FIELD_TYPE.TIMESTAMP: 4, FIELD_TYPE.DATE: 3, FIELD_TYPE.NEWDATE: 3, FIELD_TYPE.TIME: 3, FIELD_TYPE.DATETIME: 8,
+    FIELD_TYPE.YEAR: 1,
+}  # fmt: skip
+"""Bytes of a value, by its type in the log."""
+_FRACTIONAL: Mapping[int, int] = {FIELD_TYPE.TIMESTAMP2: 4, FIELD_TYPE.DATETIME2: 5, FIELD_TYPE.TIME2: 3}
+"""Bytes of it beside those of its fraction."""
+_VARCHAR = frozenset({FIELD_TYPE.VARCHAR, FIELD_TYPE.VAR_STRING})
+_SIZED = frozenset({VECTOR, FIELD_TYPE.JSON, FIELD_TYPE.BLOB, FIELD_TYPE.GEOMETRY})
+"""The table map says how wide the length before a value is."""
 
 
 class _Images:
@@ -77,20 +88,20 @@ def size_of(field: MappedColumn) -> int | None:
         return _PLAIN[kind]
     if kind in _FRACTIONAL:
         return _FRACTIONAL[kind] + (field.first + 1) // 2
-    if kind == 246:
+    if kind == FIELD_TYPE.NEWDECIMAL:
         return decimal_bytes(field.first, field.second)
-    if kind == 16:
+    if kind == FIELD_TYPE.BIT:
         return field.second + (field.first > 0)
-    return field.second if kind in (247, 248) else None
+    return field.second if kind in (FIELD_TYPE.ENUM, FIELD_TYPE.SET) else None
 
 
 def length_bytes(field: MappedColumn) -> int:
     """The width of the length before a value."""
-    if field.type in (15, 253):
+    if field.type in _VARCHAR:
         return 1 if field.size < 256 else 2
-    if field.type == 254:
+    if field.type == FIELD_TYPE.STRING:
         return 1 if field.string_size < 256 else 2
-    if field.type in (242, 245, 252, 255):
+    if field.type in _SIZED:
         return field.first
     raise Halt(
         "unknown_type", "partial update", f"a column of log type {field.type} has no known length", "exclude the table, or upgrade cdc"

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from pymysqlreplication.constants import FIELD_TYPE
+
 from cdc.codec import charsets
 from cdc.errors import Halt, Malformed
 from cdc.model.position import Flavour
@@ -20,32 +22,42 @@ Disguised = Mapping[tuple[str, str, str], str]
 the fractional digits ("0" to "6") of a temporal in the old format, of which the log has the type alone."""
 
 _BINARY = 63
-_PLAIN = {
-    1: "tinyint",
-    2: "smallint",
-    9: "mediumint",
-    3: "int",
-    8: "bigint",
-    4: "float",
-    5: "double",
-    10: "date",
-    14: "date",
-    13: "year",
-    245: "json",
-    255: "geometry",
-    242: "vector",
-}
-_OLD = {7: "timestamp", 11: "time", 12: "datetime"}
+VECTOR = 242  # MySQL 9's, and MariaDB's compressed columns: mysql-replication knows neither
 _BLOB_COMPRESSED, _VARCHAR_COMPRESSED = 140, 141
-_FRACTIONAL = {17: "timestamp", 18: "datetime", 19: "time"}
-_YEAR = 13
-_NUMERIC = frozenset({1, 2, 9, 3, 8, 4, 5, 246, _YEAR})
-_VARCHAR, _BIT, _DECIMAL, _ENUM, _SET, _BLOB, _VAR_STRING, _STRING = 15, 16, 246, 247, 248, 252, 253, 254
+_PLAIN: Mapping[int, str] = {
+    FIELD_TYPE.TINY: "tinyint",
+    FIELD_TYPE.SHORT: "smallint",
+    FIELD_TYPE.INT24: "mediumint",
+    FIELD_TYPE.LONG: "int",
+    FIELD_TYPE.LONGLONG: "bigint",
+    FIELD_TYPE.FLOAT: "float",
+    FIELD_TYPE.DOUBLE: "double",
+    FIELD_TYPE.DATE: "date",
+    FIELD_TYPE.NEWDATE: "date",
+    FIELD_TYPE.YEAR: "year",
+    FIELD_TYPE.JSON: "json",
+    FIELD_TYPE.GEOMETRY: "geometry",
+    VECTOR: "vector",
+}
+_OLD: Mapping[int, str] = {FIELD_TYPE.TIMESTAMP: "timestamp", FIELD_TYPE.TIME: "time", FIELD_TYPE.DATETIME: "datetime"}
+_FRACTIONAL: Mapping[int, str] = {FIELD_TYPE.TIMESTAMP2: "timestamp", FIELD_TYPE.DATETIME2: "datetime", FIELD_TYPE.TIME2: "time"}
+_YEAR: int = FIELD_TYPE.YEAR
+_BIT: int = FIELD_TYPE.BIT
+_DECIMAL: int = FIELD_TYPE.NEWDECIMAL
+_ENUM: int = FIELD_TYPE.ENUM
+_SET: int = FIELD_TYPE.SET
+_VARCHAR: int = FIELD_TYPE.VARCHAR
+_VAR_STRING: int = FIELD_TYPE.VAR_STRING
+_STRING: int = FIELD_TYPE.STRING
+_BLOB: int = FIELD_TYPE.BLOB
+_GEOMETRY: int = FIELD_TYPE.GEOMETRY
+_INTEGERS = frozenset({FIELD_TYPE.TINY, FIELD_TYPE.SHORT, FIELD_TYPE.INT24, FIELD_TYPE.LONG, FIELD_TYPE.LONGLONG})
+_REALS = frozenset({FIELD_TYPE.FLOAT, FIELD_TYPE.DOUBLE})
+_NUMERIC = _INTEGERS | _REALS | {_DECIMAL, _YEAR}
 _CHARACTER = frozenset({_VARCHAR, _BLOB, _VAR_STRING, _STRING, _BLOB_COMPRESSED, _VARCHAR_COMPRESSED})
-_GEOMETRY, _VECTOR = 255, 242
 _TWO_BYTES = frozenset({_VARCHAR, _BIT, _DECIMAL, _VAR_STRING, _STRING, _ENUM, _SET, _VARCHAR_COMPRESSED})
-_ONE_BYTE = frozenset({4, 5, _BLOB, 17, 18, 19, 245, 255, 242, _BLOB_COMPRESSED})
-_NO_BYTES = frozenset({1, 2, 3, 7, 8, 9, 10, 11, 12, 13, 14})
+_ONE_BYTE = _REALS | frozenset(_FRACTIONAL) | {_BLOB, FIELD_TYPE.JSON, _GEOMETRY, VECTOR, _BLOB_COMPRESSED}
+_NO_BYTES = _INTEGERS | frozenset(_OLD) | {FIELD_TYPE.DATE, FIELD_TYPE.NEWDATE, _YEAR}
 _TEXTS = ("tinytext", "text", "mediumtext", "longtext")
 _BLOBS = ("tinyblob", "blob", "mediumblob", "longblob")
 _WIDTHS = {"uuid": 16, "inet6": 16, "inet4": 4}
@@ -256,6 +268,7 @@ def _take_prefixed_key(extra: _Extra, reader: _Reader) -> None:
     extra.key = reader.numbers()[::2]  # index, prefix length: key columns are taken whole
 
 
+# mysql-replication has these numbers only within its reader of events (row_event.MetadataFieldType), without 13.
 _EXTRA: Mapping[int, Callable[[_Extra, _Reader], None]] = {
     1: _take_signedness,
     2: lambda extra, reader: extra.default_charset.extend(reader.numbers()),
@@ -288,7 +301,7 @@ class _Shapes:
     def __init__(self, fields: list[MappedColumn], extra: _Extra, flavour: Flavour, collations: Collations, place: str) -> None:
         self._fields, self._extra, self._collations, self._place = fields, extra, collations, place
         kinds = [one.real for one in fields]
-        self._with_collation = _CHARACTER | {_GEOMETRY} if flavour == "mariadb" else _CHARACTER | {_VECTOR}
+        self._with_collation = _CHARACTER | {_GEOMETRY} if flavour == "mariadb" else _CHARACTER | {VECTOR}
         self._kinds = kinds
         self._text_collations = iter(_spread(extra.default_charset, extra.charsets, sum(kind in self._with_collation for kind in kinds)))
         self._label_collations = iter(

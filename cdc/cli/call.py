@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from cdc.cli.output import Outcome
+from cdc.cli.output import Outcome, Output
 from cdc.config.load import Config, load
 from cdc.runtime.shutdown import Shutdown
 
@@ -26,6 +26,7 @@ class Call:
     version: bool = False
     path: Path = Path("pipeline.toml")
     stop: Shutdown = field(default_factory=Shutdown)
+    output: Output = field(init=False)
 
     def config(self) -> Config:
         """The pipeline's file, read and checked."""

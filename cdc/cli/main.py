@@ -51,7 +51,7 @@ def execute(argv: list[str]) -> int:
     """Run one command; its exit code. A defect leaves through sys.excepthook, as one line without its message."""
     call, rest = _common(argv)
     call.stop.listen()
-    output = Output(call.as_json)
+    output = call.output = Output(call.as_json)
     logs.configure()
     sys.excepthook = output.defect
     try:
@@ -288,6 +288,34 @@ def export(
     from cdc.commands import schemas
 
     return judged("schemas_export", schemas.export(asking(ctx), directory, patterns_of(tables)))
+
+
+topics = typer.Typer(no_args_is_help=True, help="The topics of a pipeline over Kafka: read.")
+cli.add_typer(topics, name="topics")
+
+
+@topics.command("read")
+def read_(
+    ctx: typer.Context,
+    topic: Annotated[str, typer.Argument(help="A table as db.table; control, schemas or signal; or a topic's whole name.")],
+    partition: Annotated[int | None, typer.Option(min=0, help="Only this one; else all, one after the other.")] = None,
+    start: Annotated[str, typer.Option("--from", help="An offset, begin or end.")] = "begin",
+    limit: Annotated[int, typer.Option(min=0, help="The most records; 0: all.")] = 0,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes, until stopped.")] = False,
+    values: Annotated[bool, typer.Option("--values", help="Show values of columns and keys; that is logged.")] = False,
+) -> Outcome | int:
+    """The records of a topic, a JSON line each; of values and keys only types and lengths, unless asked."""
+    from cdc.commands import topics
+
+    call = call_of(ctx)
+    if follow and call.as_json:
+        raise Refused("usage", "cdc topics read", "--json is one document, which --follow never ends", "without --json a record is a line")
+    config = call.config()
+    call.stop.forces_an_end() if follow else call.stop.breaks_off()
+    name, records = topics.read(config, topic, topics.Wanted(partition, start, limit, follow, values), call.stop.event)
+    if call.as_json:
+        return Outcome("topics_read", {"pipeline": config.pipeline.name, "topic": name, "records": list(records)})
+    return call.output.lines(records)
 
 
 quarantine = typer.Typer(no_args_is_help=True, help="Keys whose changes the target refused: list | show | replay | discard.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -55,6 +55,15 @@ class Output:
         else:
             _render(Console(file=self._stdout), outcome)
         return outcome.exit_code
+
+    def lines(self, documents: Iterable[Document]) -> int:
+        """Print each document as it comes, a line each; its exit code. Who reads them may leave."""
+        try:
+            for document in documents:
+                self._write(document)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stdout.fileno())  # else the interpreter fails again when it flushes
+        return 0
 
     def error(self, error: CdcError) -> int:
         """Print the error, as a document on stdout or as lines on stderr; its exit code."""

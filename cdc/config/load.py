@@ -16,7 +16,6 @@ from typing import Any
 from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from cdc.config.settings import (
     SECRET_WORDS,
@@ -153,12 +152,12 @@ def _missing_files(filled: dict[str, Any]) -> list[Problem]:
     ]
 
 
-def _problem(detail: ErrorDetails, written: dict[str, Any]) -> Problem:
+def _problem(detail: Mapping[str, Any], written: dict[str, Any]) -> Problem:
     path = tuple(str(step) for step in detail["loc"])
     return Problem(".".join(path) or "(the file)", _value_at(path, written), _rule(detail, path))
 
 
-def _rule(detail: ErrorDetails, path: tuple[str, ...]) -> str:
+def _rule(detail: Mapping[str, Any], path: tuple[str, ...]) -> str:
     if detail["type"] == "missing":
         return "is required"
     if detail["type"] == "extra_forbidden":

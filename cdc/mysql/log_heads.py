@@ -11,15 +11,17 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from pymysql.constants import COMMAND
+from pymysqlreplication.constants import BINLOG
+
 from cdc.config.load import SourceConfig
 from cdc.errors import Halt, Malformed, Refused, Retry
 from cdc.model.position import log_number, mariadb_gtids, mariadb_text
 from cdc.mysql.connection import connect, deciding
 
-_COM_BINLOG_DUMP, _NOT_BLOCKING, _HEADER, _WRAP = 0x12, 1, 19, 1 << 32
+_NOT_BLOCKING, _HEADER, _WRAP = 1, 19, 1 << 32
 _COUNT = (1 << 28) - 1
 """What of the first word of a list of GTIDs is their number; the rest are flags."""
-_ROTATE, _FORMAT, _GTID, _GTID_LIST = 4, 15, 162, 163
 _ARTIFICIAL = 0x20
 _GROUP_ID, _PREPARED_XA, _COMPLETED_XA = 0x02, 0x40, 0x80
 _MODES = "SET @master_binlog_checksum = 'CRC32', @source_binlog_checksum = 'CRC32', @mariadb_slave_capability = 4"
@@ -46,7 +48,7 @@ def log_created(source: SourceConfig, file: str) -> int | None:
     try:
         with deciding(f"{source.url.host}:{source.url.port}"):
             for event in _events(connection, file, 4):
-                if event[4] == _FORMAT:
+                if event[4] == BINLOG.FORMAT_DESCRIPTION_EVENT:
                     return int.from_bytes(event[0:4], "little")
         return None
     except Halt:
@@ -72,7 +74,7 @@ def _break_off(connection: Any) -> None:
 def _events(connection: Any, file: str, offset: int) -> Iterator[bytes]:
     with connection.cursor() as cursor:
         cursor.execute(_MODES)
-    connection._execute_command(_COM_BINLOG_DUMP, struct.pack("<IHI", offset, _NOT_BLOCKING, 0) + file.encode())
+    connection._execute_command(COMMAND.COM_BINLOG_DUMP, struct.pack("<IHI", offset, _NOT_BLOCKING, 0) + file.encode())
     while len(event := connection._read_packet().get_all_data()[1:]) >= _HEADER:  # else it is the log's end
         yield event
 
@@ -124,16 +126,16 @@ class Heads:
 
     def _take(self, event: bytes) -> None:
         kind, said, flags = event[4], int.from_bytes(event[13:17], "little"), int.from_bytes(event[17:19], "little")
-        if kind == _ROTATE:
+        if kind == BINLOG.ROTATE_EVENT:
             if flags & _ARTIFICIAL:  # the name of the file that follows; else the end of this one
                 self.file, self.offset = _whole(event)[27:].decode("utf-8", "replace"), int.from_bytes(event[19:27], "little")
-        elif kind == _FORMAT:
+        elif kind == BINLOG.FORMAT_DESCRIPTION_EVENT:
             self._checked = event[-5] == 1
             self.offset = said or self.offset
         elif not flags & _ARTIFICIAL:
             wrapped = self.offset - self.offset % _WRAP + said  # the log only goes forward, and says 32 bits of where it is
             self.offset = wrapped + _WRAP * (wrapped < self.offset) if said else self.offset + len(event)
-            if kind in (_GTID, _GTID_LIST):
+            if kind in (BINLOG.MARIADB_GTID_EVENT, BINLOG.MARIADB_GTID_GTID_LIST_EVENT):
                 self._head(kind, self._verified(event))
 
     def _verified(self, event: bytes) -> bytes:
@@ -142,7 +144,7 @@ class Heads:
         return event
 
     def _head(self, kind: int, event: bytes) -> None:
-        if kind == _GTID_LIST:
+        if kind == BINLOG.MARIADB_GTID_GTID_LIST_EVENT:
             for at in range(_HEADER + 4, _HEADER + 4 + 16 * (int.from_bytes(event[19:23], "little") & _COUNT), 16):
                 domain, server, number = struct.unpack_from("<IIQ", event, at)
                 self._domains[domain] = server, number

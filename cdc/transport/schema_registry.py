@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from cdc.errors import Halt, Refused, Retry
 from cdc.model.record import Document
 from cdc.runtime import clock, crash_points as crash, timing
+from cdc.transport.avro_records import proven
 
 
 class Registry(Protocol):
@@ -45,6 +46,7 @@ class TopicRegistry:
     def __init__(self, log: SchemaLog) -> None:
         self._log = log
         self._ids: dict[tuple[str, str], int] = {}
+        self._held: dict[int, tuple[str, str]] = {}
         self._schemas: dict[int, Document] = {}
 
     def register(self, subject: str, schema: Document) -> int:
@@ -65,18 +67,29 @@ class TopicRegistry:
         return sum(1 for known, _ in self._ids if known == subject)
 
     def schema(self, schema_id: int) -> Document:
-        """The schema whose record has this offset."""
-        if schema_id not in self._schemas:
+        """The schema whose record has this offset; Halt `schema_unknown` or `schema_invalid`."""
+        if schema_id not in self._held:
             self._refresh()
-        if schema_id not in self._schemas:
+        if schema_id not in self._held:
             raise Halt("schema_unknown", f"schema id {schema_id}", "the schemas topic holds no such record", "is transport.prefix right?")
+        if schema_id not in self._schemas:
+            subject, text = self._held[schema_id]
+            self._schemas[schema_id] = proven(text, f"schema id {schema_id} ({subject or 'without a subject'})")
         return self._schemas[schema_id]
 
     def _refresh(self) -> None:
         for offset, value in self._log.held():
-            document = json.loads(value)
-            self._ids[document["subject"], document["schema"]] = offset
-            self._schemas[offset] = json.loads(document["schema"])
+            registered = self._held[offset] = _registered(value)
+            self._ids[registered] = offset
+
+
+def _registered(value: bytes) -> tuple[str, str]:
+    """Subject and schema in a record of the schemas topic; two empty texts in one that is none, whose schema is refused when asked for."""
+    try:
+        document = json.loads(value)
+        return str(document["subject"]), str(document["schema"])
+    except (ValueError, KeyError, TypeError):
+        return "", ""
 
 
 class HttpRegistry:
@@ -105,9 +118,10 @@ class HttpRegistry:
         return self._ids[subject, text]
 
     def schema(self, schema_id: int) -> Document:
-        """The schema that the registry holds under this id."""
+        """The schema that the registry holds under this id; Halt `schema_invalid`."""
         if schema_id not in self._schemas:
-            self._schemas[schema_id] = json.loads(self._call(f"/schemas/ids/{schema_id}", None)["schema"])
+            path = f"/schemas/ids/{schema_id}"
+            self._schemas[schema_id] = proven(str(self._call(path, None)["schema"]), self._url + path)
         return self._schemas[schema_id]
 
     def _call(self, path: str, body: dict[str, Any] | None) -> Any:

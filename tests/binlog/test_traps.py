@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from cdc.binlog.event_types import FORMAT
 from cdc.binlog.events import Begin, Commit, LoggedStatement, RowsEvent
-from cdc.binlog.header import FORMAT, HEADER
+from cdc.binlog.header import HEADER
 from cdc.binlog.packets import dump
 from cdc.binlog.reader import HANDLERS, BinlogReader
 from cdc.commands.snapshot import snapshot

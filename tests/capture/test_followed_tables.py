@@ -164,7 +164,7 @@ def test_in_process_a_copy_has_begun_when_its_progress_counts() -> None:
     assert (names("going"), frozenset(), 3) == (restart.emptied, restart.followed, restart.clock_offset_us)
 
 
-def test_a_table_that_came_while_an_initial_copy_through_the_topics_was_made_is_copied_after_it_and_one_that_went_is_forgotten() -> None:
+def test_a_table_that_came_during_a_copy_through_the_topics_is_copied_after_it_and_one_that_went_is_forgotten() -> None:
     """The copy begins again at its first position, below the statement that made the table."""
     found = FollowedTables([table("old"), table("fresh")], at(10))
     found.settle(Restart(at(1), copying=True, followed=names("old", "lost")), SELECTS)

@@ -16,6 +16,7 @@ from tests.helpers.servers import PASSWORD, SourceDatabase, TargetDatabase
 
 FOLDER = Path(__file__).resolve().parents[2] / "schemas" / "avro"
 MAIN = ("patient", "appointment", "procedurelog", "claim", "payment", "paysplit", "adjustment", "provider", "definition")
+OWN = ("control", "schemas", "signal")
 DATABASE, PREFIX = "opendental", "practice"
 
 
@@ -38,18 +39,20 @@ def test_the_schemas_of_the_practice_are_those_in_the_repository(exported: dict[
     """`make schemas` writes them anew, for a change of the envelope is a change on the wire."""
     if os.environ.get("CDC_WRITE_SCHEMAS") == "1":
         FOLDER.mkdir(exist_ok=True)
-        for old in FOLDER.glob("*.avsc"):
+        for old in FOLDER.iterdir():
             old.unlink()
         for name, text in exported.items():
             (FOLDER / name).write_text(text)
-    assert exported == {file.name: file.read_text() for file in FOLDER.glob("*.avsc")}
+    assert exported == {file.name: file.read_text() for file in FOLDER.iterdir()}
 
 
 def test_each_file_is_a_schema_by_the_name_of_its_subject_and_a_table_without_a_key_has_none_for_it(exported: dict[str, str]) -> None:
     keyed = {name for name in MAIN if f"{PREFIX}.{DATABASE}.{name}-key.avsc" in exported}
     assert set(MAIN) == keyed
-    assert {f"{PREFIX}.{DATABASE}.{name}-{kind}.avsc" for name in MAIN for kind in ("key", "value")} == set(exported)
-    for name, text in exported.items():
+    tables = {f"{PREFIX}.{DATABASE}.{name}-{kind}.avsc" for name in MAIN for kind in ("key", "value")}
+    assert tables | {f"{PREFIX}.{topic}-value.schema.json" for topic in OWN} == set(exported)
+    for name in tables:
+        text = exported[name]
         parsed: Any = fastavro.parse_schema(json.loads(text))
         table = name.removesuffix("-key.avsc").removesuffix("-value.avsc")
         assert f"{table}.{'Key' if name.endswith('-key.avsc') else 'Envelope'}" == parsed["name"]
@@ -61,4 +64,5 @@ def test_tables_that_the_pipeline_does_not_select_have_no_schema(
     mariadb.execute("CREATE TABLE heap (v INT)", "CREATE TABLE away (id INT PRIMARY KEY)")
     made = pipeline(mariadb, postgres, transport={"prefix": PREFIX}, source={"exclude": [f"{mariadb.name}.away"]})
     document = made.json("schemas", "export", str(tmp_path))
-    assert [f"{PREFIX}.{mariadb.name}.heap-value.avsc"] == document["schemas"]
+    assert [f"{PREFIX}.{mariadb.name}.heap-value.avsc"] == [name for name in document["schemas"] if name.endswith(".avsc")]
+    assert [f"{PREFIX}.{topic}-value.schema.json" for topic in OWN] == [name for name in document["schemas"] if name.endswith(".json")]

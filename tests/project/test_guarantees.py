@@ -9,6 +9,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "guarantees.md").read_text()
@@ -67,11 +68,47 @@ def test_every_trap_that_is_laid_is_on_the_page() -> None:
     assert set() == laid - {(Path(path).name, name) for path, name in TESTS.findall(PAGE)}
 
 
+CLAIM = re.compile(r"^\*\*(?P<said>(?:[^*\n]|\n(?!\n))+)\*\*\n\n(?P<held>(?:- .+\n|  .+\n)+)", re.MULTILINE)
+LONGEST_LINE = 160
+
+
+class Claim(NamedTuple):
+    """A claim as the page has it, and the lines of each kind beneath it."""
+
+    said: str
+    held: dict[str, list[str]]
+
+
+def claims() -> list[Claim]:
+    """Every claim of the page: in bold, and beneath it a list of "Kept in: ..", "Guarded by: .." and "Locked by: .."."""
+    found = []
+    for one in CLAIM.finditer(PAGE):
+        held: dict[str, list[str]] = {}
+        for item in f"\n{one['held']}".split("\n- ")[1:]:
+            kind, _, text = " ".join(item.split()).partition(": ")
+            held.setdefault(kind, []).append(text)
+        found.append(Claim(" ".join(one["said"].split()), held))
+    return found
+
+
 def test_a_claim_without_a_test_is_no_claim() -> None:
-    rows = [line.split(" | ") for line in PAGE.split("\n# The traps")[0].splitlines() if line.startswith("| ") and "---" not in line]
-    claims = [row for row in rows if row[0] != "| Claim"]
-    assert 25 < len(claims)
-    assert [] == [row[0] for row in claims if len(row) != 4 or not TESTS.search(row[3])]
+    assert 60 < len(claims())
+    kinds = {"Kept in": range(1, 2), "Guarded by": range(1, 2), "Locked by": range(1, 99)}
+    assert [] == [claim.said for claim in claims() if set(kinds) != set(claim.held)]
+    assert [] == [claim.said for claim in claims() for kind, texts in claim.held.items() if len(texts) not in kinds[kind] or "" in texts]
+    assert [] == [(claim.said, text) for claim in claims() for text in claim.held["Locked by"] if not TESTS.fullmatch(text)]
+
+
+def test_nothing_that_looks_like_a_claim_is_passed_over() -> None:
+    """Whatever is bold, and whatever is kept, guarded or locked, belongs to a claim that was read."""
+    assert len(claims()) == len(re.findall(r"^\*\*", PAGE, re.MULTILINE)) == PAGE.count("**") / 2
+    for kind in ("Kept in", "Guarded by", "Locked by"):
+        assert len(re.findall(f"^- {kind}: ", PAGE, re.MULTILINE)) == sum(len(claim.held[kind]) for claim in claims())
+    assert not re.search(r"^\|", PAGE, re.MULTILINE), "a table's row is no claim: CONTRIBUTING.md says how one is added"
+
+
+def test_the_page_can_be_read_in_a_diff() -> None:
+    assert [] == [line for line in PAGE.splitlines() if len(line) > LONGEST_LINE]
 
 
 @cache
@@ -85,8 +122,9 @@ def run_by_make_test() -> dict[str, list[str]]:
 
 def promises() -> list[tuple[str, list[str]]]:
     """Each claim, trap and situation, with the tests that are named for it."""
-    claims, traps = PAGE.split("\n# The traps")
-    rows = [(line.split(" | ")[0], line) for text in (claims, IDENTITY) for line in text.splitlines() if line.startswith("| ")]
+    rows = [(claim.said, " ".join(claim.held["Locked by"])) for claim in claims()]
+    rows += [(line.split(" | ")[0], line) for line in IDENTITY.splitlines() if line.startswith("| ")]
+    traps = PAGE.split("\n# The traps")[1]
     return [
         (said, [f"{path}::{name}" for path, name in TESTS.findall(text)])
         for said, text in (*rows, *((item, item) for item in traps.split("\n- ")[1:]))

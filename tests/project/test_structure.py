@@ -30,8 +30,9 @@ FLOOR = {room: floor for floor, group in enumerate(ROOMS) for room in group}
 # The rooms that are there for a driver.
 DRIVERS = {
     "pymysql": ("cdc/mysql/", "cdc/binlog/", "snapshot/reconcile/", "cdc/demo/opendental/"),
-    "pymysqlreplication": ("cdc/binlog/",),
+    "pymysqlreplication": ("cdc/mysql/", "cdc/binlog/"),
     "confluent_kafka": ("cdc/transport/kafka/",),
+    "fastavro": ("cdc/transport/",),
     "psycopg": ("cdc/postgres/", "cdc/state/", "sinks/postgres/"),
 }
 
