@@ -261,7 +261,7 @@ class Parts:
 
     def _written(self) -> Position:
         with Catalog(self._loaded("direct").source) as catalog:
-            return catalog.written_position()
+            return catalog.log.written_position()
 
     def _check(self, way: str, seconds: float = 0.0) -> None:
         self.practice.compare(self._pipeline(way), seconds)

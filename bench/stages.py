@@ -24,7 +24,7 @@ from cdc.binlog.reader import BinlogReader
 from cdc.capture.capture import Capture
 from cdc.capture.restart import Restart
 from cdc.codec import envelope
-from cdc.commands import run as app, snapshot
+from cdc.commands import run as run_command, snapshot
 from cdc.errors import Retry
 from cdc.model.position import Position
 from cdc.model.record import Document, Record
@@ -99,11 +99,10 @@ def _events(job: Job, reader: BinlogReader | None = None) -> Iterator[RowsEvent]
 def _encoder(job: Job, event: RowsEvent) -> Callable[[RowsEvent], list[Record]]:
     """What makes the records of events like this one."""
     plan, numbers = codec.RowPlan(event.table.table()), codec.Numbers(1, 1)
-    stamp = envelope.stamp(
-        1, 2, flavour=job.first.flavour, version=cdc.__version__, name="bench", ts_us=event.ts_us, snapshot="false",
-        db=event.table.db, table=event.table.name, server_id=1, gtid="0-1-1", file=event.file, pos=event.offset,
-        transaction="0-1-1", now_us=event.ts_us,
-    )  # fmt: skip
+    connector = envelope.Connector(cdc.__version__, job.first.flavour, "bench")
+    place = envelope.LogPlace(event.ts_us, 1, "0-1-1", event.file, event.offset)
+    name = event.table.db, event.table.name
+    stamp = envelope.stamp((1, 2), connector, name, place, event.ts_us, transaction="0-1-1")
 
     def encoded(event: RowsEvent) -> list[Record]:
         out: list[Record] = []
@@ -212,7 +211,7 @@ def direct(job: Job) -> Work:
         clock.start()
         watcher = threading.Thread(target=watch)
         watcher.start()
-        app.run(job.config, stop)
+        run_command.run(job.config, stop)
         watcher.join()
         return arrived
 

@@ -21,10 +21,11 @@ from cdc.model.position import Position
 from cdc.protocol.applied import Progress, Stored
 from cdc.protocol.control import Base, Copy
 from cdc.runtime import clock, crash_points as crash, timing
+from cdc.runtime.counters import ApplyCounters
 from cdc.transport.contract import Reader
 from sinks.careful import STRAIGHT, STRICT, WITH_CARE, RecordWriter, Try
 from sinks.copies import CopyHandling
-from sinks.counters import ApplyCounters, Did
+from sinks.counters import Did
 from sinks.cuts import BATCH_BYTES, CutAssembler
 from sinks.epochs import Epochs
 from sinks.halves import Halves

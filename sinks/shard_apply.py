@@ -16,9 +16,9 @@ from cdc.protocol.applied import Partition, Stored
 from cdc.protocol.control import Base, Copy
 from cdc.protocol.table_states import TableState
 from cdc.runtime import clock, timing
+from cdc.runtime.counters import ApplyCounters
 from cdc.transport.contract import Reader
 from sinks.apply import Apply, Rewound, SinkMemory
-from sinks.counters import ApplyCounters
 from sinks.epochs import Epochs
 from sinks.losses import base_beyond
 from sinks.postgres.shard_target import LEADER, Moved, ShardTarget

@@ -42,14 +42,14 @@ class BinlogReader:
     ) -> None:
         self.place = f"{source.url.host}:{source.url.port}"
         with Catalog(source) as catalog:
-            catalog.check(start)
+            catalog.identity.check(start)
             self._collations = catalog.collations()
             self._maps = TableMaps(wants, start.flavour, self._collations, catalog.disguised())
-            written = catalog.written_position()
+            written = catalog.log.written_position()
             self._horizon = (log_number(written.file), written.offset) if written.file else (("", 0), 0)
             if start.server != catalog.server:  # another server of the same history: its files are its own
-                start = catalog.proven(start.moved_to(catalog.server))
-            self._end_sql = catalog.log_end_sql
+                start = catalog.identity.proven(start.moved_to(catalog.server))
+            self._end_sql = catalog.log.log_end_sql
         self._again = None if start.floor is None else xa.Reread(start, start.floor)
         self._start, self._tracker, self._mariadb = start, Tracker(start), start.flavour == "mariadb"
         timeout = max(timing.TIMES.log_silence_seconds, 3 * heartbeat_seconds)

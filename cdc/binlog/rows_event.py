@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
-from cdc.binlog import event_bodies as decode, partial_json as binlog_partial
+from cdc.binlog import event_bodies as decode, partial_json
 from cdc.binlog.events import Kind, RowsEvent, TableMap
 from cdc.binlog.header import LogCursor
 from cdc.binlog.table_map import Collations, Disguised, column_count, names_of, table_of
@@ -74,7 +74,7 @@ class TableMaps:
             event, start = decode.inflated(event[:end], start), 0
             end = len(event)
         elif form == "partial":
-            event, start = binlog_partial.whole(event, start, end, wanted[0].raw), 0
+            event, start = partial_json.whole(event, start, end, wanted[0].raw), 0
             end = len(event)
         return RowsEvent(wanted[0], kind, event, start, end, server_id, at.file, at.start, ts_us)
 

@@ -13,16 +13,17 @@ from cdc import codec
 from cdc.binlog.events import Begin, Commit, Event, Heartbeat, LoggedStatement, RowsEvent
 from cdc.capture.followed_tables import FollowedTables, stop_for
 from cdc.capture.restart import Restart, found_empty, from_history
-from cdc.capture.table_stream import CaptureCounters, Incremental, Log, TableStream
+from cdc.capture.table_stream import Incremental, Log, TableStream
 from cdc.codec import envelope
 from cdc.ddl import classify as ddl
 from cdc.errors import Halt, Retry
 from cdc.model.position import Position
-from cdc.model.record import RECORD_BYTES, Document, Partition
+from cdc.model.record import RECORD_BYTES, Partition
 from cdc.model.table import Table
 from cdc.protocol.control import Anomaly, Base, Copy, Cut, Entry, Followed, Named, Start, key, to_document
 from cdc.protocol.copy_progress import NOTHING, Ended
 from cdc.runtime import clock, crash_points as crash, timing
+from cdc.runtime.counters import CaptureCounters
 from cdc.runtime.moments import Through, believed
 from cdc.transport.contract import Writer
 
@@ -45,7 +46,8 @@ class Capture:
         listed_at: Position | None = None,
     ) -> None:
         """`listed_at`: a position whose every change of a definition is in `tables`."""
-        self.writer, self.prefix, self.flavour, self.version = writer, prefix, flavour, version
+        self.writer, self.prefix = writer, prefix
+        self.connector = envelope.Connector(version, flavour, prefix)
         self._pipeline = pipeline
         self.counters = CaptureCounters()
         self.followings = FollowedTables(tables, listed_at)
@@ -53,8 +55,7 @@ class Capture:
         self._copies = NOTHING
         self._streams: dict[tuple[str, str], TableStream] = {}
         self._by_topic: dict[str, TableStream] = {}
-        self._epoch = 0
-        self._cut_no = 0
+        self._epoch = self._cut_no = 0
         self._changed: dict[Partition, Named] = {}
         self._all: dict[Partition, Named] = {}
         self._ends: Mapping[Partition, int] = {}
@@ -99,17 +100,14 @@ class Capture:
         for table in self.followings.tables:
             topic = self.writer.topic(table.db, table.name)
             partitions = self.writer.prepare(topic)
-            key_schema = envelope.key_schema(self.prefix, table)
-            key_id = None if key_schema is None else self._register(f"{topic}-key", key_schema)
-            value_id = self._register(f"{topic}-value", envelope.value_schema(self.prefix, table, self.flavour))
+            schemas = envelope.schemas(self.prefix, table, self.connector.flavour)
+            key_id = None if schemas.key is None else self.writer.register(f"{topic}-key", schemas.key)
+            value_id = self.writer.register(f"{topic}-value", schemas.value)
             numbers = codec.Numbers(self._epoch, partitions)
             followed = Followed(table.db, table.name, topic, partitions, key_id, value_id)
             self._streams[table.db, table.name] = self._by_topic[topic] = TableStream(table, followed, numbers)
             ends.update({(topic, p): end for p, end in enumerate(self.writer.ends(topic))})
         return ends
-
-    def _register(self, subject: str, schema: Document) -> int:
-        return self.writer.register(subject, schema)
 
     def _begin(self, restart: Restart, ends: Mapping[Partition, int]) -> None:
         for stream in self._streams.values():
@@ -216,23 +214,9 @@ class Capture:
 
     def _stamp(self, stream: TableStream, event: RowsEvent) -> codec.Stamp:
         gtid = self._transaction if self._transaction and not self._transaction.startswith("file=") else None
-        return envelope.stamp(
-            stream.followed.key_schema or 0,
-            stream.followed.value_schema,
-            flavour=self.flavour,
-            version=self.version,
-            name=self.prefix,
-            ts_us=event.ts_us,
-            snapshot="false",
-            db=event.table.db,
-            table=event.table.name,
-            server_id=event.server_id,
-            gtid=gtid,
-            file=event.file,
-            pos=event.offset,
-            transaction=self._transaction,
-            now_us=clock.now_us(),
-        )
+        place = envelope.LogPlace(event.ts_us, event.server_id, gtid, event.file, event.offset)
+        name = event.table.db, event.table.name
+        return envelope.stamp(stream.schemas, self.connector, name, place, clock.now_us(), transaction=self._transaction)
 
     def _commit(self, event: Commit, log: Log) -> None:
         self._transaction = None

@@ -16,7 +16,7 @@ from cdc.codec import envelope
 from cdc.errors import Halt, Refused
 from cdc.model.position import Position
 from cdc.model.record import Record
-from cdc.mysql import key_text as keytexts
+from cdc.mysql import key_text
 from cdc.mysql.key_range import KeyRange, check_walkable, key_columns
 from cdc.mysql.table_reader import TableReader
 from cdc.protocol.copy_progress import KEYS, WHERE, WHOLE
@@ -55,23 +55,8 @@ def stamp_of(capture: Capture, stream: TableStream, server_id: int, mark: str) -
     """What the records of rows that are read now share; `mark` is `source.snapshot`."""
     now_us = clock.now_us()
     followed, at = stream.followed, capture.position
-    return envelope.stamp(
-        followed.key_schema or 0,
-        followed.value_schema,
-        flavour=capture.flavour,
-        version=capture.version,
-        name=capture.prefix,
-        ts_us=now_us,
-        snapshot=mark,
-        db=followed.db,
-        table=followed.table,
-        server_id=server_id,
-        gtid=None,
-        file=at.file if at else "",
-        pos=at.offset if at else 0,
-        transaction=None,
-        now_us=now_us,
-    )
+    place = envelope.LogPlace(now_us, server_id, None, at.file if at else "", at.offset if at else 0)
+    return envelope.stamp(stream.schemas, capture.connector, (followed.db, followed.table), place, now_us, mark)
 
 
 @dataclass(slots=True)
@@ -111,7 +96,7 @@ def rows_of(
             raise Refused("no_key", table.qualified, "has no primary key: it can only be copied whole", "leave out condition and keys")
         return _Keyless(out, open_())
     if job.kind == KEYS:
-        if not keytexts.can_be_said(table) or any(len(key) != len(table.key) for key in job.keys):
+        if not key_text.can_be_said(table) or any(len(key) != len(table.key) for key in job.keys):
             raise Refused("key_type", table.qualified, "its rows cannot be named by the texts of these keys", "copy it whole")
         return _Keys(out, open_(), job.keys, int(after[0]) if after else 0)
     check_walkable(table)
@@ -184,9 +169,8 @@ class _Keys:
         columns = [one if at in table.key else replace(one, nullable=True) for at, one in enumerate(table.columns)]
         self._bare = replace(table, columns=tuple(columns))
         self._plan = codec.RowPlan(self._bare)
-        prefix, flavour = out.capture.prefix, out.capture.flavour
-        schemas = envelope.value_schema(prefix, self._bare, flavour), envelope.key_schema(prefix, self._bare)
-        self._opened = codec.ValuePlan(*schemas)
+        schemas = envelope.schemas(out.capture.prefix, self._bare, out.capture.connector.flavour)
+        self._opened = codec.ValuePlan(schemas.value, schemas.key)
 
     def read(self, announce: Announce) -> ReadChunk:
         """Read the next chosen keys."""
@@ -199,7 +183,7 @@ class _Keys:
         except Halt:
             raise self._no_key() from None  # a number or a date that its column cannot hold: what is asked for never stops anything
         if asked:
-            self._reader.select(keytexts.named(self._bare, asked), self._out.taking())
+            self._reader.select(key_text.named(self._bare, asked), self._out.taking())
         for record in out:
             wanted.pop(record.key, None)
         out += self._deletes(list(wanted.values()), stamp)
@@ -213,9 +197,9 @@ class _Keys:
         """The row packets by which a SELECT would show these keys."""
         columns = key_columns(self._bare)
         try:
-            sql = [keytexts.expression(c, x) for key in keys for c, x in zip(columns, key, strict=True)]
+            sql = [key_text.expression(c, x) for key in keys for c, x in zip(columns, key, strict=True)]
             back = [
-                (keytexts.given_back(c, x), x.encode()) for key in keys for c, x in zip(columns, key, strict=True) if keytexts.may_lose(c)
+                (key_text.given_back(c, x), x.encode()) for key in keys for c, x in zip(columns, key, strict=True) if key_text.may_lose(c)
             ]
         except ValueError:
             raise self._no_key() from None
@@ -223,7 +207,7 @@ class _Keys:
             raise self._no_key()
         raw = self._reader.execute(f"SELECT {', '.join(sql)}")[0] if sql else ()
         width = len(columns)
-        return [keytexts.packet(self._bare, raw[at : at + width]) for at in range(0, len(raw), width)]
+        return [key_text.packet(self._bare, raw[at : at + width]) for at in range(0, len(raw), width)]
 
     def _no_key(self) -> Refused:
         return Refused("key_text", self._bare.qualified, "a key is no text of its column's type", "copy the table whole")

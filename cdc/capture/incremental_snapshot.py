@@ -14,7 +14,6 @@ from functools import partial
 from cdc.capture.capture import Capture
 from cdc.capture.incremental_queue import Queue
 from cdc.capture.incremental_rows import ChunkSource, ReadChunk, rows_of
-from cdc.capture.incremental_source import SourceServer
 from cdc.capture.restart import Restart
 from cdc.capture.table_stream import Log
 from cdc.errors import CdcError, Halt, Refused, Retry
@@ -23,6 +22,7 @@ from cdc.model.table import Table
 from cdc.mysql.catalog import Catalog
 from cdc.mysql.exact_snapshot import NO_SNAPSHOT, Known
 from cdc.mysql.log_heads import Xid
+from cdc.mysql.source_server import SourceServer
 from cdc.mysql.table_reader import TableReader
 from cdc.protocol.control import Copy
 from cdc.protocol.copy_progress import DONE, REFUSED, STOPPED, WHOLE, Active, Copies, Ended
@@ -160,7 +160,7 @@ class IncrementalSnapshot:
         except Halt as error:
             raise torn(error) if error.code == "shape_changed" or self._asked().changed([stream.table]) else error from None
         self._chunk = chunk
-        until = self._asked().written_position()
+        until = self._asked().log.written_position()
         crash.point("copying.read")
         self.capture.copied(chunk.bytes)
         self.capture.read_until(until)
@@ -211,7 +211,7 @@ class IncrementalSnapshot:
         until = clock.monotonic() + timing.TIMES.shown_seconds
         undecided = self.undecided()
         waiting = [at, *(one for one in self._reached if not at.covers(one))]
-        while waiting := [one for one in waiting if not self._asked().shows(one, undecided if one is at else frozenset())]:
+        while waiting := [one for one in waiting if not self._asked().log.shows(one, undecided if one is at else frozenset())]:
             self._breathe()
             if clock.monotonic() > until:
                 return self._later()

@@ -28,7 +28,7 @@ def copy_tables(capture: Capture, source: SourceConfig, catalog: Catalog, reache
 
     Waits until all of `reached`, what a sink may have applied of void cuts too, is visible: an older row would overwrite a newer one.
     """
-    while not all(catalog.visible_position().covers(position) for position in reached):
+    while not all(catalog.log.visible_position().covers(position) for position in reached):
         check_stop()
         clock.sleep(timing.TIMES.window_poll_seconds)
     catalog.check_unchanged(stream.table for stream in capture.streams())
@@ -42,7 +42,7 @@ def copy_tables(capture: Capture, source: SourceConfig, catalog: Catalog, reache
         finally:
             reader.close()
         crash.point("capture.table_copied")
-    return catalog.written_position()
+    return catalog.log.written_position()
 
 
 def _copy(capture: Capture, stream: TableStream, reader: TableReader, catalog: Catalog, check_stop: Idle) -> None:

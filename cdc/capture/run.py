@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 
 import cdc
 from cdc.binlog.reader import BinlogReader
-from cdc.capture import initial_snapshot as initial
+from cdc.capture import initial_snapshot
 from cdc.capture.capture import Capture
 from cdc.capture.incremental_snapshot import IncrementalSnapshot
-from cdc.capture.incremental_source import SourceServer
 from cdc.capture.restart import Restart
-from cdc.config.load import Config
+from cdc.config.load import Config, TargetConfig
 from cdc.errors import Retry
 from cdc.model.table import Table
 from cdc.mysql.catalog import Catalog, selected_tables
+from cdc.mysql.source_server import SourceServer
 from cdc.protocol.applied import REMAKE, Stored
 from cdc.protocol.signals import Channel
 from cdc.protocol.table_states import LOADED, TableState
@@ -25,6 +25,7 @@ from cdc.runtime.supervisor import ThreadGroup
 from cdc.state.requests import RequestTable
 from cdc.state.store import StateStore
 from cdc.transport.contract import Idle, Writer
+from cdc.transport.kafka.broker import KafkaBroker
 from cdc.transport.kafka.connect import broker_of, registry_of
 from cdc.transport.kafka.signals import KafkaSignals
 from cdc.transport.kafka.writer import KafkaWriter
@@ -45,38 +46,40 @@ def stored_restart(stored: Stored) -> Restart | None:
     return restart
 
 
-def capture_direct(config: Config, writer: Writer, parts: ThreadGroup, metrics: Metrics, previous: Restart | None) -> None:
-    """One epoch that writes to the sink of this process."""
-
-    def channel() -> Channel:
-        return RequestTable(StateStore(config.target, config.pipeline.name), config.transport.prefix)
-
-    capture(config, writer, channel, parts, metrics, previous)
-
-
 def capture_kafka(config: Config, parts: ThreadGroup, metrics: Metrics) -> None:
     """One epoch that writes to Kafka."""
-    broker = broker_of(config, parts.check_stop)
+    broker = broker_of(config.transport, parts.check_stop)
     broker.check()
-    with closing(KafkaWriter(broker, registry_of(config, broker))) as writer:
-        capture(config, writer, lambda: KafkaSignals(broker), parts, metrics, None)
+    with closing(KafkaWriter(broker, registry_of(config.transport, broker))) as writer:
+        capture(config, writer, parts, metrics, broker=broker)
 
 
 def capture(
-    config: Config, writer: Writer, channel: Callable[[], Channel], parts: ThreadGroup, metrics: Metrics, previous: Restart | None
+    config: Config,
+    writer: Writer,
+    parts: ThreadGroup,
+    metrics: Metrics,
+    previous: Restart | None = None,
+    broker: KafkaBroker | None = None,
 ) -> None:
-    """One epoch, from its start record until it is told to stop; `previous` is where it begins where the topics keep nothing."""
+    """One epoch, from its start record until it is told to stop.
+
+    `previous` is where it begins where the topics keep nothing. Requests for copies come over `broker`, or without one
+    through the target.
+    """
     with Catalog(config.source) as catalog:
-        listed_at, selected = catalog.shown_position(), selected_tables(config, catalog)
+        listed_at = catalog.log.shown_position()
+        selected = selected_tables(catalog, config.source, config.policies.policies)
         stage = Capture(writer, config.transport.prefix, catalog.flavour, cdc.__version__, selected, config.pipeline.name, listed_at)
         selects = catalog.selection(config.source.tables, config.source.exclude)
         restart = stage.start(lambda: first_restart(config, catalog, selected, parts.check_stop), previous, selects)
         metrics.watch_capture(stage.counters)
-        catalog.check(restart.position)
+        catalog.identity.check(restart.position)
         if restart.copying:
-            stage.copied_all(initial.copy_tables(stage, config.source, catalog, restart.reached, parts.check_stop))
-        rate = config.snapshot.max_rows_per_second
-        windows = IncrementalSnapshot(stage, SourceServer(config.source), channel(), restart, catalog.server_id, parts.check_stop, rate)
+            stage.copied_all(initial_snapshot.copy_tables(stage, config.source, catalog, restart.reached, parts.check_stop))
+        channel = KafkaSignals(broker) if broker is not None else _request_table(config)
+        server, rate = SourceServer(config.source), config.snapshot.max_rows_per_second
+        windows = IncrementalSnapshot(stage, server, channel, restart, catalog.server_id, parts.check_stop, rate)
     stage.copying = windows
     writer.check_alone()  # before the source ends the stream of a later one for our sake
     reader = BinlogReader(
@@ -89,6 +92,10 @@ def capture(
         stage.run(reader, parts.stopped, selects)
 
 
+def _request_table(config: Config) -> Channel:
+    return RequestTable(StateStore(config.target, config.pipeline.name), config.transport.prefix)
+
+
 def first_restart(config: Config, catalog: Catalog, selected: Sequence[Table], check_stop: Idle) -> Restart:
     """Where the first epoch of a pipeline begins: at what the target's copy needs, or else now, if `selected` are the tables of now.
 
@@ -96,21 +103,22 @@ def first_restart(config: Config, catalog: Catalog, selected: Sequence[Table], c
     """
     copying = config.snapshot.through == "topics"
     now_us = clock.now_us()
-    restart = Restart(catalog.visible_position(), now_us, copying=copying)
-    copied = None if copying else _copied(config, check_stop)
+    restart = Restart(catalog.log.visible_position(), now_us, copying=copying)
+    copied = None if copying else _copied(config.target, config.pipeline.name, check_stop)
     if copied is not None:
         return copied
-    if {(table.db, table.name) for table in selected_tables(config, catalog)} != {(table.db, table.name) for table in selected}:
+    now = selected_tables(catalog, config.source, config.policies.policies)
+    if {(table.db, table.name) for table in now} != {(table.db, table.name) for table in selected}:
         raise Retry("shape_changed", "source.tables", "a table was created or dropped while the first position was taken", "tried again")
     return restart
 
 
-def _copied(config: Config, check_stop: Idle) -> Restart | None:
+def _copied(target: TargetConfig, pipeline: str, check_stop: Idle) -> Restart | None:
     """Where the log has to be read from for the target's initial load; None: none has begun. One that has may not yet say where: wait.
 
     Of a load under way, what it does not know came later, or has left it: that is still to be copied.
     """
-    with StateStore(config.target, config.pipeline.name) as state:
+    with StateStore(target, pipeline) as state:
         told = False
         while True:
             found = state.read()

@@ -1,16 +1,13 @@
-"""What capture holds of each followed table, what it counts, and what it needs of a log."""
+"""What capture holds of each followed table, and what it needs of a log."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from cdc import codec
 from cdc.binlog.events import Event, TableMap
 from cdc.errors import Halt
-from cdc.model.position import Position
 from cdc.model.record import Record
 from cdc.model.table import Table
 from cdc.mysql.information_schema import as_catalogued
@@ -43,34 +40,13 @@ class Incremental(Protocol):
         """What the next whole cut says of copies; asked once for each."""
 
 
-@dataclass(slots=True)
-class CaptureCounters:
-    """What has been captured since the start, for metrics; read from another thread."""
-
-    position: Position | None = None
-    source_ts_us: int = 0
-    cut_no: int = 0
-    epoch: int = 0
-    rows: int = 0
-    bytes: int = 0
-    transactions: int = 0
-    cuts: int = 0
-    published_ts_us: int = 0
-    anomalies: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
-    """(db, table, column, reason) -> values that were not kept as they were."""
-    signals: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """(type, outcome) -> signals read; what is wrong with a bad one is its outcome."""
-    copied: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Rows that copies read while the log was followed, by table."""
-    copies: int = 0
-    """Copies that wait or are under way."""
-
-
 class TableStream:
     """One followed table on its way: its plan, its numbers, and the records not yet sent."""
 
     def __init__(self, table: Table, followed: Followed, numbers: codec.Numbers) -> None:
         self.table, self.followed, self.numbers = table, followed, numbers
+        self.schemas = followed.key_schema or 0, followed.value_schema
+        """Ids of the schemas of key and value; 0 without a key."""
         self.plan = codec.RowPlan(table)
         self.out: list[Record] = []
         self._shapes: set[bytes] = set()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from cdc.config.load import Config
 from cdc.errors import CdcError, Refused
-from cdc.model import names as target_names
-from cdc.model.table import Table
-from cdc.mysql.preflight import Finding
+from cdc.model.finding import Finding
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
@@ -27,7 +24,9 @@ class Demands(list[Finding]):
             raise Refused(errors[0].code, errors[0].place, errors[0].rule + more, errors[0].hint_sql)
 
 
-def document(findings: Iterable[Finding], source: Any, version: str | None, tables: Sequence[str], codec: str) -> dict[str, Any]:
+def document(
+    findings: Iterable[Finding], source: Mapping[str, str] | None, version: str | None, tables: Sequence[str], codec: str
+) -> dict[str, Any]:
     """Findings as a document, errors first."""
     ordered = sorted(findings, key=lambda one: (one.level != "error", one.code, one.place))
     shown = [{"level": one.level, "code": one.code, "place": one.place, "rule": one.rule, "hint": one.hint_sql} for one in ordered]
@@ -52,8 +51,3 @@ def tried(findings: list[Finding], otherwise: T, ask: Callable[[], T]) -> T:
             raise
         findings.append(Finding("error", error.code, error.place, error.rule, error.hint))
         return otherwise
-
-
-def target_of(config: Config, table: Table) -> tuple[str, str]:
-    """Schema and name that the table gets on the target."""
-    return target_names.target_of(config.target.schema_, table.db, table.name)

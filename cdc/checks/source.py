@@ -2,46 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from cdc.checks.findings import LOCAL, target_of, tried
+from cdc.checks.findings import LOCAL, Demands, tried
 from cdc.codec import layout
-from cdc.config.load import Config
+from cdc.config.load import SourceConfig
 from cdc.errors import CdcError
 from cdc.model import names as target_names
-from cdc.model.policies import LOSSY
+from cdc.model.finding import Finding
+from cdc.model.policies import LOSSY, Policies
+from cdc.model.position import Flavour
 from cdc.model.table import Table
 from cdc.model.types import policy_keys
 from cdc.mysql.catalog import Catalog, selected_tables
-from cdc.mysql.preflight import Finding, dotted
+from cdc.mysql.preflight import dotted
+from cdc.mysql.server_preflight import examine_server
 
 
-def examine_source(
-    config: Config, source: Callable[[], AbstractContextManager[Catalog]], findings: list[Finding]
-) -> tuple[Any, list[Table]]:
-    """What the source is, and its selected tables; what stands in the way is added to the findings."""
-    with source() as catalog:
-        findings += source_tls(config)
-        about = {"flavour": catalog.flavour, "version": catalog.version}
-        findings += tried(findings, [], catalog.preflight)
-        tables = tried(findings, list[Table](), lambda: _selected(config, catalog, findings))
-    return about, tables
+class Examined(NamedTuple):
+    """What the source is, and the tables that are to be followed."""
+
+    flavour: Flavour
+    version: str
+    tables: Sequence[Table]
 
 
-def _selected(config: Config, catalog: Catalog, findings: list[Finding]) -> list[Table]:
-    tables = selected_tables(config, catalog)
-    findings += policies(config, tables)
-    findings += selection(config, catalog, tables)
-    findings += names(config, tables)
-    findings += types(tables)
-    return tables
+@dataclass(frozen=True, slots=True)
+class SourceCheck:
+    """What is asked of the source, and by which names and policies its rows go on."""
+
+    source: SourceConfig
+    policies: Policies
+    schema: str
+    """Of the tables on the target, as `target.schema` says it."""
+    prefix: str | None
+    """Of the topics; None: there are none whose names could be alike."""
+
+    def examine(self, findings: list[Finding]) -> Examined:
+        """What stands in the way is added to the findings."""
+        with Catalog(self.source) as catalog:
+            findings += source_tls(self.source)
+            findings += tried(findings, [], lambda: examine_server(catalog))
+            tables = tried(findings, list[Table](), lambda: self._selected(catalog, findings))
+        return Examined(catalog.flavour, catalog.version, tables)
+
+    def demand(self, *, restart: bool) -> Examined:
+        """Refused with the first thing that `examine` would call an error.
+
+        At a restart a pattern may select nothing any more: the log says why, and capture stops there.
+        """
+        demands = Demands()
+        found = self.examine(demands)
+        demands[:] = [one for one in demands if not (restart and one.code == "no_tables")]
+        demands.enforce()
+        return found
+
+    def _selected(self, catalog: Catalog, findings: list[Finding]) -> list[Table]:
+        tables = selected_tables(catalog, self.source, self.policies)
+        findings += policies(self.policies, tables)
+        findings += selection(self.source, catalog, tables)
+        findings += names(self.schema, tables) + topics(self.prefix, tables)
+        findings += types(tables)
+        return tables
 
 
-def source_tls(config: Config) -> list[Finding]:
+def source_tls(source: SourceConfig) -> list[Finding]:
     """A warning where rows of patients would travel readable."""
-    if config.source.url.host in LOCAL or config.source.ssl_mode not in ("disabled", "preferred"):
+    if source.url.host in LOCAL or source.ssl_mode not in ("disabled", "preferred"):
         return []
     return [
         Finding(
@@ -54,7 +83,7 @@ def source_tls(config: Config) -> list[Finding]:
     ]
 
 
-def selection(config: Config, catalog: Catalog, tables: Sequence[Table]) -> list[Finding]:
+def selection(source: SourceConfig, catalog: Catalog, tables: Sequence[Table]) -> list[Finding]:
     """Patterns that select nothing, and tables without a key."""
     found = [
         Finding(
@@ -64,7 +93,7 @@ def selection(config: Config, catalog: Catalog, tables: Sequence[Table]) -> list
             f"{pattern} selects no table that exists and that the account may read",
             "-- SHOW TABLES as root; GRANT SELECT ON `database`.* TO the account of source.url",
         )
-        for pattern in config.source.tables
+        for pattern in source.tables
         if not catalog.tables([pattern])
     ]
     if not tables and not found:
@@ -78,18 +107,18 @@ def _keyless(table: Table, snapshots: bool) -> Finding:
     return Finding("warning", "no_key", table.qualified, rule, f"ALTER TABLE {dotted((table.db, table.name))} ADD PRIMARY KEY (...)")
 
 
-def names(config: Config, tables: Sequence[Table]) -> list[Finding]:
-    """Two tables, columns or topics that would become one; schemas that are not for data; names that PostgreSQL would cut."""
+def names(schema: str, tables: Sequence[Table]) -> list[Finding]:
+    """Two tables or columns that would become one; schemas that are not for data; names that PostgreSQL would cut."""
     found: list[Finding] = []
     taken: dict[tuple[str, str], Table] = {}
     for table in tables:
-        place = target_of(config, table)
+        place = target_names.target_of(schema, table.db, table.name)
         other = taken.setdefault(place, table)
         if other is not table:
             rule = f"would be written into the same table as {other.qualified}"
             found.append(Finding("error", "same_target", table.qualified, rule, 'target.schema = "{db}" keeps databases apart'))
         found += _names_in(table, place)
-    return found + (_topics(config.transport.prefix, tables) if config.transport.kind == "kafka" else [])
+    return found
 
 
 def _names_in(table: Table, place: tuple[str, str]) -> list[Finding]:
@@ -106,9 +135,12 @@ def _names_in(table: Table, place: tuple[str, str]) -> list[Finding]:
     return found
 
 
-def _topics(prefix: str, tables: Sequence[Table]) -> list[Finding]:
+def topics(prefix: str | None, tables: Sequence[Table]) -> list[Finding]:
+    """Two tables whose topics no broker would tell apart."""
     found: list[Finding] = []
     taken: dict[str, Table] = {}
+    if prefix is None:
+        return found
     for table in tables:
         topic = target_names.topic(prefix, table.db, table.name)
         other = taken.setdefault(target_names.alike(topic), table)
@@ -118,9 +150,8 @@ def _topics(prefix: str, tables: Sequence[Table]) -> list[Finding]:
     return found
 
 
-def policies(config: Config, tables: Sequence[Table]) -> list[Finding]:
+def policies(book: Policies, tables: Sequence[Table]) -> list[Finding]:
     """Policies of single columns that no column has, and lossy ones that are said of a key."""
-    book = config.policies.policies
     names = [(t.db, t.name, column.name) for t in tables for column in t.columns]
     unused = [pattern for pattern in book.patterns if not any(book.matches(pattern, *name) for name in names)]
     return [

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from cdc.checks.findings import LOCAL, target_of
-from cdc.config.load import Config
+from cdc.checks.findings import LOCAL, Demands
+from cdc.config.load import ServerUrl, TargetConfig
+from cdc.model.finding import Finding
+from cdc.model.names import target_of
 from cdc.model.table import Table
-from cdc.mysql.preflight import Finding
 from cdc.postgres.connection import connect
 from cdc.postgres.errors import guarded
 
@@ -35,34 +37,57 @@ _OTHERS_SQL = """
 SELECT target_schema, target_table, pipeline, db, "table" FROM cdc.tables WHERE pipeline <> %s AND state <> 'refused'"""
 
 
-# Target
+@dataclass(frozen=True, slots=True)
+class TargetCheck:
+    """What is asked of a pipeline's target."""
+
+    target: TargetConfig
+    pipeline: str
+
+    def examine(self, tables: Sequence[Table], findings: list[Finding]) -> str:
+        """The server's version; what stands in the way of these tables is added to the findings."""
+        url = self.target.url
+        with _querying(self.target) as query:
+            version, text, *facts = query(_SERVER_SQL)[0]
+            findings += target_server(url, version, *facts)
+            findings += target_temporary(url, query)
+            wanted = {target_of(self.target.schema_, table.db, table.name) for table in tables}
+            findings += target_schemas(query, {schema for schema, _ in wanted}, facts[2])
+            findings += self._existing(query, wanted)
+        return str(text)
+
+    def demand(self, tables: Sequence[Table]) -> None:
+        """Refused unless the target can take these tables; with none, unless it can hold the pipeline's state."""
+        demands = Demands()
+        self.examine(tables, demands)
+        demands.enforce()
+
+    def _existing(self, query: Query, wanted: set[tuple[str, str]]) -> list[Finding]:
+        """Existing relations in the way: not tables, not ours to change, or with rows that nobody let us replace."""
+        known = query("SELECT to_regclass('cdc.tables') IS NOT NULL")[0][0]
+        ours = {tuple(row) for row in query(_OURS_SQL, self.pipeline)} if known else set()
+        others = {(row[0], row[1]): row[2:] for row in query(_OTHERS_SQL, self.pipeline)} if known else {}
+        rows = query(_TABLES_SQL, sorted({schema for schema, _ in wanted}), sorted({name for _, name in wanted}))
+        found = [_taken(place, *others[place]) for place in sorted(wanted & set(others))]
+        for schema, name, relation, is_table, is_owner in rows:
+            if (schema, name) in wanted and (schema, name) not in ours and (schema, name) not in others:
+                found += _in_the_way(self.target, query, relation, is_table, is_owner)
+        return found
 
 
 @contextmanager
-def querying(config: Config) -> Iterator[Query]:
+def _querying(target: TargetConfig) -> Iterator[Query]:
     """A connection to the target that answers questions."""
-    with closing(connect(config.target, "cdc doctor")) as connection:
-        deciding = guarded(str(config.target.url), starting=True)
+    with closing(connect(target, "cdc doctor")) as connection:
+        deciding = guarded(str(target.url), starting=True)
         yield deciding(lambda sql, *parameters: connection.execute(sql, parameters or None).fetchall())
 
 
-def examine_target(
-    config: Config, target: Callable[[Config], AbstractContextManager[Query]], tables: Sequence[Table], findings: list[Finding]
-) -> str | None:
-    with target(config) as query:
-        version, text, *facts = query(_SERVER_SQL)[0]
-        findings += target_server(config, version, *facts)
-        findings += target_temporary(config, query)
-        findings += target_schemas(config, query, tables, facts[2])
-        findings += target_tables(config, query, tables)
-    return str(text)
-
-
 def target_server(
-    config: Config, version: int, encoding: str, standby: bool, may_create: bool, tls: bool, user: str, database: str
+    url: ServerUrl, version: int, encoding: str, standby: bool, may_create: bool, tls: bool, user: str, database: str
 ) -> list[Finding]:
     """Findings about the server as a whole."""
-    place = str(config.target.url)
+    place = str(url)
     quoted_names = f'"{database}" TO "{user}"'
     checks = (
         (version < OLDEST_TARGET, "error", "target_version", f"PostgreSQL {version // 10000} is older than 14", "-- upgrade the server"),
@@ -76,7 +101,7 @@ def target_server(
         (standby, "error", "target_standby", "the server is a standby: it takes no writes", "-- name the primary in target.url"),
         (not may_create, "warning", "target_create", f"{user} may not create schemas", f"GRANT CREATE ON DATABASE {quoted_names}"),
         (
-            not tls and config.target.url.host not in LOCAL,
+            not tls and url.host not in LOCAL,
             "warning",
             "target_tls",
             "the connection is not encrypted",
@@ -88,16 +113,16 @@ def target_server(
     ]
 
 
-def target_temporary(config: Config, query: Query) -> list[Finding]:
+def target_temporary(url: ServerUrl, query: Query) -> list[Finding]:
     """A role that may not make the temporary tables through which rows are merged."""
     may, user, database = query("SELECT has_database_privilege(current_database(), 'TEMP'), current_user, current_database()")[0]
     hint = f'GRANT TEMPORARY ON DATABASE "{database}" TO "{user}"'
-    return [] if may else [Finding("error", "target_temporary", str(config.target.url), f"{user} may not create temporary tables", hint)]
+    return [] if may else [Finding("error", "target_temporary", str(url), f"{user} may not create temporary tables", hint)]
 
 
-def target_schemas(config: Config, query: Query, tables: Sequence[Table], may_create: bool) -> list[Finding]:
+def target_schemas(query: Query, schemas: set[str], may_create: bool) -> list[Finding]:
     """Schemas that are missing and cannot be made, or in which nothing can be made."""
-    wanted = sorted({"cdc"} | {target_of(config, table)[0] for table in tables})
+    wanted = sorted({"cdc"} | schemas)
     there = {str(name): bool(may) for name, may in query(_SCHEMAS_SQL, wanted)}
     missing = [name for name in wanted if name not in there and not may_create]
     closed = [name for name in wanted if not there.get(name, True)]
@@ -112,33 +137,19 @@ def target_schemas(config: Config, query: Query, tables: Sequence[Table], may_cr
     ]
 
 
-def target_tables(config: Config, query: Query, tables: Sequence[Table]) -> list[Finding]:
-    """Existing relations in the way: not tables, not ours to change, or with rows that nobody let us replace."""
-    wanted = {target_of(config, table) for table in tables}
-    known = query("SELECT to_regclass('cdc.tables') IS NOT NULL")[0][0]
-    ours = {tuple(row) for row in query(_OURS_SQL, config.pipeline.name)} if known else set()
-    others = {(row[0], row[1]): row[2:] for row in query(_OTHERS_SQL, config.pipeline.name)} if known else {}
-    rows = query(_TABLES_SQL, sorted({schema for schema, _ in wanted}), sorted({name for _, name in wanted}))
-    found = [_taken(place, *others[place]) for place in sorted(wanted & set(others))]
-    for schema, name, relation, is_table, is_owner in rows:
-        if (schema, name) in wanted and (schema, name) not in ours and (schema, name) not in others:
-            found += _existing(config, query, relation, is_table, is_owner)
-    return found
-
-
 def _taken(place: tuple[str, str], pipeline: str, db: str, table: str) -> Finding:
     rule = f"is the target of {db}.{table} of pipeline {pipeline}"
     return Finding("error", "target_taken", ".".join(place), rule, "-- give target.schema another name")
 
 
-def _existing(config: Config, query: Query, relation: str, is_table: bool, is_owner: bool) -> list[Finding]:
+def _in_the_way(target: TargetConfig, query: Query, relation: str, is_table: bool, is_owner: bool) -> list[Finding]:
     if not is_table:
         rule, hint = "exists and is not a table", f"-- rename it, or set target.schema; {relation} is a view or the like"
         return [Finding("error", "target_exists", relation, rule, hint)]
     if not is_owner:
-        hint = f'ALTER TABLE {relation} OWNER TO "{config.target.url.user}"'
+        hint = f'ALTER TABLE {relation} OWNER TO "{target.url.user}"'
         return [Finding("error", "target_owner", relation, "exists and belongs to another role", hint)]
-    if config.target.adopt or not query(f"SELECT EXISTS (SELECT FROM {relation})")[0][0]:
+    if target.adopt or not query(f"SELECT EXISTS (SELECT FROM {relation})")[0][0]:
         return []
     return [
         Finding(

@@ -44,23 +44,27 @@ def patterns_of(tables: list[str] | None) -> tuple[str, ...]:
     return tuple(name.strip() for group in tables or () for name in group.split(",") if name.strip())
 
 
-def streamed(ctx: typer.Context, kind: str, work: Callable[[Config, threading.Event], dict[str, Any]]) -> Outcome:
-    """Work that goes on until it is asked to stop."""
+def streaming(ctx: typer.Context) -> tuple[Config, threading.Event]:
+    """For work that goes on until it is asked to stop: the configuration, and what is set then.
+
+    From here on the process ends soon after a signal, whatever its threads wait for.
+    """
     call = call_of(ctx)
     config = call.config()
     call.stop.forces_an_end()
-    return Outcome(kind, work(config, call.stop.event))
+    return config, call.stop.event
 
 
-def asked(ctx: typer.Context, kind: str, ask: Callable[..., dict[str, Any]], *arguments: object) -> Outcome:
-    """A question: a signal breaks it off, and the document decides the exit code."""
+def asking(ctx: typer.Context) -> Config:
+    """For a question, which a signal breaks off: the configuration."""
     call = call_of(ctx)
     config = call.config()
     call.stop.breaks_off()
-    return judged(kind, ask(config, *arguments))
+    return config
 
 
 def judged(kind: str, document: dict[str, Any]) -> Outcome:
+    """The outcome of a command whose document decides the exit code."""
     verdict = _VERDICTS.get(kind)
     return Outcome(kind, document, verdict(document) if verdict else 0)
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 import cdc
-from cdc.cli.call import Call, asked, call_of, judged, patterns_of, streamed
+from cdc.cli.call import Call, asking, call_of, judged, patterns_of, streaming
 from cdc.cli.output import Outcome, Output, copy_progress
 from cdc.errors import CdcError, Refused
 from cdc.runtime import logs
@@ -172,7 +172,7 @@ def doctor(ctx: typer.Context) -> Outcome:
     """Check settings, privileges and data of both sides; shows the SQL that mends each finding."""
     from cdc.commands import doctor
 
-    return asked(ctx, "doctor", doctor.doctor)
+    return judged("doctor", doctor.doctor(asking(ctx)))
 
 
 @cli.command()
@@ -180,7 +180,7 @@ def run(ctx: typer.Context) -> Outcome:
     """Copy what is missing, then stream until stopped: capture and apply in one process."""
     from cdc.commands import run
 
-    return streamed(ctx, "run", run.run)
+    return Outcome("run", run.run(*streaming(ctx)))
 
 
 @cli.command()
@@ -196,14 +196,13 @@ def snapshot(
             raise Refused("usage", "command line", "--pause and --resume are opposites", "give one of them")
         from cdc.state import copies
 
-        call.stop.breaks_off()
-        return Outcome("snapshot_rest", copies.rest(call.config(), pause))
+        config = asking(ctx)
+        return Outcome("snapshot_rest", copies.rest(config.target, config.pipeline.name, pause))
     from cdc.commands import snapshot
 
-    config = call.config()
-    call.stop.forces_an_end()
+    config, stop = streaming(ctx)
     with copy_progress(call.as_json) as progress:
-        return Outcome("snapshot", snapshot.snapshot(config, call.stop.event, progress))
+        return Outcome("snapshot", snapshot.snapshot(config, stop, progress))
 
 
 @cli.command()
@@ -211,7 +210,7 @@ def capture(ctx: typer.Context) -> Outcome:
     """Read the source's log into the topics until stopped."""
     from cdc.commands import capture
 
-    return streamed(ctx, "capture", capture.capture)
+    return Outcome("capture", capture.capture(*streaming(ctx)))
 
 
 @cli.command()
@@ -219,7 +218,7 @@ def apply(ctx: typer.Context) -> Outcome:
     """Apply the topics to the target until stopped."""
     from cdc.commands import apply
 
-    return streamed(ctx, "apply", apply.apply)
+    return Outcome("apply", apply.apply(*streaming(ctx)))
 
 
 @cli.command()
@@ -227,7 +226,7 @@ def status(ctx: typer.Context) -> Outcome:
     """Positions, lag and the state of every table."""
     from cdc.monitoring import status
 
-    return asked(ctx, "status", status.status)
+    return judged("status", status.status(asking(ctx)))
 
 
 @cli.command()
@@ -235,7 +234,7 @@ def wait(ctx: typer.Context, timeout: Annotated[float, typer.Option(min=0, help=
     """Wait until the target holds everything that the source has committed by now; 1 when the time is up."""
     from cdc.monitoring import wait
 
-    return asked(ctx, "wait", wait.wait, timeout)
+    return judged("wait", wait.wait(asking(ctx), timeout))
 
 
 @cli.command()
@@ -248,7 +247,7 @@ def reconcile(
     """Prove that both sides agree; 3 when they do not."""
     from cdc.commands import reconcile
 
-    return asked(ctx, "reconcile", reconcile.reconcile, patterns_of(tables), repair, report)
+    return judged("reconcile", reconcile.reconcile(asking(ctx), patterns_of(tables), repair, report))
 
 
 @cli.command()
@@ -268,8 +267,7 @@ def copy(
     call = call_of(ctx)
     if stop and (where or keys or swap):
         raise Refused("usage", "cdc copy", "--stop goes with none of --where, --keys and --swap", "it takes back all that was asked")
-    config = call.config()
-    call.stop.breaks_off()
+    config = asking(ctx)
     if stop:
         return judged("copy_stop", copy.stop(config, table, wait, timeout))
     with copy_progress(call.as_json) as progress:
@@ -289,7 +287,7 @@ def export(
     """Write the schemas of key and value of each table as files, by the names of their subjects."""
     from cdc.commands import schemas
 
-    return asked(ctx, "schemas_export", schemas.export, directory, patterns_of(tables))
+    return judged("schemas_export", schemas.export(asking(ctx), directory, patterns_of(tables)))
 
 
 quarantine = typer.Typer(no_args_is_help=True, help="Keys whose changes the target refused: list | show | replay | discard.")
@@ -303,7 +301,7 @@ def list_(ctx: typer.Context, table: OfTable = "", key: OfKey = "") -> Outcome:
     """The keys that wait, why, since when and how much."""
     from cdc.commands import quarantine
 
-    return asked(ctx, "quarantine_list", quarantine.quarantine, "list", table, key)
+    return judged("quarantine_list", quarantine.listed(asking(ctx), table, key))
 
 
 @quarantine.command()
@@ -311,7 +309,7 @@ def show(ctx: typer.Context, key: Annotated[str, typer.Argument(help="The key's 
     """Each change that waits for one key; columns, sizes and positions, never a value."""
     from cdc.commands import quarantine
 
-    return asked(ctx, "quarantine_show", quarantine.quarantine, "show", table, key)
+    return judged("quarantine_show", quarantine.shown(asking(ctx), table, key))
 
 
 @quarantine.command()
@@ -319,7 +317,7 @@ def replay(ctx: typer.Context, table: OfTable = "", key: OfKey = "") -> Outcome:
     """Apply what waits, key by key, also while the pipeline runs; 1 when the target refuses a key again."""
     from cdc.commands import quarantine
 
-    return asked(ctx, "quarantine_replay", quarantine.quarantine, "replay", table, key)
+    return judged("quarantine_replay", quarantine.replayed(asking(ctx), table, key))
 
 
 @quarantine.command()
@@ -329,7 +327,7 @@ def discard(
     """Drop what waits: the target goes on without these changes, and cdc reconcile shows the difference."""
     from cdc.commands import quarantine
 
-    return asked(ctx, "quarantine_discard", quarantine.quarantine, "discard", table, key, everything)
+    return judged("quarantine_discard", quarantine.discarded(asking(ctx), table, key, everything))
 
 
 def _reserve(name: str, purpose: str) -> None:

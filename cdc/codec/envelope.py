@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import NamedTuple
 
 from cdc.codec.records import Stamp, avro_long, avro_optional_long, avro_optional_text, avro_text, frame
 from cdc.model import policies, types
@@ -172,13 +173,46 @@ def value_schema(prefix: str, table: Table, flavour: str) -> Schema:
     }
 
 
+class RecordSchemas(NamedTuple):
+    """The schemas of a table's records."""
+
+    key: Schema | None
+    """None for a table without a key."""
+    value: Schema
+
+
+def schemas(prefix: str, table: Table, flavour: str) -> RecordSchemas:
+    """The schemas of the records of a table."""
+    return RecordSchemas(key_schema(prefix, table), value_schema(prefix, table, flavour))
+
+
 # Small transactions and wide rows pay for their stamps more than for their rows: what many stamps share is made once.
 _text, _optional_text = lru_cache(1024)(avro_text), lru_cache(1024)(avro_optional_text)
 
 
+class Connector(NamedTuple):
+    """Who writes the records, as their `source` blocks say it."""
+
+    version: str
+    flavour: str
+    name: str
+    """The prefix of the topics."""
+
+
+class LogPlace(NamedTuple):
+    """Where rows were read, as their `source` blocks say it; without GTID and file where they were not logged."""
+
+    ts_us: int
+    server_id: int
+    gtid: str | None = None
+    file: str = ""
+    pos: int = 0
+
+
 @lru_cache(64)
-def _head(version: str, flavour: str, name: str, ts_us: int, snapshot: str, db: str) -> bytes:
-    return b"".join([_text(version), _text(flavour), _text(name), avro_long(ts_us // 1000), b"\0", _text(snapshot), _text(db)])
+def _head(connector: Connector, ts_us: int, snapshot: str, db: str) -> bytes:
+    names = [_text(name) for name in connector]
+    return b"".join([*names, avro_long(ts_us // 1000), b"\0", _text(snapshot), _text(db)])
 
 
 @lru_cache(64)
@@ -188,26 +222,20 @@ def _tail(ts_us: int, table: str, server_id: int, gtid: str | None, file: str) -
 
 
 def stamp(
-    key_id: int,
-    value_id: int,
-    *,
-    flavour: str,
-    version: str,
-    name: str,
-    ts_us: int,
-    snapshot: str,
-    db: str,
-    table: str,
-    server_id: int,
-    gtid: str | None,
-    file: str,
-    pos: int,
-    transaction: str | None,
+    schemas: tuple[int, int],
+    connector: Connector,
+    table: tuple[str, str],
+    place: LogPlace,
     now_us: int,
+    snapshot: str = "false",
+    transaction: str | None = None,
 ) -> Stamp:
-    """What all records of one rows event share, ready to be copied around each row."""
-    head = _head(version, flavour, name, ts_us, snapshot, db)
-    tail = _tail(ts_us, table, server_id, gtid, file) + avro_long(pos)
+    """What all records of one rows event share, ready to be copied around each row.
+
+    `schemas`: the ids of the schemas of key (0 without one) and value; `table`: its database and name.
+    """
+    head = _head(connector, place.ts_us, snapshot, table[0])
+    tail = _tail(place.ts_us, table[1], place.server_id, place.gtid, place.file) + avro_long(place.pos)
     now = avro_optional_long(now_us // 1000) + avro_optional_long(now_us) + avro_optional_long(now_us * 1000)
     block = b"" if transaction is None else b"\2" + _text(transaction)
-    return Stamp(frame(key_id), frame(value_id), head, tail, block, now)
+    return Stamp(frame(schemas[0]), frame(schemas[1]), head, tail, block, now)

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from contextlib import closing
 
 from cdc.checks import start as fitness
-from cdc.commands.process import Ready, check_fit, limits_of, serving_metrics
+from cdc.commands.process import Ready, limits_of, serving_metrics, start_check
 from cdc.config.load import Config
 from cdc.model.record import Document
 from cdc.protocol.applied import Stored
 from cdc.runtime import logs, timing
+from cdc.runtime.counters import ApplyCounters
 from cdc.runtime.metrics import Metrics
 from cdc.runtime.supervisor import Stopped, ThreadGroup, supervise, tell
 from cdc.state.store import StateStore
@@ -21,7 +22,6 @@ from cdc.transport.kafka.connect import broker_of, registry_of
 from cdc.transport.kafka.group import KafkaGroup
 from cdc.transport.kafka.reader import KafkaReader
 from sinks.apply import Apply, SinkMemory
-from sinks.counters import ApplyCounters
 from sinks.postgres.shard_target import ShardTarget, furthest, gathering, join
 from sinks.postgres.target import PostgresTarget
 from sinks.shard_apply import ShardApply
@@ -30,19 +30,19 @@ from sinks.shard_members import ShardMember, Work
 
 def apply(config: Config, stop: threading.Event) -> Document:
     """Apply the topics to the target until told to stop."""
-    fitness.demand_kafka(config, "apply")
+    fitness.demand_kafka(config.transport, "apply")
     started, generation = time.monotonic(), [0]
     with serving_metrics(config) as metrics, closing(PostgresTarget(config.target, config.pipeline.name)) as target:
 
         def work(ready: Ready) -> None:
-            check_fit(config, capture=False)
-            fitness.demand_shards(config)
+            start_check(config, capture=False).demand()
+            fitness.demand_shards(config.apply.shards, config.target, config.pipeline.name)
             ready()
             parts = ThreadGroup(stop)
             if config.apply.shards:
-                parts.run(lambda: _serve(config, generation, parts, metrics))
+                parts.run(_serve, config, generation, parts, metrics)
             else:
-                parts.run(lambda: apply_kafka(config, target, parts, metrics))
+                parts.run(apply_kafka, config, target, parts, metrics)
 
         supervise(work, stop, "apply", metrics, config.pipeline.start_timeout_seconds)
         return {**apply_totals(config, metrics), "seconds": time.monotonic() - started}
@@ -60,10 +60,10 @@ def apply_totals(config: Config, metrics: Metrics) -> Document:
 
 
 def apply_kafka(config: Config, target: PostgresTarget, parts: ThreadGroup, metrics: Metrics) -> None:
-    broker = broker_of(config, parts.check_drain)
+    broker = broker_of(config.transport, parts.check_drain)
     broker.check()
     _await_load(config, parts)
-    with closing(KafkaReader(broker, registry_of(config, broker))) as reader:
+    with closing(KafkaReader(broker, registry_of(config.transport, broker))) as reader:
         stored = target.open()
         if shards := gathering(target):
             logs.logger("apply").info("gathering_shards", shards=shards)
@@ -75,7 +75,7 @@ def apply_kafka(config: Config, target: PostgresTarget, parts: ThreadGroup, metr
 
 def _serve(config: Config, generation: list[int], parts: ThreadGroup, metrics: Metrics) -> None:
     """Apply what falls to this member of the group; `generation` is what `join` gave last."""
-    broker, shards = broker_of(config, parts.check_stop), config.apply.shards
+    broker, shards = broker_of(config.transport, parts.check_stop), config.apply.shards
     broker.check()
     _await_load(config, parts)
     generation[0] = join(config.target, config.pipeline.name, shards, generation[0])
@@ -92,8 +92,8 @@ def _shard_work(config: Config, shards: int, generation: int, parts: ThreadGroup
                 raise Stopped
 
         target = ShardTarget(config.target, config.pipeline.name, shard, shards, generation)
-        broker = broker_of(config, check_stop)
-        with closing(target), closing(KafkaReader(broker, registry_of(config, broker))) as reader:
+        broker = broker_of(config.transport, check_stop)
+        with closing(target), closing(KafkaReader(broker, registry_of(config.transport, broker))) as reader:
             stage = ShardApply(reader, target, memory_of(config, metrics), config.policies.policies, until)
             stored = target.open()
             metrics.watch_apply(stage.counters, shard)
@@ -119,12 +119,16 @@ def _await_load(config: Config, parts: ThreadGroup) -> None:
 
 
 def memory_of(config: Config, metrics: Metrics) -> SinkMemory:
-    return SinkMemory(limits_of(config), lambda error: tell(error, "apply", metrics))
+    return SinkMemory(limits_of(config.apply), lambda error: tell(error, "apply", metrics))
 
 
 def apply_until_stopped(
     config: Config, reader: Reader, target: PostgresTarget, stored: Stored, parts: ThreadGroup, metrics: Metrics
 ) -> None:
+    """Apply what is read, from what is stored on, until told to stop.
+
+    Where capture runs in this process too, and ends, it ends when all of that is taken.
+    """
     stage = Apply(reader, target, stored, memory_of(config, metrics), config.policies.policies)
     metrics.watch_apply(stage.counters)
     metrics.state("apply", "streaming")

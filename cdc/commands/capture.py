@@ -6,26 +6,26 @@ import threading
 import time
 
 from cdc.capture import run as capturing
-from cdc.capture.table_stream import CaptureCounters
 from cdc.checks import start as fitness
-from cdc.commands.process import Ready, check_fit, serving_metrics
+from cdc.commands.process import Ready, serving_metrics, start_check
 from cdc.config.load import Config
 from cdc.model.record import Document
+from cdc.runtime.counters import CaptureCounters
 from cdc.runtime.metrics import Metrics
 from cdc.runtime.supervisor import ThreadGroup, supervise
 
 
 def capture(config: Config, stop: threading.Event) -> Document:
     """Read the log into the topics until told to stop."""
-    fitness.demand_kafka(config, "capture")
+    fitness.demand_kafka(config.transport, "capture")
     started = time.monotonic()
     with serving_metrics(config) as metrics:
 
         def work(ready: Ready) -> None:
-            check_fit(config, target=False)
+            start_check(config, target=False).demand()
             ready()
             parts = ThreadGroup(stop)
-            parts.run(lambda: capturing.capture_kafka(config, parts, metrics))
+            parts.run(capturing.capture_kafka, config, parts, metrics)
 
         supervise(work, stop, "capture", metrics, config.pipeline.start_timeout_seconds)
         return {**capture_totals(config, metrics), "seconds": time.monotonic() - started}

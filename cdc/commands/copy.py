@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
-from cdc.config.load import Config
+from cdc.config.load import Config, SourceConfig, TargetConfig
 from cdc.errors import CdcError, Refused, Retry
 from cdc.model.record import Document
 from cdc.model.table import Table
-from cdc.mysql import key_text as keytexts
+from cdc.mysql import key_text
 from cdc.mysql.catalog import Catalog
 from cdc.mysql.connection import connect, deciding
 from cdc.mysql.key_range import qualified
@@ -88,7 +88,7 @@ def _send(config: Config, make: Callable[[str], Document]) -> str:
     request = uuid.uuid4().hex
     signal = make(request)
     if config.transport.kind == "kafka":
-        send(broker_of(config, lambda: None), signal)
+        send(broker_of(config.transport, lambda: None), signal)
     else:
         with StateStore(config.target, config.pipeline.name) as state:
             state_requests.ask(state, signal)
@@ -125,13 +125,13 @@ def _checked(config: Config, catalog: Catalog, name: str, where: str, keys: str,
     if keys:
         keys_of(table, keys)
     if where:
-        _try(config, table, where)
-    _check_loaded(config, table, whole=not (where or keys or swap))
+        _try(config.source, table, where)
+    _check_loaded(config.target, config.pipeline.name, table, whole=not (where or keys or swap))
     return table, catalog.row_estimate(table)
 
 
-def _check_loaded(config: Config, table: Table, *, whole: bool) -> None:
-    with StateStore(config.target, config.pipeline.name) as state:
+def _check_loaded(target: TargetConfig, pipeline: str, table: Table, *, whole: bool) -> None:
+    with StateStore(target, pipeline) as state:
         if state.version() and not state.check():
             raise Refused("state_older", "schema cdc", "was made by an earlier version", "start the pipeline with this version first")
         if not state.version() or state.read().progress is None:
@@ -141,9 +141,9 @@ def _check_loaded(config: Config, table: Table, *, whole: bool) -> None:
             state_requests.check_can_be_emptied(state, known.target_schema, known.target_table)
 
 
-def _try(config: Config, table: Table, where: str) -> None:
+def _try(source: SourceConfig, table: Table, where: str) -> None:
     """Refuse a condition that the source does not understand."""
-    with closing(connect(config.source)) as line:
+    with closing(connect(source)) as line:
         try:
             _ask_for_nothing(line, table, where)
         except Retry:
@@ -164,7 +164,7 @@ def keys_of(table: Table, text: str) -> list[Key]:
     if not text:
         return []
     keys = _parsed(text)
-    if not keytexts.can_be_said(table):
+    if not key_text.can_be_said(table):
         raise Refused("key_type", table.qualified, "its rows cannot be named by texts of their keys", "use --where")
     if not keys or any(len(key) != len(table.key) for key in keys):
         raise Refused("keys", "--keys", f"each key of {table.qualified} has {len(table.key)} parts", 'write [["a","1"],["b","2"]]')
@@ -176,7 +176,7 @@ def keys_of(table: Table, text: str) -> list[Key]:
 def _check_key(table: Table, key: Key) -> None:
     try:
         for at, text in zip(table.key, key, strict=True):
-            keytexts.expression(table.columns[at], text)
+            key_text.expression(table.columns[at], text)
     except ValueError:
         raise Refused(
             "keys", "--keys", "a key is no text of its column's type", "numbers, dates and times as the server prints them, bytes as 0x00ff"

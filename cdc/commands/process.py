@@ -8,8 +8,13 @@ from functools import partial
 
 import cdc
 from cdc import codec
-from cdc.checks import start as fitness
-from cdc.config.load import Config
+from cdc.checks.source import Examined, SourceCheck
+from cdc.checks.start import Fits, StartCheck
+from cdc.checks.target import TargetCheck
+from cdc.checks.topics import TopicsCheck
+from cdc.codec import envelope
+from cdc.config.load import ApplyConfig, Config
+from cdc.model.policies import Policies
 from cdc.runtime.metrics import Metrics
 from cdc.transport.kafka.connect import broker_of
 from sinks.postgres.tables import check_policies
@@ -32,17 +37,45 @@ def serving_metrics(config: Config) -> Iterator[Metrics]:
             endpoint.close()
 
 
-def check_fit(config: Config, *, capture: bool = True, topics: bool = True, target: bool = True) -> None:
-    """Refuse what would fail later, before anything is written; what each command needs."""
-    broker = broker_of(config, lambda: None) if topics and config.transport.kind == "kafka" else None
-    fitness.demand(config, broker, fits(config) if target else None, capture=capture, told=fits(config, only_policies=True))
+def start_check(config: Config, *, capture: bool = True, topics: bool = True, target: bool = True) -> StartCheck:
+    """What a command asks before anything is written; each asks for what it needs."""
+    return StartCheck(
+        source_check(config) if capture else None,
+        TargetCheck(config.target, config.pipeline.name),
+        topics_check(config) if topics else None,
+        fits(config, only_policies=not target),
+        writes=target,
+    )
 
 
-def fits(config: Config, *, only_policies: bool = False) -> fitness.Fits:
-    place = config.target, config.pipeline.name
+def source_check(config: Config) -> SourceCheck:
+    prefix = config.transport.prefix if config.transport.kind == "kafka" else None
+    return SourceCheck(config.source, config.policies.policies, config.target.schema_, prefix)
+
+
+def topics_check(config: Config) -> TopicsCheck | None:
+    """None where there is no broker."""
+    if config.transport.kind != "kafka":
+        return None
+    return TopicsCheck(broker_of(config.transport, lambda: None), config.transport.registry, config.pipeline.name)
+
+
+def fits(config: Config, *, only_policies: bool = False) -> Fits:
+    """Whether the target can take the rows of the tables found.
+
+    `only_policies`: where it is not written, as far as it can be asked.
+    """
+    place, prefix, policies = (config.target, config.pipeline.name), config.transport.prefix, config.policies.policies
     check = partial(check_policies, *place) if only_policies else PostgresTarget(*place).check
-    return lambda flavour, tables: check(fitness.plans(config, flavour, tables))
+    return lambda found: check(plans(found, prefix, policies) if found is not None else ())
 
 
-def limits_of(config: Config) -> QuarantineLimits:
-    return QuarantineLimits(config.apply.quarantine_keys, config.apply.quarantine_share)
+def plans(found: Examined, prefix: str, policies: Policies) -> Iterator[codec.ValuePlan]:
+    """How the tables' records become rows of the target."""
+    for table in found.tables:
+        value = envelope.value_schema(prefix, table, found.flavour)
+        yield codec.ValuePlan(value, envelope.key_schema(prefix, table), policies)
+
+
+def limits_of(apply: ApplyConfig) -> QuarantineLimits:
+    return QuarantineLimits(apply.quarantine_keys, apply.quarantine_share)

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cdc import codec
-from cdc.config.load import Config
+from cdc.config.load import Config, TargetConfig
 from cdc.errors import Refused
+from cdc.model.policies import Policies
 from cdc.model.record import Document
 from cdc.state import quarantine as state_quarantine
 from cdc.state.store import StateStore
@@ -21,24 +22,15 @@ _DISCARDED = (
 )
 
 
-def quarantine(config: Config, act: str, table: str, key: str, everything: bool = False) -> Document:
-    """List, show, replay or discard what waits; the document of one of the four commands."""
-    if act == "replay":
-        return replayed(config, table, key)
-    if act == "discard":
-        return discarded(config, table, key, everything)
-    return shown(config, table, key) if act == "show" else listed(config, table, key)
-
-
 def listed(config: Config, table: str, key: str) -> Document:
     """The document of `cdc quarantine list`."""
-    keys = _waiting(config, table, key)
+    keys = _waiting(config.target, config.pipeline.name, table, key)
     return {"pipeline": config.pipeline.name, "total_keys": len(keys), "total_changes": sum(one["changes"] for one in keys), "keys": keys}
 
 
 def shown(config: Config, table: str, key: str) -> Document:
     """The document of `cdc quarantine show`: one key and each change that waits for it."""
-    keys = _waiting(config, table, key)
+    keys = _waiting(config.target, config.pipeline.name, table, key)
     if len(keys) != 1:
         rule = "no such key waits" if not keys else "several tables have a key with this hash"
         raise Refused("quarantine_key", f"{table or 'any table'}, key {key}", rule, "cdc quarantine list names them; --table chooses one")
@@ -51,17 +43,16 @@ def shown(config: Config, table: str, key: str) -> Document:
 
 def replayed(config: Config, table: str, key: str) -> Document:
     """The document of `cdc quarantine replay`: what became of each chosen key."""
-    keys, found = _waiting(config, table, key), list[Document]()
+    keys, found = _waiting(config.target, config.pipeline.name, table, key), list[Document]()
     if keys:  # else nothing is opened, and nothing made in a target that knows no pipeline
-        with closing(_releaser(config)) as work:
+        with closing(_releaser(config.target, config.pipeline.name, config.policies.policies)) as work:
             found = [_replayed(work, one) for one in keys]
     refused = sum(one["outcome"] == "refused" for one in found)
     return {"pipeline": config.pipeline.name, "complete": not refused, "replayed": len(found) - refused, "refused": refused, "keys": found}
 
 
-def _releaser(config: Config) -> Releaser:
-    book = config.policies.policies
-    return Releaser(config.target, config.pipeline.name, lambda value, key: codec.ValuePlan(value, key, book))
+def _releaser(target: TargetConfig, pipeline: str, policies: Policies) -> Releaser:
+    return Releaser(target, pipeline, lambda value, key: codec.ValuePlan(value, key, policies))
 
 
 def _replayed(work: Releaser, one: Document) -> Document:
@@ -76,14 +67,14 @@ def discarded(config: Config, table: str, key: str, everything: bool) -> Documen
     """The document of `cdc quarantine discard`: which keys were dropped. What to drop must be said."""
     if not (table or key or everything):
         raise Refused("quarantine_key", "cdc quarantine discard", "does not say what to drop", "--key, --table, or --all")
-    with closing(_releaser(config)) as work:
-        keys = _waiting(config, table, key)
+    with closing(_releaser(config.target, config.pipeline.name, config.policies.policies)) as work:
+        keys = _waiting(config.target, config.pipeline.name, table, key)
         found = [{"table": one["table"], "key": one["key"], "changes": work.discard(_name(one), one["key"])} for one in keys]
     return {"pipeline": config.pipeline.name, "discarded": len(found), "keys": found, "note": _DISCARDED if found else ""}
 
 
-def _waiting(config: Config, table: str, key: str) -> list[Document]:
-    with StateStore(config.target, config.pipeline.name) as state:
+def _waiting(target: TargetConfig, pipeline: str, table: str, key: str) -> list[Document]:
+    with StateStore(target, pipeline) as state:
         return [_row(one) for one in state_quarantine.waiting(state, table, key)]
 
 

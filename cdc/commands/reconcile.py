@@ -36,8 +36,9 @@ def reconcile(config: Config, tables: Sequence[str], repair: bool, report_dir: P
 
         if not state.version():
             raise Refused("not_loaded", "schema cdc", "the pipeline has not copied anything yet", "cdc run, or cdc snapshot")
-        position = catalog.written_position().to_json()
-        results, repairs = [verified(table) for table in selected_tables(config, catalog, tables)], list[mending.Repair]()
+        position = catalog.log.written_position().to_json()
+        chosen = selected_tables(catalog, config.source, config.policies.policies, tables)
+        results, repairs = [verified(table) for table in chosen], list[mending.Repair]()
         if repair:
             results, repairs = mending.repair(results, partial(asking.read_again, config), verified)
         document = report.document(config.pipeline.name, results, started, datetime.now(UTC), position, repairs)

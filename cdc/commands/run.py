@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import closing
+from functools import partial
 
 from cdc.capture import run as capturing
 from cdc.checks import start as fitness
 from cdc.commands.apply import apply_kafka, apply_totals, apply_until_stopped
 from cdc.commands.capture import capture_totals
-from cdc.commands.process import Ready, check_fit, serving_metrics
+from cdc.commands.process import Ready, serving_metrics, start_check
 from cdc.commands.snapshot import initial_load, quiet
 from cdc.config.load import Config
 from cdc.model.record import Document
@@ -26,19 +27,20 @@ from snapshot.load.run import metered
 def run(config: Config, stop: threading.Event) -> Document:
     """Copy what is missing, then capture and apply in this process until told to stop."""
     started = time.monotonic()
-    fitness.demand_one_process(config)
+    fitness.demand_one_process(config.apply.shards)
     with serving_metrics(config) as metrics:
         target = PostgresTarget(config.target, config.pipeline.name)
         work = _run_direct if config.transport.kind == "direct" else _run_kafka
         with closing(target):
             patience = config.pipeline.start_timeout_seconds
-            supervise(lambda ready: work(config, target, ThreadGroup(stop), metrics, ready), stop, "run", metrics, patience)
+            supervise(partial(work, config, target, stop, metrics), stop, "run", metrics, patience)
         return {**capture_totals(config, metrics), **apply_totals(config, metrics), "seconds": time.monotonic() - started}
 
 
-def _run_direct(config: Config, target: PostgresTarget, parts: ThreadGroup, metrics: Metrics, ready: Ready) -> None:
-    check_fit(config)
+def _run_direct(config: Config, target: PostgresTarget, stop: threading.Event, metrics: Metrics, ready: Ready) -> None:
+    start_check(config).demand()
     ready()
+    parts = ThreadGroup(stop)
     stored = initial_load(config, target, target.open(), parts.check_stop, metered(quiet, metrics), metrics)
     if shards := gathering(target):
         raise shards_differ(config.pipeline.name, shards)
@@ -46,14 +48,15 @@ def _run_direct(config: Config, target: PostgresTarget, parts: ThreadGroup, metr
     log = DirectLog(config.transport.prefix, first_control=progress.control_next if progress else 0,
                     partitions=config.transport.partitions, idle=parts.check_stop)  # fmt: skip
     previous = capturing.stored_restart(stored)
-    parts.start("capture", lambda: capturing.capture_direct(config, log, parts, metrics, previous))
+    parts.start("capture", capturing.capture, config, log, parts, metrics, previous)
     with closing(log):
-        parts.run(lambda: apply_until_stopped(config, log, target, stored, parts, metrics))
+        parts.run(apply_until_stopped, config, log, target, stored, parts, metrics)
 
 
-def _run_kafka(config: Config, target: PostgresTarget, parts: ThreadGroup, metrics: Metrics, ready: Ready) -> None:
-    check_fit(config)
+def _run_kafka(config: Config, target: PostgresTarget, stop: threading.Event, metrics: Metrics, ready: Ready) -> None:
+    start_check(config).demand()
     ready()
+    parts = ThreadGroup(stop)
     initial_load(config, target, target.open(), parts.check_stop, metered(quiet, metrics), metrics)
-    parts.start("capture", lambda: capturing.capture_kafka(config, parts, metrics))
-    parts.run(lambda: apply_kafka(config, target, parts, metrics))
+    parts.start("capture", capturing.capture_kafka, config, parts, metrics)
+    parts.run(apply_kafka, config, target, parts, metrics)

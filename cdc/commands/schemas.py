@@ -21,11 +21,10 @@ def export(config: Config, directory: Path, tables: Sequence[str]) -> Document:
     directory.mkdir(parents=True, exist_ok=True)
     written: list[str] = []
     with Catalog(config.source) as catalog:
-        for table in selected_tables(config, catalog, tables):
+        for table in selected_tables(catalog, config.source, config.policies.policies, tables):
             subject = names.topic(config.transport.prefix, table.db, table.name)
-            made = {"key": envelope.key_schema(config.transport.prefix, table),
-                    "value": envelope.value_schema(config.transport.prefix, table, catalog.flavour)}  # fmt: skip
-            for kind, schema in made.items():
+            made = envelope.schemas(config.transport.prefix, table, catalog.flavour)
+            for kind, schema in made._asdict().items():
                 if schema is not None:
                     path = directory / f"{subject}-{kind}.avsc"
                     path.write_text(json.dumps(schema, indent=1, ensure_ascii=False) + "\n")

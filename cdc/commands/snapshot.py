@@ -6,24 +6,20 @@ import threading
 import time
 from contextlib import closing
 
-from cdc.commands.process import Ready, check_fit, limits_of, serving_metrics
+from cdc.commands.process import Ready, limits_of, serving_metrics, start_check
 from cdc.config.load import Config
 from cdc.errors import Refused
 from cdc.model.record import Document
 from cdc.monitoring.status import copied
-from cdc.mysql.catalog import Catalog, selected_tables
-from cdc.mysql.server_load import LoadProbe
-from cdc.mysql.table_reader import Readers
+from cdc.mysql.source_server import SourceServer
 from cdc.protocol.applied import Stored
-from cdc.runtime import logs
 from cdc.runtime.metrics import Metrics
 from cdc.runtime.supervisor import ThreadGroup, supervise
 from cdc.state.store import StateStore
 from cdc.transport.contract import Idle
-from sinks.postgres.load import careful
 from sinks.postgres.target import PostgresTarget
 from snapshot.load.progress import LoadProgress, Report
-from snapshot.load.run import LoadSource, load, metered
+from snapshot.load.run import LoadRules, load, metered
 
 
 def snapshot(config: Config, stop: threading.Event, progress: Report) -> Document:
@@ -40,7 +36,7 @@ def snapshot(config: Config, stop: threading.Event, progress: Report) -> Documen
         tally = metered(progress, metrics)
 
         def work(ready: Ready) -> None:
-            check_fit(config, topics=False)
+            start_check(config, topics=False).demand()
             ready()
             with StateStore(config.target, config.pipeline.name) as state:
                 loaded = state.read().progress is not None
@@ -49,21 +45,16 @@ def snapshot(config: Config, stop: threading.Event, progress: Report) -> Documen
             complete[0] = True
 
         supervise(work, stop, "snapshot", metrics, config.pipeline.start_timeout_seconds)
-        return copied(config, complete[0], time.monotonic() - started, tally.reads())
+        return copied(config.target, config.pipeline.name, complete[0], time.monotonic() - started, tally.reads())
 
 
 def initial_load(config: Config, target: PostgresTarget, stored: Stored, check_stop: Idle, tally: LoadProgress, metrics: Metrics) -> Stored:
     """What the target holds, copied first if it holds nothing yet."""
     if stored.progress is not None or config.snapshot.through == "topics":
         return stored
-    metrics.state("snapshot", "copying")
-    logs.logger("snapshot").info("copy_started")
-    with Catalog(config.source) as catalog:
-        tables = selected_tables(config, catalog)
-        source = LoadSource(catalog, tables, Readers(config.source, catalog, config.snapshot), LoadProbe(config.source))
-        load(config, source, target.loads, stored, check_stop, tally, metrics, careful(limits_of(config)))
-    metrics.state("snapshot", "stopped")
-    logs.logger("snapshot").info("copy_done", tables=len(tables))
+    server = SourceServer(config.source)
+    rules = LoadRules(config.snapshot, limits_of(config.apply), config.policies.policies, config.transport.prefix)
+    load(server, rules, target, stored, check_stop, tally, metrics)
     return target.open()
 
 

@@ -4,7 +4,7 @@
 
 1. Both read on the same server (`server` equal) and both with a file of the same series: by file number, then offset. The log
    of one server is a total order, so this is exact, and it holds for positions read on the writing side, whose GTIDs are only
-   an upper bound (MySQL: executed and owned transactions, see `Catalog.written_position`).
+   an upper bound (MySQL: executed and owned transactions, see `LogPositions.written_position`).
 2. Else by GTID containment, when the other one has GTIDs, or has nothing at all.
 3. Else (no GTIDs, another server or series, or no file): not covered. Unknown is never "yes".
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cdc import codec
-from cdc.config.load import Config
+from cdc.config.load import Config, TargetConfig
 from cdc.errors import Halt, Retry
 from cdc.model.names import target_of
 from cdc.model.position import Position
@@ -28,11 +28,11 @@ def status(config: Config) -> dict[str, Any]:
         behind = target.behind() if stored.progress else None
         copied = state_copy.copied(target, stored.progress)
         selected = {(t.db, t.name): catalog.row_estimate(t) for t in catalog.tables(config.source.tables, config.source.exclude)}
-        source = {"flavour": catalog.flavour, "version": catalog.version, "position": catalog.written_position().to_json()}
+        source = {"flavour": catalog.flavour, "version": catalog.version, "position": catalog.log.written_position().to_json()}
         identity = _identity(catalog, stored.progress)
     progress, shown = stored.progress, identity["continues"] is not False
     tables = [
-        _table(config, name, stored, quarantined.get(name, 0), copied.tables.get(name), selected.get(name), shown)
+        _table(config.target.schema_, name, stored, quarantined.get(name, 0), copied.tables.get(name), selected.get(name), shown)
         for name in sorted({*selected, *stored.tables})
     ]
     return {
@@ -53,7 +53,7 @@ def _identity(catalog: Catalog, progress: Progress | None) -> dict[str, Any]:
     """Whether the source's log provably continues what was applied: else nothing is known of how far behind the target is."""
     try:
         if progress is not None:
-            catalog.check(progress.position)
+            catalog.identity.check(progress.position)
     except Halt as stop:
         return {"continues": False, "reason": f"{stop.code}: {stop.place}: {stop.rule}"}
     return {"continues": None if progress is None else True, "reason": ""}
@@ -118,10 +118,10 @@ def _applied(progress: Progress | None) -> dict[str, Any]:
 
 
 def _table(
-    config: Config, name: tuple[str, str], stored: Stored, quarantined: int, going: Going | None, estimate: int | None, shown: bool
+    schema: str, name: tuple[str, str], stored: Stored, quarantined: int, going: Going | None, estimate: int | None, shown: bool
 ) -> dict[str, Any]:
     db, table = name
-    state = stored.tables.get(name) or TableProgress(db, table, *target_of(config.target.schema_, db, table))
+    state = stored.tables.get(name) or TableProgress(db, table, *target_of(schema, db, table))
     through = stored.progress.source_ts_us if stored.progress and shown and state.state in SHOWN_AS_CONSISTENT else None
     return {
         "source": f"{db}.{table}",
@@ -144,10 +144,10 @@ def _going(going: Going, estimate: int | None) -> dict[str, Any]:
     return {**going._asdict(), "remaining_seconds": _remaining(going.rows, known, going.rows_per_second)}
 
 
-def _stored(config: Config, complete: bool) -> tuple[Stored, dict[tuple[str, str], int]]:
+def _stored(target: TargetConfig, pipeline: str, complete: bool) -> tuple[Stored, dict[tuple[str, str], int]]:
     """What the target holds, and of tables under way how much; nothing is known when a copy was stopped because the target is away."""
     try:
-        with StateStore(config.target, config.pipeline.name) as state:
+        with StateStore(target, pipeline) as state:
             stored = state.read()
             return stored, {name: going.rows for name, going in state_copy.copied(state, stored.progress).tables.items()}
     except Retry:
@@ -156,9 +156,9 @@ def _stored(config: Config, complete: bool) -> tuple[Stored, dict[tuple[str, str
         return Stored(None, {}), {}
 
 
-def copied(config: Config, complete: bool, seconds: float, reads: Mapping[str, Any]) -> dict[str, Any]:
+def copied(target: TargetConfig, pipeline: str, complete: bool, seconds: float, reads: Mapping[str, Any]) -> dict[str, Any]:
     """The document of `cdc snapshot`."""
-    stored, found = _stored(config, complete)
+    stored, found = _stored(target, pipeline, complete)
     tables = [
         {
             "source": f"{s.db}.{s.table}",
@@ -172,7 +172,7 @@ def copied(config: Config, complete: bool, seconds: float, reads: Mapping[str, A
     position = stored.progress.position.to_json() if stored.progress else None
     rows = sum(found.get(s.name, s.rows_loaded) for s in stored.tables.values())
     return {
-        "pipeline": config.pipeline.name,
+        "pipeline": pipeline,
         "complete": complete,
         "position": position,
         "rows": rows,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cdc.config.load import Config
+from cdc.config.load import Config, SourceConfig
 from cdc.model.position import Position
 from cdc.mysql.catalog import Catalog
 from cdc.protocol.applied import Stored
@@ -21,12 +21,12 @@ def waiting(keys: int) -> str:
 
 def settle(catalog: Catalog, target: StateStore, timeout: float = timing.TIMES.position_seconds) -> None:
     """Return once the target has applied all that the source had written at the call; TimeoutError when it does not come so far."""
-    wanted, until, checked = catalog.written_position(), clock.monotonic() + timeout, False
+    wanted, until, checked = catalog.log.written_position(), clock.monotonic() + timeout, False
     while True:
         progress = target.read().progress
         reached = progress is not None and progress.position.covers(wanted)
         if progress is not None and (reached or not checked):
-            catalog.check(progress.position)
+            catalog.identity.check(progress.position)
             checked = True
         if reached:
             return
@@ -41,19 +41,19 @@ def wait(config: Config, timeout: float) -> dict[str, Any]:
     Stops when the source is not, provably, the one that the target's position was read from.
     """
     with Catalog(config.source) as catalog, StateStore(config.target, config.pipeline.name) as target:
-        return _waited(config, catalog, target, timeout)
+        return _waited(config.source, catalog, target, timeout)
 
 
-def _waited(config: Config, catalog: Catalog, target: StateStore, timeout: float) -> dict[str, Any]:
-    started, wanted = clock.monotonic(), catalog.written_position()
-    selected = {(t.db, t.name) for t in catalog.tables(config.source.tables, config.source.exclude)}
+def _waited(source: SourceConfig, catalog: Catalog, target: StateStore, timeout: float) -> dict[str, Any]:
+    started, wanted = clock.monotonic(), catalog.log.written_position()
+    selected = {(t.db, t.name) for t in catalog.tables(source.tables, source.exclude)}
     checked = False
     while True:
         stored = target.read()
         held = any(table.state == TableState.QUARANTINED for table in stored.tables.values())
         behind = _behind(stored, selected, wanted, target.quarantined() if held else {})
         if stored.progress is not None and not (checked and behind):  # numbers are compared: of one log, at first and at last
-            catalog.check(stored.progress.position)
+            catalog.identity.check(stored.progress.position)
             checked = True
         seconds = clock.monotonic() - started
         if not behind or seconds >= timeout:

@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from cdc.codec.select_list import quoted
+from cdc.model.finding import Finding
 from cdc.model.position import Flavour
 from cdc.model.table import Table
 
 OLDEST: Mapping[Flavour, tuple[int, int, int]] = {"mysql": (8, 0, 14), "mariadb": (10, 5, 0)}
 """Older servers cannot put column names into the log (MySQL: all of them only from 8.0.14 on)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One obstacle ("error": capture will not start or would lose something) or risk ("warning"), and the SQL that mends it."""
-
-    level: Literal["error", "warning"]
-    code: str
-    place: str
-    rule: str
-    hint_sql: str = ""
 
 
 class ServerSettings(NamedTuple):
@@ -32,6 +21,20 @@ class ServerSettings(NamedTuple):
     flavour: Flavour
     version: str
     values: Mapping[str, str]
+
+    @property
+    def server_id(self) -> int:
+        return int(self.values["server_id"])
+
+    @property
+    def server(self) -> str:
+        """What tells it from every other server; the number where it has no id of its own."""
+        return self.values.get("server_uuid" if self.flavour == "mysql" else "server_uid") or str(self.server_id)
+
+    @property
+    def gtid_mode(self) -> bool:
+        """Whether every transaction has a GTID."""
+        return self.flavour == "mariadb" or self.values.get("gtid_mode") == "ON"
 
 
 class _Demand(NamedTuple):

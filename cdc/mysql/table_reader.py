@@ -250,7 +250,7 @@ class TableReader:
         self.execute(f"LOCK TABLES {qualified(self.table)} READ")
         try:
             with Catalog(self._source) as catalog:
-                yield catalog.written_position()
+                yield catalog.log.written_position()
         finally:
             self._let_go("UNLOCK TABLES")
 

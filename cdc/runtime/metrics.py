@@ -7,7 +7,7 @@ jmx_exporter writes them, so that dashboards made for it keep working.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -15,8 +15,8 @@ from prometheus_client.registry import Collector
 
 from cdc.config.settings import address
 from cdc.errors import Refused
-from cdc.model.position import Position
 from cdc.runtime import clock, logs
+from cdc.runtime.counters import ApplyCounters, CaptureCounters
 from cdc.runtime.lag import Lag
 from cdc.runtime.moments import SteadyClock
 
@@ -27,60 +27,6 @@ READ_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series per counter that nobody reads
 
 
-class Captured(Protocol):
-    """Capture's running totals, read while capture goes on."""
-
-    @property
-    def position(self) -> Position | None: ...
-    @property
-    def source_ts_us(self) -> int: ...
-    @property
-    def published_ts_us(self) -> int: ...
-    @property
-    def cut_no(self) -> int: ...
-    @property
-    def rows(self) -> int: ...
-    @property
-    def bytes(self) -> int: ...
-    @property
-    def transactions(self) -> int: ...
-    @property
-    def cuts(self) -> int: ...
-    @property
-    def anomalies(self) -> dict[tuple[str, str, str, str], int]: ...
-    @property
-    def copied(self) -> dict[tuple[str, str], int]: ...
-    @property
-    def copies(self) -> int: ...
-    @property
-    def signals(self) -> dict[tuple[str, str], int]: ...
-
-
-class Applied(Protocol):
-    """The sink's running totals, read while the sink goes on."""
-
-    @property
-    def source_ts_us(self) -> int: ...
-    @property
-    def source_clock(self) -> SteadyClock: ...
-    @property
-    def cut_no(self) -> int: ...
-    @property
-    def commits(self) -> int: ...
-    @property
-    def rows(self) -> dict[tuple[str, str], int]: ...
-    @property
-    def void(self) -> Mapping[str, int]: ...
-    @property
-    def states(self) -> Mapping[str, int]: ...
-    @property
-    def held(self) -> Mapping[tuple[str, str], int]: ...
-    @property
-    def queued(self) -> dict[tuple[str, str], int]: ...
-    @property
-    def anomalies(self) -> dict[tuple[str, str, str, str], int]: ...
-
-
 class Metrics:
     """The metrics of one process of a pipeline, in a registry of their own."""
 
@@ -89,9 +35,9 @@ class Metrics:
         self.source_clock: SteadyClock | None = None
         """The source's, as the reader measured it; None where the log is not read."""
         self.pipeline = pipeline
-        self._captured: list[Captured] = []
-        self._applied: list[Applied] = []
-        self._applying: dict[int, Applied] = {}
+        self._captured: list[CaptureCounters] = []
+        self._applied: list[ApplyCounters] = []
+        self._applying: dict[int, ApplyCounters] = {}
         """By shard, or 0: the ones at work."""
         self.changed_by_copies: list[dict[tuple[str, str, str, str], int]] = []
         """What policies changed in rows that copies loaded, one mapping a copy."""
@@ -102,11 +48,11 @@ class Metrics:
         self._state = self._gauge("state", "1 for the state that a component is in", "component", "state")
         self.registry.register(_Totals(self, prefix or pipeline))
 
-    def watch_capture(self, totals: Captured) -> None:
+    def watch_capture(self, totals: CaptureCounters) -> None:
         """Show these totals from now on, on top of those of earlier runs in this process."""
         self._captured.append(totals)
 
-    def watch_apply(self, totals: Applied, shard: int = 0) -> None:
+    def watch_apply(self, totals: ApplyCounters, shard: int = 0) -> None:
         """Show these totals from now on, on top of those of earlier runs in this process."""
         self._applied.append(totals)
         self._applying[shard] = totals
@@ -116,16 +62,16 @@ class Metrics:
         self._applying.pop(shard, None)
 
     @property
-    def slowest(self) -> Applied | None:
+    def slowest(self) -> ApplyCounters | None:
         """Of those at work the one that is behind the others."""
         return min(self._applying.copy().values(), key=lambda one: one.source_ts_us, default=None)
 
     @property
-    def captured(self) -> Sequence[Captured]:
+    def captured(self) -> Sequence[CaptureCounters]:
         return self._captured
 
     @property
-    def applied(self) -> Sequence[Applied]:
+    def applied(self) -> Sequence[ApplyCounters]:
         return self._applied
 
     @property
@@ -231,7 +177,7 @@ class _Totals(Collector):
         yield self._anomalies([*(one.anomalies for one in captured), *(one.anomalies for one in applied), *self._metrics.changed_by_copies])
         yield from self._debezium(captured, applied, lag["read"])
 
-    def _capture(self, captured: Sequence[Captured]) -> Iterable[Metric]:
+    def _capture(self, captured: Sequence[CaptureCounters]) -> Iterable[Metric]:
         yield self._counter("rows_read", "Row changes of followed tables read from the log", "", {"": sum(one.rows for one in captured)})
         yield self._counter("row_bytes_read", "Bytes of their row images", "", {"": sum(one.bytes for one in captured)})
         yield self._counter("transactions_read", "Transactions read, others' included", "", {"": sum(one.transactions for one in captured)})
@@ -244,7 +190,7 @@ class _Totals(Collector):
             yield self._gauge("position_file_number", "Number of the log file read", "", {"": int(number)})
             yield self._gauge("position_offset_bytes", "Byte offset in it", "", {"": position.offset})
 
-    def _copies(self, captured: Sequence[Captured]) -> Iterable[Metric]:
+    def _copies(self, captured: Sequence[CaptureCounters]) -> Iterable[Metric]:
         """Copies while the log is followed, and who asked for them."""
         rows = _added({".".join(name): count for name, count in one.copied.copy().items()} for one in captured)
         yield self._counter("copied_rows", "Rows that copies read while the log was followed", "table", rows)
@@ -262,7 +208,7 @@ class _Totals(Collector):
         metric: Metric = family
         return metric
 
-    def _apply(self, applied: Sequence[Applied]) -> Iterable[Metric]:
+    def _apply(self, applied: Sequence[ApplyCounters]) -> Iterable[Metric]:
         yield self._counter("commits", "Transactions committed on the target", "", {"": sum(one.commits for one in applied)})
         tables = _added({".".join(name): count for name, count in one.rows.copy().items()} for one in applied)
         yield self._counter("rows_applied", "Row changes given to the target", "table", tables)
@@ -276,7 +222,7 @@ class _Totals(Collector):
         slowest = self._metrics.slowest
         yield self._gauge("applied_cut_number", "Number of the newest cut applied", "", {"": slowest.cut_no if slowest else 0})
 
-    def _debezium(self, captured: Sequence[Captured], applied: Sequence[Applied], read: float | None) -> Iterable[Metric]:
+    def _debezium(self, captured: Sequence[CaptureCounters], applied: Sequence[ApplyCounters], read: float | None) -> Iterable[Metric]:
         if captured:
             yield self._foreign("MilliSecondsBehindSource", "streaming", -1 if read is None else read * 1000)
             yield self._foreign("TotalNumberOfEventsSeen", "streaming", sum(one.rows for one in captured))

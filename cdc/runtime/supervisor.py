@@ -6,11 +6,13 @@ import gc
 import random
 import threading
 from collections.abc import Callable
+from typing import ParamSpec
 
 from cdc.errors import Halt, Refused, Retry
 from cdc.runtime import clock, logs, timing
 from cdc.runtime.metrics import Metrics
 
+P = ParamSpec("P")
 _COLLECTOR = (50_000, 50, 100)
 
 
@@ -49,15 +51,15 @@ class ThreadGroup:
         if not self.drains(lambda: False):
             raise Stopped
 
-    def start(self, name: str, work: Callable[[], None]) -> None:
+    def start(self, name: str, work: Callable[P, None], *args: P.args, **named: P.kwargs) -> None:
         """Run work beside the caller."""
-        thread = threading.Thread(target=self._guard, args=(work,), name=name, daemon=True)
+        thread = threading.Thread(target=self._guard, args=(work, *args), kwargs=named, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def _guard(self, work: Callable[[], None]) -> None:
+    def _guard(self, work: Callable[P, None], *args: P.args, **named: P.kwargs) -> None:
         try:
-            work()
+            work(*args, **named)
         except Stopped:
             pass
         except BaseException as error:  # noqa: BLE001 - handed to the owner, who raises it
@@ -65,9 +67,9 @@ class ThreadGroup:
         finally:
             self.ended.set()
 
-    def run(self, work: Callable[[], None]) -> None:
+    def run(self, work: Callable[P, None], *args: P.args, **named: P.kwargs) -> None:
         """Run the caller's own part, then end the others; raises the first error of any, the fatal ones first."""
-        self._guard(work)
+        self._guard(work, *args, **named)
         for thread in self._threads:
             thread.join()
         for error in sorted(self._errors, key=lambda e: isinstance(e, Retry)):

@@ -9,10 +9,10 @@ Where a Docker engine runs, it is used; else what is on this machine; else packa
 from __future__ import annotations
 
 from cdc.stack.kafka import Kafka
-from cdc.stack.life import SOURCES, Stack, down, lent, up
-from cdc.stack.mysqls import MariaDb, MariaDb114, MySql, MysqlFamily
+from cdc.stack.mysql import MariaDb, MariaDb114, MySql, MysqlFamily
 from cdc.stack.postgres import Postgres
 from cdc.stack.server import Server, Settings, Tls
+from cdc.stack.stack import SOURCES, Stack, down, lent, up
 
 __all__ = [
     "SOURCES",

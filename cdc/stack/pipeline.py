@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cdc.stack.kafka import Kafka
-from cdc.stack.mysqls import MysqlFamily
+from cdc.stack.mysql import MysqlFamily
 from cdc.stack.postgres import Postgres
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from cdc.config.load import Config
+from cdc.config.load import TargetConfig
 from cdc.postgres.errors import guarded
 from cdc.protocol.applied import Progress
 from cdc.protocol.copy_progress import Copies
@@ -80,12 +80,12 @@ def paused(state: StateStore) -> bool:
     return bool(_one(state, _PAUSED))
 
 
-def rest(config: Config, asked: bool) -> dict[str, Any]:
+def rest(target: TargetConfig, pipeline: str, asked: bool) -> dict[str, Any]:
     """Ask the initial load to rest, or to go on; the document of `cdc snapshot --pause` and `--resume`."""
-    with StateStore(config.target, config.pipeline.name) as state:
+    with StateStore(target, pipeline) as state:
         state.migrate()
         pause(state, asked)
-    return {"pipeline": config.pipeline.name, "paused": asked}
+    return {"pipeline": pipeline, "paused": asked}
 
 
 @guarded("cdc.pipeline")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -226,13 +226,6 @@ def given_up(connection: Connection, pipeline: str, place: TargetTable, known: T
             connection.execute(f"TRUNCATE {place.sql}".encode())
     schema = {MADE: bool(known.schema.get(MADE)), REMAKE: True}
     return TableProgress(known.db, known.table, place.schema, place.table, reason=reason, schema=schema)
-
-
-def careful(limits: QuarantineLimits) -> Callable[[ChunkLoader, TableLoad, LedgerChunk, LoadedRows], int] | None:
-    """How a chunk is written of which rows are refused; None where none may wait."""
-    if not limits.keys:
-        return None
-    return lambda loader, load, chunk, rows: loader.chunk_with_care(load, chunk, rows, limits)
 
 
 def _columns(plan: Plan) -> str:

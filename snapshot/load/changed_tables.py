@@ -8,12 +8,12 @@ Docs: docs/decisions/024-changed-while-loaded.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from cdc.model.table import Table
 from cdc.mysql.catalog import Catalog
 from cdc.protocol.applied import REMAKE, Stored, TableProgress
 from cdc.runtime import logs
+from sinks.postgres.table_loads import TableLoads
 from snapshot.load.progress import LoadProgress
 from snapshot.load.workers import TableWork
 
@@ -26,7 +26,7 @@ _GONE = "it was dropped or renamed while it was loaded"
 class ChangedTables:
     """Finds tables that are not any more what their load began with; nobody may be at work on them meanwhile."""
 
-    def __init__(self, catalog: Catalog, target: Any, tally: LoadProgress) -> None:
+    def __init__(self, catalog: Catalog, target: TableLoads, tally: LoadProgress) -> None:
         self._catalog, self._target, self._tally = catalog, target, tally
 
     def as_begun(self, tables: Sequence[Table], stored: Stored) -> list[Table]:

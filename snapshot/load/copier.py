@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from cdc.codec import envelope
 from cdc.errors import CdcError, Halt, Refused, RowRefused
@@ -22,16 +21,20 @@ from cdc.model.position import Position, least
 from cdc.model.table import Table
 from cdc.mysql.catalog import Catalog
 from cdc.mysql.key_range import KeyRange
-from cdc.protocol.applied import LedgerChunk, Progress, Stored, TableProgress
+from cdc.mysql.table_reader import Consume, Piece, Readers, TableReader
+from cdc.protocol.applied import LedgerChunk, Progress, Stored
 from cdc.protocol.table_states import TableState
 from cdc.runtime import clock, crash_points as crash, timing
 from cdc.transport.contract import Idle
+from sinks.postgres.load import ChunkLoader
+from sinks.postgres.table_loads import TableLoads
+from sinks.quarantine import QuarantineLimits
 from snapshot.load.changed_tables import SHAPE, ChangedTables
 from snapshot.load.progress import LoadProgress
 from snapshot.load.rows import Recorded, RowBuffer
 from snapshot.load.spans import Span, SpanAllocator, as_stored
 from snapshot.load.throttle import Throttle
-from snapshot.load.workers import Consume, Look, PieceReader, PieceReaders, Pool, TablePiece, TableWork, TableWorker
+from snapshot.load.workers import Look, Pool, TableWork, TableWorker
 
 CHUNK_BYTES = 32 << 20
 
@@ -42,17 +45,17 @@ class Copier:
     def __init__(
         self,
         catalog: Catalog,
-        read: PieceReaders,
-        target: Any,
+        read: Readers,
+        target: TableLoads,
         check_stop: Idle,
         tally: LoadProgress,
         pace: Throttle,
-        careful: Any = None,
-        policies: Policies | None = None,
+        quarantine: QuarantineLimits,
+        policies: Policies,
     ) -> None:
-        """`careful` writes a chunk of which rows are refused, and says how many: (loader, load, chunk, records); None: they stop."""
+        """`quarantine` says how many rows that the target refuses may wait; if none may, the first stops the load."""
         self._catalog, self._read, self._target = catalog, read, target
-        self._careful, self._policies = careful, policies
+        self._quarantine, self._policies = quarantine, policies
         self._breathe, self._tally, self._pace = check_stop, tally, pace
         self._lock = threading.Lock()  # guards the target's main connection and the catalog
         self._errors: list[BaseException] = []
@@ -74,7 +77,7 @@ class Copier:
             self._begin(work, floor, again)
         self._run([work for work in works if work.load is not None and work.walk.left], floor, parallel, look)
         works = changes.remaining(works)
-        ceiling = self._catalog.written_position()
+        ceiling = self._catalog.log.written_position()
         crash.point("load.ceiling")
         for work in works:
             if work.load is not None and work.table.key:
@@ -92,7 +95,7 @@ class Copier:
         rows = RowBuffer(table, schemas, self._policies)
         renamed = rows.values.renamed
         schema = {SHAPE: table.shape} | ({"renamed": renamed} if renamed else {})
-        state: TableProgress = self._target.create_table(rows.values, schema)
+        state = self._target.create_table(rows.values, schema)
         return TableWork(table, self._catalog.row_estimate(table), state, schemas, [rows])
 
     def _floor(self, stored: Stored) -> tuple[Position, bool]:
@@ -103,10 +106,10 @@ class Copier:
             floor = floors[0]
             for other in floors[1:]:
                 floor = least(floor, other)
-            if not self._catalog.purged(floor):
-                self._catalog.check(floor)
+            if not self._catalog.identity.purged(floor):
+                self._catalog.identity.check(floor)
                 return floor, False
-        return self._catalog.visible_position(), bool(floors)
+        return self._catalog.log.visible_position(), bool(floors)
 
     def _begin(self, work: TableWork, floor: Position, again: bool) -> None:
         """Start the table's load, or find it under way; one that is over stays so."""
@@ -157,7 +160,7 @@ class Copier:
 
     # -- one table ---------------------------------------------------------------------------------------------------
 
-    def _table(self, work: TableWork, loader: Any, floor: Position) -> None:
+    def _table(self, work: TableWork, loader: ChunkLoader, floor: Position) -> None:
         load = work.load
         if load is None:
             return  # refused a moment ago
@@ -196,7 +199,7 @@ class Copier:
         try:
             return self._chunk(hand, span)
         except RowRefused:
-            if self._careful is None:
+            if not self._quarantine.keys:
                 raise
         return self._with_care(hand, span)
 
@@ -235,7 +238,7 @@ class Copier:
         return span.rest(upto)
 
     def _write_with_care(self, hand: TableWorker, chunk: LedgerChunk, found: Recorded) -> None:
-        self._careful(hand.loader, hand.load, chunk, found)
+        hand.loader.chunk_with_care(hand.load, chunk, found, self._quarantine)
         self._count(hand.work, found.changed)
         hand.rows.read = len(found.found)
 
@@ -250,7 +253,7 @@ class Copier:
                 writer.changed = changed = rows.changed()
             self._count(work, changed)
         except RowRefused:
-            if self._careful is None:
+            if not self._quarantine.keys:
                 raise
             rows.abandon()
             hand.reader.close()
@@ -261,7 +264,7 @@ class Copier:
         crash.point("load.keyless_copied")
         exact = position.later_than(floor)  # what is prepared at it (XA) was prepared above P's own floor
         with self._lock:
-            work.state = self._target.finish_load(work.load, exact, floor=exact)
+            work.state = self._target.finish_load(hand.load, exact, floor=exact)
         self._tally.copied(work.table.qualified, rows.read)
         self._tally.finished(work.table.qualified)
 
@@ -273,7 +276,7 @@ class Copier:
         self._tally.took(time.monotonic() - started, locking=hand.reader.locking)
         return position
 
-    def _open(self, table: Table) -> PieceReader:
+    def _open(self, table: Table) -> TableReader:
         """A reader of the table; that the server refuses us is not the table's fault."""
         try:
             return self._read(table)
@@ -302,7 +305,7 @@ class Copier:
 
     # -- pace --------------------------------------------------------------------------------------------------------
 
-    def _rest(self, hand: TableWorker, piece: TablePiece, rows: int) -> None:
+    def _rest(self, hand: TableWorker, piece: Piece, rows: int) -> None:
         """After a piece of so many rows: rest as long as the pace demands."""
         self._tally.took(piece.seconds, locking=hand.reader.locking)
         until = time.monotonic() + self._pace.rest(rows, piece.seconds)

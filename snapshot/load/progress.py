@@ -7,7 +7,7 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cdc.runtime import timing
 
@@ -83,13 +83,13 @@ class LoadProgress:
             rate = sum(count for _, count in list(self._recent)[1:]) / passed if passed > 0 else 0.0
         return LoadStatus(rows, estimate, rate, (estimate - rows) / rate if rate else None)
 
-    def reads(self) -> dict[str, dict[str, Any] | None]:
+    def reads(self) -> dict[str, dict[str, float] | None]:
         """How long the source's tables were read at a time: those whose writers wait meanwhile, and the others."""
         with self._lock:
             return {name: _summary(self._reads[locking]) for name, locking in (("locking", True), ("other", False))}
 
 
-def _summary(seconds: array[float]) -> dict[str, Any] | None:
+def _summary(seconds: array[float]) -> dict[str, float] | None:
     if not seconds:
         return None
     found = sorted(seconds)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import cdc
 from cdc import codec
@@ -16,6 +15,7 @@ from cdc.model.record import Record
 from cdc.model.table import Table
 from cdc.mysql.catalog import Catalog
 from cdc.runtime import clock
+from sinks.postgres.load import ChunkWriter
 
 Schemas = tuple[types.Schema | None, types.Schema]
 """Of a table's records: key and value."""
@@ -60,7 +60,7 @@ class RowBuffer:
         self.changed()
         self.begin()
 
-    def hand_over(self, writer: Any) -> int:
+    def hand_over(self, writer: ChunkWriter) -> int:
         """Write what was read: the source's table is not locked any more, so the target may take its time."""
         size = len(self._out)
         if size:
@@ -71,10 +71,9 @@ class RowBuffer:
     def records(self, catalog: Catalog) -> Recorded:
         """An empty list of the table's rows as records, as a copy through the topics would publish them."""
         now_us = clock.now_us()
-        stamp = envelope.stamp(
-            0, 0, flavour=catalog.flavour, version=cdc.__version__, name="", ts_us=now_us, snapshot="true", db=self.table.db,
-            table=self.table.name, server_id=catalog.server_id, gtid=None, file="", pos=0, transaction=None, now_us=now_us,
-        )  # fmt: skip
+        connector = envelope.Connector(cdc.__version__, catalog.flavour, "")
+        name, place = (self.table.db, self.table.name), envelope.LogPlace(now_us, catalog.server_id)
+        stamp = envelope.stamp((0, 0), connector, name, place, now_us, "true")
         return Recorded(self, stamp, codec.Numbers(0, 1))
 
 

@@ -4,51 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
-from cdc.model.position import Position
 from cdc.model.table import Table
-from cdc.mysql.key_range import Bound, KeyRange
+from cdc.mysql.table_reader import TableReader
 from cdc.protocol.applied import TableProgress
+from sinks.postgres.load import ChunkLoader, TableLoad
 from snapshot.load.rows import RowBuffer, Schemas
 from snapshot.load.spans import SpanAllocator
 from snapshot.load.throttle import LoadReading
-
-Consume = Callable[[bytearray, int, int], int]
-"""Takes a buffer with row packets in [start, end); returns how many bytes it used up."""
-
-
-class TablePiece(Protocol):
-    """A key range that was read."""
-
-    @property
-    def range(self) -> KeyRange: ...
-    @property
-    def seconds(self) -> float: ...
-
-
-class PieceReader(Protocol):
-    """Reads one table of the source; `cdc.mysql.table_reader.TableReader` is one."""
-
-    @property
-    def locking(self) -> bool: ...
-    def scout(self, after: Bound | None) -> Bound | None: ...
-    def pieces(self, after: Bound | None, consume: Consume, upto: Bound | None = None) -> Iterator[TablePiece]: ...
-    def read(self, piece: KeyRange, consume: Consume) -> None: ...
-    def exact(self) -> AbstractContextManager[Position]: ...
-    def close(self) -> None: ...
-
-
-class PieceReaders(Protocol):
-    """Opens readers for workers; `cdc.mysql.table_reader.Readers` is one."""
-
-    def __call__(self, table: Table) -> PieceReader: ...
-    def changed(self, table: Table) -> bool: ...
-    def close(self) -> None: ...
-
 
 Look = Callable[[], LoadReading]
 """What the source and the operator say now."""
@@ -64,8 +29,8 @@ class TableWork:
     schemas: Schemas
     rows: list[RowBuffer]
     """Made for the table and taken by the first worker: a plan takes milliseconds, and there are hundreds of tables."""
-    load: Any = None
-    """The target's handle on the load under way."""
+    load: TableLoad | None = None
+    """The load under way; None before it begins, and once the table is refused or has left."""
     walk: SpanAllocator = field(default_factory=SpanAllocator)
     changed: bool = False
     """Whether the table is not any more what was listed."""
@@ -76,11 +41,11 @@ class TableWorker:
     """One worker at one table."""
 
     work: TableWork
-    load: Any
+    load: TableLoad
     """The work's load with this worker's own plan, which counts what policies change in its rows."""
-    loader: Any
+    loader: ChunkLoader
     rows: RowBuffer
-    reader: PieceReader
+    reader: TableReader
 
 
 class Pool:

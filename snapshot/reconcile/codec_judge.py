@@ -6,8 +6,7 @@ differs by checksums there is what the codec makes of it, byte by byte, or it is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
 
 from cdc import codec
 from cdc.codec import envelope
@@ -16,6 +15,8 @@ from cdc.model.digest import Key
 from cdc.model.policies import Policies
 from cdc.model.policy_sql import needs_codec
 from cdc.model.table import Table
+from sinks.postgres.checksums import PostgresSide
+from snapshot.reconcile.checksums import SourceSide
 
 _FULL = 0xFFFFFF
 Row = Sequence[bytes | None]
@@ -23,24 +24,13 @@ Judge = Callable[[Iterable[Key]], frozenset[Key]]
 """Those of the keys whose row in the target is what the codec makes of the source's."""
 
 
-class RawSource(Protocol):
-    """What is asked of `snapshot.reconcile.checksums.SourceSide`."""
-
-    def raw_rows(self, keys: Iterable[Key], expressions: Sequence[str]) -> Mapping[Key, Row]: ...
-
-
-class CodedTarget(Protocol):
-    """What is asked of `sinks.postgres.checksums.PostgresSide`."""
-
-    def holds(self, tuples: bytes) -> bool: ...
-
-
-def judge_for(table: Table, flavour: str, policies: Policies, source: RawSource, target: CodedTarget) -> Judge | None:
+def judge_for(table: Table, flavour: str, policies: Policies, source: SourceSide, target: PostgresSide) -> Judge | None:
     """The judge of a table; None where SQL can say everything."""
     if not any(needs_codec(column) for column in table.columns):
         return None
     rows = codec.RowPlan(table)
-    values = codec.ValuePlan(envelope.value_schema("", table, flavour), envelope.key_schema("", table), policies)
+    schemas = envelope.schemas("", table, flavour)
+    values = codec.ValuePlan(schemas.value, schemas.key, policies)
     expressions = codec.select_list(table, flavour)
 
     def judge(keys: Iterable[Key]) -> frozenset[Key]:

@@ -339,7 +339,7 @@ def chance(value: Value) -> bool:
 def written(source: SourceDatabase) -> Position:
     """The end of the log."""
     with Catalog(config(source)) as catalog:
-        return catalog.written_position()
+        return catalog.log.written_position()
 
 
 def by_table(events: list[list[Change]]) -> dict[str, list[list[Change]]]:

@@ -62,9 +62,9 @@ def oracle(source: SourceDatabase, start: Position, end: Position) -> list[tuple
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:pymysql")
 def test_the_oracle_sees_the_same_rows(source: SourceDatabase) -> None:
     with Catalog(config(source)) as catalog:
-        start = catalog.written_position()
+        start = catalog.log.written_position()
         source.execute(*WORK)
-        end = catalog.written_position()
+        end = catalog.log.written_position()
     events = events_since(source, start)
     ours = [(event.kind, event.table.name, rows_in(event)) for event in events if isinstance(event, RowsEvent)]
     assert oracle(source, start, end) == ours
@@ -173,9 +173,9 @@ def test_compressed_transactions_end_where_their_position_says(private: Private)
 
 
 def test_a_quiet_server_sends_heartbeats_with_the_written_position(source: SourceDatabase) -> None:
-    with Catalog(config(source)) as catalog, reading(source, catalog.visible_position()) as reader:
+    with Catalog(config(source)) as catalog, reading(source, catalog.log.visible_position()) as reader:
         source.execute("FLUSH BINARY LOGS")
-        end = catalog.written_position()
+        end = catalog.log.written_position()
         before = time.time_ns() // 1000
         beats = [event for event in takewhile_uncovered(reader, end) if isinstance(event, Heartbeat)]
         assert beats[-1].at.covers(end)
@@ -199,7 +199,7 @@ def test_a_reader_that_has_caught_up_has_nothing_pending(source: SourceDatabase)
     with reading(source, start) as reader:
         source.execute("INSERT INTO t VALUES (1)")
         with Catalog(config(source)) as catalog:
-            until(reader, catalog.written_position())
+            until(reader, catalog.log.written_position())
         assert reader.position.covers(start)
 
 

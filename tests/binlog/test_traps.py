@@ -18,6 +18,8 @@ from cdc.config.load import load
 from cdc.errors import Halt, Malformed
 from cdc.model.position import Position
 from cdc.mysql.catalog import Catalog
+from cdc.mysql.log_positions import LogPositions
+from cdc.mysql.server_preflight import examine_server
 from tests.binlog.test_damage import Recorded, Replay, kinds, replaying, resigned
 from tests.e2e.watch import caught_up
 from tests.helpers.log_values import Change, told
@@ -32,7 +34,7 @@ TABLE_MAP, WRITE, XID, MARIADB_GTID = 19, 23, 16, 162
 def written(source: SourceDatabase) -> Position:
     """The end of the log, with its file."""
     with Catalog(config(source)) as catalog:
-        return catalog.written_position()
+        return catalog.log.written_position()
 
 
 def rows(changes: list[Change]) -> list[tuple[str, str, list[tuple[Any, ...]]]]:
@@ -216,13 +218,13 @@ def test_a_table_that_changes_while_its_copy_begins_is_copied_with_its_new_colum
     """A change between the listing of the tables and the copy's position is in neither: the copy would read bytes by old columns."""
     source.execute("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20) CHARACTER SET latin1)", "INSERT INTO t VALUES (1, 'caf\u00e9')")
     made = pipeline(source, postgres)
-    visible = Catalog.visible_position
+    visible = LogPositions.visible_position
 
-    def late(catalog: Catalog) -> Position:
+    def late(log: LogPositions) -> Position:
         source.execute("ALTER TABLE t CONVERT TO CHARACTER SET utf8mb4")
-        return visible(catalog)
+        return visible(log)
 
-    monkeypatch.setattr(Catalog, "visible_position", late)
+    monkeypatch.setattr(LogPositions, "visible_position", late)
     copied = snapshot(load(made.path, made.environ), threading.Event(), lambda *_: None)
     assert (True, ["new"]) == (copied["complete"], [table["state"] for table in copied["tables"]])
     monkeypatch.undo()
@@ -300,11 +302,11 @@ def test_no_question_leaves_a_transaction_open(source: SourceDatabase) -> None:
     """A connection that asks for a position in a snapshot and forgets to end it keeps old row versions alive for days."""
     source.execute("CREATE TABLE t (a INT PRIMARY KEY)", "INSERT INTO t VALUES (1)")
     with Catalog(config(source)) as catalog:
-        catalog.visible_position()
-        catalog.written_position()
+        catalog.log.visible_position()
+        catalog.log.written_position()
         catalog.tables([f"{source.name}.*"])
-        catalog.preflight()
-        mine = int(catalog._one("SELECT CONNECTION_ID()"))
+        examine_server(catalog)
+        mine = int(catalog.session.one("SELECT CONNECTION_ID()"))
         assert [] == source.execute(f"SELECT trx_id FROM information_schema.INNODB_TRX WHERE trx_mysql_thread_id = {mine}")
 
 

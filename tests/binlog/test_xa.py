@@ -42,7 +42,7 @@ def own(own_server: Any) -> Iterator[SourceDatabase]:
             yield database
         finally:  # else nobody could drop the tables
             with Catalog(config(database)) as catalog:
-                for number, gtrid, bqual in catalog.prepared():
+                for number, gtrid, bqual in catalog.log.prepared():
                     database.execute(f"XA ROLLBACK X'{gtrid.hex()}',X'{bqual.hex()}',{number}")
 
 
@@ -143,7 +143,7 @@ def test_a_commit_whose_prepare_was_not_read_stops_and_a_rollback_does_not(own: 
     prepared(own, "'lost'", "INSERT INTO t VALUES (1, 'x')")
     prepared(own, "'given up'", "INSERT INTO t VALUES (2, 'x')")
     with Catalog(config(own)) as catalog:
-        start = catalog.written_position()
+        start = catalog.log.written_position()
     own.execute("INSERT INTO t VALUES (3, 'x')", "XA ROLLBACK 'given up'", "INSERT INTO t VALUES (4, 'x')", "XA COMMIT 'lost'")
     with reading(own, start) as reader:
         found: list[Event] = []
@@ -159,14 +159,14 @@ def test_a_log_that_was_purged_below_the_floor_stops(own: SourceDatabase) -> Non
     prepared(own, "'x'", "INSERT INTO t VALUES (1, 'x')")
     own.execute("FLUSH BINARY LOGS", "INSERT INTO t VALUES (2, 'x')")
     with Catalog(config(own)) as catalog, reading(own, start) as reader:
-        at = [event for event in until(reader, catalog.written_position()) if isinstance(event, Commit)][-1].position
+        at = [event for event in until(reader, catalog.log.written_position()) if isinstance(event, Commit)][-1].position
     assert at.floor is not None
     purge = f"PURGE BINARY LOGS TO '{at.file}'"
     until_true(lambda: own.execute(purge, "SHOW BINARY LOGS")[0][0] == at.file, "the purge")  # MariaDB: after its next checkpoint
     with Catalog(config(own)) as catalog:
-        assert not catalog.purged(at)
+        assert not catalog.identity.purged(at)
         with pytest.raises(Halt) as stopped:
-            catalog.check(at)
+            catalog.identity.check(at)
     assert ("log_purged", True) == (stopped.value.code, "XA" in stopped.value.rule)
 
 
@@ -178,9 +178,9 @@ def test_a_position_waits_for_what_is_prepared_and_finds_what_is_prepared_meanwh
     with Catalog(config(own)) as catalog:
         with monkeypatch.context() as soon, pytest.raises(Retry) as waiting:
             soon.setattr(timing, "TIMES", replace(timing.TIMES, decision_seconds=0.2))
-            catalog.visible_position()
+            catalog.log.visible_position()
         assert "xa_prepared" == waiting.value.code
-        plain, calls = catalog.prepared, 0
+        plain, calls = catalog.log.prepared, 0
 
         def decide() -> Any:
             nonlocal calls
@@ -190,8 +190,8 @@ def test_a_position_waits_for_what_is_prepared_and_finds_what_is_prepared_meanwh
                 own.execute("XA COMMIT 'old'")
             return plain()
 
-        catalog.prepared = decide  # type: ignore[method-assign]  # what others do while it waits
-        start = catalog.visible_position()
+        catalog.log.prepared = decide  # type: ignore[method-assign]  # what others do while it waits
+        start = catalog.log.visible_position()
     assert start.floor is not None
     assert [(1,)] == own.execute("SELECT a FROM t")
     own.execute("XA COMMIT 'new'")

@@ -74,11 +74,11 @@ def epoch(place: SourceDatabase, restart: Restart, between: Sequence[str] = (), 
     """Capture starts, and reads to the end of the log: `between` happens before the tables are listed, `after` once they are."""
     source = config(place, f"{place.name}*.*")
     with Catalog(source) as catalog:
-        listed_at = catalog.shown_position()
+        listed_at = catalog.log.shown_position()
         place.execute(*between)
         stage = Capture(DirectLog("p"), "p", place.flavour, "1", catalog.tables(source.tables), listed_at=listed_at)
         place.execute(*after)
-        end, selects = catalog.written_position(), catalog.selection(source.tables)
+        end, selects = catalog.log.written_position(), catalog.selection(source.tables)
     stage.start(lambda: restart, restart, selects)
     halt = None
     with reading(place, restart.position, stage.wants) as reader:

@@ -7,18 +7,19 @@ from typing import Any
 import pytest
 
 from cdc.checks import doctor, source as source_checks, target as target_checks
+from cdc.checks.target import TargetCheck
+from cdc.commands.process import source_check
 from cdc.config import load as config
 from cdc.errors import Retry
 from cdc.model.table import Column, Table
 from cdc.mysql import preflight
-from cdc.mysql.catalog import Catalog
 from tests.helpers.documents import faults
 
 
 def examined(made: Any, broker: Any = None) -> dict[str, Any]:
     """The doctor's document, which keeps its schema."""
     loaded = config.load(made.path, made.environ)
-    document = doctor.examine(loaded, lambda: Catalog(loaded.source), broker=broker)
+    document = doctor.examine(source_check(loaded), TargetCheck(loaded.target, loaded.pipeline.name), broker=broker)
     assert [] == faults("doctor", document)
     return document
 
@@ -128,8 +129,8 @@ def settings(**target: Any) -> config.Config:
 
 def test_two_tables_that_would_become_one_are_an_error():
     tables = [Table(db, "t", (Column("id", "int"),), (0,)) for db in ("a", "b")]
-    assert [] == source_checks.names(settings(), tables)
-    assert [("same_target", "b.t")] == [(one.code, one.place) for one in source_checks.names(settings(schema="dw"), tables)]
+    assert [] == source_checks.names(settings().target.schema_, tables)
+    assert [("same_target", "b.t")] == [(one.code, one.place) for one in source_checks.names(settings(schema="dw").target.schema_, tables)]
 
 
 @pytest.mark.parametrize(
@@ -143,8 +144,8 @@ def test_two_tables_that_would_become_one_are_an_error():
     ],
 )
 def test_facts_about_the_target_become_findings(facts, code):
-    assert [code] == [one.code for one in target_checks.target_server(settings(), *(*facts, "u", "d"))]
-    assert ["source_tls"] == [one.code for one in source_checks.source_tls(settings())]
+    assert [code] == [one.code for one in target_checks.target_server(settings().target.url, *(*facts, "u", "d"))]
+    assert ["source_tls"] == [one.code for one in source_checks.source_tls(settings().source)]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from cdc.errors import Halt
 from cdc.model.record import Record
 from cdc.model.table import Column, Table
 from tests.codec.test_types import described, rows_in, selection, stamp, value_plan
-from tests.helpers import raw_log as rawlog, source_log
+from tests.helpers import raw_log, source_log
 from tests.helpers.servers import SourceDatabase
 
 UNDEFINED = "\ufffd".encode()
@@ -153,7 +153,7 @@ def characters(name: str) -> list[str]:
 
 def test_text_and_labels_of_every_character_set_are_read_alike_both_ways(every_source: SourceDatabase) -> None:
     every_source.execute("FLUSH BINARY LOGS")
-    start, place = rawlog.position(every_source), source_log.position(every_source)
+    start, place = raw_log.position(every_source), source_log.position(every_source)
     texts = {name: characters(name) for name in names(every_source)}
     for name, text in texts.items():
         labels, word = ",".join(f"'{one}'" for one in text), "".join(text)
@@ -174,7 +174,7 @@ def differing(source: SourceDatabase, start: tuple[str, int], tables: Iterable[T
     logged: dict[str, list[Record]] = {table.name: [] for table in tables}
     plans = {table.name: codec.RowPlan(table) for table in tables}
     selected: dict[str, tuple[list[bytes], list[bytes]]] = {}
-    for rows in rawlog.rows_of(source, start):
+    for rows in raw_log.rows_of(source, start):
         codec.encode_rows(plans[rows.table], rows.body, rows.start, rows.end, "c", stamp(), codec.Numbers(1, 1), logged[rows.table])
     for table in tables:
         block = selection(source, table)

@@ -21,15 +21,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from cdc import codec
-from cdc.codec import envelope, kernels as loading, ops
+from cdc.codec import envelope, kernels, ops
 from cdc.codec.json_text import double_text
 from cdc.codec.pg_fields import numeric_field
 from cdc.errors import Halt, Malformed
 from cdc.model.record import Record
 from cdc.model.table import Column, Table
 from tests import run
-from tests.codec.test_types import logged, selection, stamp, stored, value_plan
-from tests.helpers import raw_log as rawlog
+from tests.codec.test_types import LOGGED, logged, selection, stamp, stored, value_plan
+from tests.helpers import raw_log
 from tests.helpers.codec_cases import CASES
 from tests.helpers.servers import SourceDatabase
 
@@ -76,7 +76,7 @@ def test_an_insert_is_one_record_with_the_row_after() -> None:
 
 
 def test_the_source_block_says_where_the_row_comes_from() -> None:
-    first, second = encoded(KEYED, "c", image(1, b"x"), image(2, None), ts_us=1_700_000_000_123_456, gtid=None)
+    first, second = encoded(KEYED, "c", image(1, b"x"), image(2, None), place=LOGGED._replace(gtid=None))
     source = read(KEYED, second)["source"]
     expected = {
         "version": "0.1", "connector": "mysql", "name": "od", "ts_ms": 1_700_000_000_123, "snapshot": "false", "db": "db",
@@ -237,14 +237,14 @@ def test_a_key_with_members_of_equal_text_stops_at_plan_time(kind: str, labels: 
 
 def test_an_enums_error_value_in_a_key_with_an_empty_member_stops_both_ways(source: SourceDatabase) -> None:
     source.execute("FLUSH BINARY LOGS", "SET SESSION sql_mode = ''")
-    start = rawlog.position(source)
+    start = raw_log.position(source)
     source.execute("CREATE TABLE k(v enum('a','') CHARACTER SET latin1 NOT NULL PRIMARY KEY)", "INSERT INTO k VALUES ('a'), ('')")
-    [good] = rawlog.rows_of(source, start)
+    [good] = raw_log.rows_of(source, start)
     source.execute("INSERT IGNORE INTO k VALUES ('never')")
     assert [(0,), (1,), (2,)] == source.execute("SELECT v+0 FROM k ORDER BY v+0")
     keyed = Table(source.name, "k", (Column("v", "enum", nullable=False, charset="latin1", labels=("a", "")),), (0,))
     assert 2 == len(encoded(keyed, "c", good.body[good.start : good.end]))
-    bad = list(rawlog.rows_of(source, start))[-1]
+    bad = list(raw_log.rows_of(source, start))[-1]
     with pytest.raises(Malformed, match="error value in a key"):
         encoded(keyed, "c", bad.body[bad.start : bad.end])
     block = selection(source, keyed, order="v")
@@ -428,10 +428,10 @@ def test_no_bytes_can_do_more_than_be_refused(data: bytes) -> None:
 
 def test_every_prefix_of_a_real_image_is_malformed(source: SourceDatabase) -> None:
     source.execute("FLUSH BINARY LOGS")
-    start = rawlog.position(source)
+    start = raw_log.position(source)
     tables = stored(source)
     tried = 0
-    for rows in rawlog.rows_of(source, start):
+    for rows in raw_log.rows_of(source, start):
         plan = codec.RowPlan(tables[rows.table][1])
         copy = value_plan(tables[rows.table][1])
         ends = range(rows.start, rows.end) if rows.end - rows.start < 400 else random.Random(1).sample(range(rows.start, rows.end), 50)
@@ -448,7 +448,7 @@ def test_every_prefix_of_a_real_image_is_malformed(source: SourceDatabase) -> No
 
 def test_every_prefix_of_a_record_is_malformed(source: SourceDatabase) -> None:
     source.execute("FLUSH BINARY LOGS")
-    start = rawlog.position(source)
+    start = raw_log.position(source)
     tables = stored(source)
     for name, records in logged(source, start, tables).items():
         plan = value_plan(tables[name][1])
@@ -467,7 +467,7 @@ SCRIPT = """
 import json, sys
 from cdc import codec
 from cdc.codec import envelope
-from tests.codec.test_types import stamp, value_plan
+from tests.codec.test_types import LOGGED, stamp, value_plan
 from tests.helpers.codec_cases import CASES
 from tests.codec.test_types import table_of
 import hashlib
@@ -530,9 +530,9 @@ def _run(place: Path, pure: bool, script: str, data: str = "") -> subprocess.Com
 
 def test_compiled_and_pure_write_the_same_bytes(source: SourceDatabase, compiled: Path) -> None:
     source.execute("FLUSH BINARY LOGS")
-    start = rawlog.position(source)
+    start = raw_log.position(source)
     tables = stored(source)
-    lines = [f"{rows.table[1:]} log {rows.body[rows.start : rows.end].hex()}" for rows in rawlog.rows_of(source, start)]
+    lines = [f"{rows.table[1:]} log {rows.body[rows.start : rows.end].hex()}" for rows in raw_log.rows_of(source, start)]
     lines += [f"{name[1:]} select {selection(source, table).hex()}" for name, (_, table) in tables.items()]
     fast, slow = (_run(compiled, pure, SCRIPT, "\n".join(lines)) for pure in (False, True))
     assert ("", "") == (fast.stderr, slow.stderr)
@@ -555,12 +555,12 @@ def test_the_hash_is_the_one_that_setup_writes(compiled: Path) -> None:
 
 
 def test_the_compiler_and_python_know_the_same_opcodes() -> None:
-    declared = dict(re.findall(r"^    (\w+) = (\d+)$", (loading.PLACE / "ops.pxd").read_text(), re.MULTILINE))
+    declared = dict(re.findall(r"^    (\w+) = (\d+)$", (kernels.PLACE / "ops.pxd").read_text(), re.MULTILINE))
     assert {name: str(value) for name, value in vars(ops).items() if isinstance(value, int)} == declared
 
 
 def test_every_kernel_is_loaded() -> None:
-    assert sorted(path.stem for path in loading.PLACE.glob("_*.py") if path.stem != "__init__") == sorted(loading.KERNELS)
+    assert sorted(path.stem for path in kernels.PLACE.glob("_*.py") if path.stem != "__init__") == sorted(kernels.KERNELS)
 
 
 def test_doubles_in_json_are_spelled_as_mysql_spells_them(mysql: SourceDatabase) -> None:
@@ -589,7 +589,7 @@ def test_json_from_the_log_is_the_json_that_python_reads(mysql: SourceDatabase) 
     documents = [document(4) for _ in range(150)]
     table = Table(mysql.name, "j", (ID, Column("v", "json")), (0,))
     mysql.execute("FLUSH BINARY LOGS")
-    start = rawlog.position(mysql)
+    start = raw_log.position(mysql)
     mysql.execute("CREATE TABLE j(id bigint PRIMARY KEY, v json)")
     line = mysql.connect()
     with line.cursor() as cursor:

@@ -21,20 +21,19 @@ from cdc.model.position import Position
 from cdc.model.record import Record
 from cdc.model.table import Column, Table
 from cdc.mysql.catalog import Catalog
-from tests.helpers import raw_log as rawlog, source_log
+from tests.helpers import raw_log, source_log
 from tests.helpers.codec_cases import CASES, Case
 from tests.helpers.servers import SourceDatabase, TargetDatabase, lent
 
 ID = Column("id", "bigint", nullable=False)
+LOGGED = envelope.LogPlace(1_700_000_000_123_456, 5, "0-1-5", "log.000001", 4444)
 
 
 def stamp(**changes: Any) -> codec.Stamp:
     """The surroundings of a test's records."""
-    values: dict[str, Any] = {
-        "flavour": "mysql", "version": "0.1", "name": "od", "ts_us": 1_700_000_000_123_456, "snapshot": "false", "db": "db", "table": "t",
-        "server_id": 5, "gtid": "0-1-5", "file": "log.000001", "pos": 4444, "transaction": "0-1-5", "now_us": 1_700_000_000_223_456,
-    }  # fmt: skip
-    return envelope.stamp(1, 2, **values | changes)
+    connector = envelope.Connector("0.1", "mysql", "od")
+    values: dict[str, Any] = {"connector": connector, "table": ("db", "t"), "place": LOGGED, "transaction": "0-1-5"}
+    return envelope.stamp((1, 2), **{**values, "now_us": 1_700_000_000_223_456, **changes})
 
 
 def table_of(case: Case, name: str, db: str) -> Table:
@@ -61,13 +60,13 @@ def logged(source: SourceDatabase, start: tuple[str, int], tables: dict[str, tup
     records: dict[str, list[Record]] = {name: [] for name in tables}
     plans = {name: codec.RowPlan(table) for name, (_, table) in tables.items()}
     numbers = codec.Numbers(1, 1)
-    for rows in rawlog.rows_of(source, start):
+    for rows in raw_log.rows_of(source, start):
         codec.encode_rows(plans[rows.table], rows.body, rows.start, rows.end, rows.kind, stamp(), numbers, records[rows.table])
     return records
 
 
 def selection(source: SourceDatabase, table: Table, order: str = "id") -> bytes:
-    return rawlog.select_packets(source, f"SELECT {','.join(codec.select_list(table, source.flavour))} FROM {table.name} ORDER BY {order}")
+    return raw_log.select_packets(source, f"SELECT {','.join(codec.select_list(table, source.flavour))} FROM {table.name} ORDER BY {order}")
 
 
 def value_plan(table: Table) -> codec.ValuePlan:
@@ -121,7 +120,7 @@ def test_every_line_of_the_table_of_types_has_cases_on_every_server_that_has_the
 def both_ways(source: SourceDatabase, postgres: TargetDatabase, cases: Iterable[Case]) -> list[tuple[str, str, object]]:
     """What differs between the log, a SELECT and PostgreSQL: (case, what, values that differ)."""
     source.execute("FLUSH BINARY LOGS")
-    start, place = rawlog.position(source), source_log.position(source)
+    start, place = raw_log.position(source), source_log.position(source)
     tables = stored(source, cases)
     records, different = logged(source, start, tables), []
     known, mapped = described(source, place)
@@ -221,7 +220,7 @@ def test_schemas_parse_even_with_awkward_names() -> None:
 
 def test_generated_and_invisible_columns_are_read_as_any_other(every_source: SourceDatabase, postgres: TargetDatabase) -> None:
     every_source.execute("FLUSH BINARY LOGS")
-    start, place = rawlog.position(every_source), source_log.position(every_source)
+    start, place = raw_log.position(every_source), source_log.position(every_source)
     every_source.execute(
         "CREATE TABLE g(id bigint NOT NULL PRIMARY KEY, kept int GENERATED ALWAYS AS (id * 2) STORED, "
         "computed varchar(20) CHARACTER SET utf8mb4 GENERATED ALWAYS AS (concat('v', id)) VIRTUAL, "
@@ -253,7 +252,7 @@ def test_the_empty_geometry_of_a_column_added_to_rows_that_were_there_stays_empt
     source: SourceDatabase = request.getfixturevalue(kind)
     source.execute("CREATE TABLE e(id bigint NOT NULL PRIMARY KEY, n int)", "INSERT INTO e VALUES (1, 1)", "FLUSH BINARY LOGS")
     source.execute("ALTER TABLE e ADD v geometry NOT NULL AFTER id")
-    start, place = rawlog.position(source), source_log.position(source)
+    start, place = raw_log.position(source), source_log.position(source)
     source.execute("UPDATE e SET n = 2")
     known, _ = described(source, place)
     assert [(b"",)] == source.execute("SELECT v FROM e")
@@ -266,7 +265,7 @@ def test_the_empty_geometry_of_a_column_added_to_rows_that_were_there_stays_empt
 
 def test_a_table_of_a_thousand_columns_is_read_alike_both_ways(source: SourceDatabase, postgres: TargetDatabase) -> None:
     source.execute("FLUSH BINARY LOGS")
-    start, place = rawlog.position(source), source_log.position(source)
+    start, place = raw_log.position(source), source_log.position(source)
     kinds = ["tinyint", "tinyint unsigned", "bit(3)", "date", "year", "enum('a','b') CHARACTER SET latin1", "decimal(3,1)", "time"]
     columns = ",".join(f"c{i} {kinds[i % len(kinds)]} {'NOT NULL' if i % 3 == 0 else ''}" for i in range(1016))
     source.execute("SET SESSION sql_mode = ''", f"CREATE TABLE wide(id bigint NOT NULL PRIMARY KEY, {columns})")

@@ -79,7 +79,7 @@ _TRANSACTION, _OWNER, _FENCE = "sinks/postgres/transaction.py", "sinks/postgres/
 _UNENDED = (_FENCE, "    end_holders(connection, pipeline)\n", "")
 _UNCHECKED = (_FENCE, "    if result.ntuples != 1:\n        raise fenced(pipeline)\n", "")
 _UNREFUSED = (_CUTS, "        elif not self.at.position.covers(base.position):\n", "        elif False:\n")
-_NOW = ("cdc/capture/run.py", "Restart(stored.position, stored.source_ts_us, ", "Restart(catalog.visible_position(), 0, ")
+_NOW = ("cdc/capture/run.py", "Restart(stored.position, stored.source_ts_us, ", "Restart(catalog.log.visible_position(), 0, ")
 _REMEMBERED = (
     (
         _TRANSACTION,
@@ -236,7 +236,7 @@ MUTANTS: Mapping[Wrong, Mutant] = {
         cases=(_storms_with_xa(),),
     ),
     Wrong.XA_P_WHILE_PREPARED: _mutant(
-        ("cdc/mysql/catalog.py", "        waiting = self.prepared() | self.prepared()  #", "        waiting = frozenset[Xid]()  #"), _PASSED,
+        ("cdc/mysql/log_positions.py", "        waiting = self.prepared() | self.prepared()  #", "        waiting = frozenset[Xid]()  #"), _PASSED,
         cases=(_at("mariadb", "direct", "xa.decided", seeds=4), _at("mysql", "direct", "xa.decided", seeds=4)),
     ),
     Wrong.SCALED_NO_FENCE: _mutant(

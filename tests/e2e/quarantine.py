@@ -6,7 +6,7 @@ import itertools
 import json
 from typing import Any
 
-from cdc.commands.quarantine import quarantine
+from cdc.commands.quarantine import discarded, listed, replayed, shown
 from cdc.config.load import load
 from cdc.monitoring.status import status
 from tests.e2e.streaming import Streaming
@@ -37,9 +37,13 @@ def settle(source: SourceDatabase, target: TargetDatabase, works: Streaming) -> 
     until(lambda: target.execute(f"SELECT 1 FROM {source.name}.mark WHERE id = {mark}"), 60, "the mark", *works.processes.values())
 
 
+ACTS = {"list": listed, "show": shown, "replay": replayed}
+
+
 def asked(pipeline: Pipeline, act: str, table: str = "", key: str = "", everything: bool = False) -> Any:
     """What the command's function answers, without the second that a process takes to start."""
-    document = quarantine(load(pipeline.path, pipeline.environ), act, table, key, everything)
+    config = load(pipeline.path, pipeline.environ)
+    document = discarded(config, table, key, everything) if act == "discard" else ACTS[act](config, table, key)
     assert [] == faults(f"quarantine_{act}", document)
     silent(json.dumps(document))
     return document

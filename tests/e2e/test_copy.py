@@ -15,10 +15,10 @@ from cdc.codec import envelope
 from cdc.commands.snapshot import snapshot
 from cdc.config.load import load
 from cdc.errors import Halt
-from cdc.mysql import table_reader as chunks
+from cdc.mysql import table_reader
 from cdc.mysql.catalog import Catalog
 from cdc.mysql.key_range import KeyRange
-from snapshot.load import copier as copying
+from snapshot.load import copier
 from snapshot.load.spans import NUMBERS
 from tests.e2e import oracle
 from tests.e2e.watch import Metrics, caught_up, listening, until
@@ -72,8 +72,8 @@ def _move_keys(source: SourceDatabase, over: threading.Event) -> None:
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of three rows, spans of seven, and a commit after each piece."""
     for name, rows in {"_FIRST_ROWS": 3, "_LEAST_ROWS": 1, "_MOST_ROWS": 3, "_FIRST_SPAN": 7, "_LEAST_SPAN": 7, "_MOST_SPAN": 7}.items():
-        monkeypatch.setattr(chunks, name, rows)
-    monkeypatch.setattr(copying, "CHUNK_BYTES", 0)
+        monkeypatch.setattr(table_reader, name, rows)
+    monkeypatch.setattr(copier, "CHUNK_BYTES", 0)
 
 
 @pytest.mark.usefixtures("tiny")
@@ -181,12 +181,12 @@ def test_a_refused_row_in_the_middle_of_an_exact_read_waits_and_the_rest_is_copi
 
 def test_all_readers_of_a_copy_see_the_columns_that_the_first_saw(source: SourceDatabase) -> None:
     source.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1, 1)")
-    shape = chunks.ResultShape()
+    shape = table_reader.ResultShape()
 
     def read() -> None:
         with Catalog(config(source)) as catalog:
             [table] = catalog.tables([f"{source.name}.t"])
-            with closing(chunks.TableReader(config(source), catalog, table, shape)) as reader:
+            with closing(table_reader.TableReader(config(source), catalog, table, shape)) as reader:
                 reader.read(KeyRange(), lambda block, start, end: codec.select_to_copy(rows, values, block, start, end, bytearray())[0])
 
     with Catalog(config(source)) as catalog:

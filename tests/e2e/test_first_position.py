@@ -12,6 +12,7 @@ from cdc.capture.run import first_restart
 from cdc.config.load import load
 from cdc.model.position import Position
 from cdc.mysql.catalog import Catalog, selected_tables
+from cdc.mysql.log_positions import LogPositions
 from tests.e2e import oracle
 from tests.e2e.watch import caught_up, until
 from tests.helpers.pipelines import Pipeline, Running, said
@@ -64,23 +65,22 @@ def test_capture_waits_for_a_load_that_has_taken_its_position_and_told_nobody(
 
 
 def test_a_load_that_begins_and_ends_while_capture_takes_its_position_is_found(
-    table: str, source: SourceDatabase, pipeline: Any, postgres: TargetDatabase
+    table: str, source: SourceDatabase, pipeline: Any, postgres: TargetDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The target is asked after the position is taken: before, it would have known of no load."""
     source.execute(table, "INSERT INTO t (v) VALUES (7)")
-    made = pipeline(source, postgres)
+    made, visible = pipeline(source, postgres), LogPositions.visible_position
 
-    class Slow(Catalog):
-        """Whose position is given late."""
+    def late(log: LogPositions) -> Position:
+        made.json("snapshot")
+        _changed(source)
+        return visible(log)
 
-        def visible_position(self) -> Position:
-            made.json("snapshot")
-            _changed(source)
-            return super().visible_position()
-
+    monkeypatch.setattr(LogPositions, "visible_position", late)
     config = load(made.path, made.environ)
-    with Slow(config.source) as catalog:
-        restart = first_restart(config, catalog, selected_tables(config, catalog), lambda: None)
+    with Catalog(config.source) as catalog:
+        selected = selected_tables(catalog, config.source, config.policies.policies)
+        restart = first_restart(config, catalog, selected, lambda: None)
     [(stored,)] = postgres.execute("SELECT position FROM cdc.progress")
     assert Position.from_json(stored).covers(restart.position)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cdc.commands import run as app
+from cdc.commands import run as run_command
 from cdc.commands.capture import capture
 from tests.e2e import oracle
 from tests.e2e.inside import inside
@@ -92,7 +92,7 @@ def _waiting(postgres: TargetDatabase) -> dict[str, list[int]]:
 def _streaming(made: Pipeline, way: str) -> Any:
     """Capture in this process, whose pieces are small; the sink too where both are one."""
     if way == "direct":
-        with inside(app.run, made):
+        with inside(run_command.run, made):
             yield
         return
     made.json("snapshot")

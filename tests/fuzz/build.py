@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cdc.codec import kernels as loading
+from cdc.codec import kernels
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -31,7 +31,7 @@ Plant = tuple[str, str, str]
 
 def built(form: str, plant: Plant | None = None) -> list[Path]:
     """Folders for the path: the driver's, and one with the package `cdc` and its kernels, each compiled once for its sources."""
-    flags, sources = FLAGS[form], loading.sources_sha256()
+    flags, sources = FLAGS[form], kernels.sources_sha256()
     place = FOLDER / f"{form}-{_hash(sources, flags, plant, sys.version)}"
     texts = {suffix: (HERE / f"driver.{suffix}").read_text() for suffix in ("py", "pxd")}
     driver = place / f"driver-{_hash(texts)}"
@@ -66,14 +66,14 @@ def _kernels(place: Path, form: str, plant: Plant | None) -> None:
     """The kernels: of the plain form the tree's own extension where that is current, for what is fuzzed then is what runs."""
     stage = place / "stage"
     shutil.copytree(ROOT / "cdc" / "codec", stage / "cdc" / "codec", ignore=_MADE, dirs_exist_ok=True)
-    names = [f"cdc/codec/{name}" for name in loading.KERNELS]
+    names = [f"cdc/codec/{name}" for name in kernels.KERNELS]
     if form == "plain" and plant is None and _current():
         for name in names:
             shutil.copy(ROOT / f"{name}{SUFFIX}", place / f"{name}{SUFFIX}")
         return
     for name in names:
         path = stage / f"{name}.py"
-        path.write_text(_planted(path, plant) + f'\nSOURCES_SHA256 = "{loading.sources_sha256()}"\n')
+        path.write_text(_planted(path, plant) + f'\nSOURCES_SHA256 = "{kernels.sources_sha256()}"\n')
     if plant is not None:  # all but the faulty one are as they are without it
         _, whole = built(form)
         for name in names:
@@ -85,7 +85,7 @@ def _kernels(place: Path, form: str, plant: Plant | None) -> None:
 def _current() -> bool:
     """Whether the tree's extension is loaded, and of these sources."""
     loaded = sys.modules.get("cdc.codec._log")
-    return getattr(loaded, "SOURCES_SHA256", "") == loading.sources_sha256() and str(getattr(loaded, "__file__", "")).startswith(
+    return getattr(loaded, "SOURCES_SHA256", "") == kernels.sources_sha256() and str(getattr(loaded, "__file__", "")).startswith(
         str(ROOT / "cdc")
     )
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cdc.codec import kernels as loading
+from cdc.codec import kernels
 from tests.fuzz.build import ROOT, Plant, built
 from tests.fuzz.corpus import KINDS
 
@@ -178,7 +178,7 @@ def line(campaign: Campaign, outcome: Outcome) -> dict[str, Any]:
     return {
         "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()), "form": campaign.form, "seed": campaign.seed, "first": campaign.first,
         "executions": outcome.executions, "wanted": campaign.count, "seconds": outcome.seconds, "processes": campaign.jobs,
-        "failures": len(outcome.failures), "outcomes": by_kind, "revision": revision, "kernels": loading.sources_sha256()[:16],
+        "failures": len(outcome.failures), "outcomes": by_kind, "revision": revision, "kernels": kernels.sources_sha256()[:16],
         "python": platform.python_version(), "compiler": _compiler(), "machine": f"{platform.machine()}, {os.cpu_count()} processors",
     }  # fmt: skip
 

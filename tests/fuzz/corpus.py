@@ -15,7 +15,7 @@ from typing import Any
 import fastavro
 
 from cdc import codec
-from cdc.codec import envelope, ops, value_plan as values
+from cdc.codec import envelope, ops, value_plan
 from cdc.codec._copy import CopyPlan
 from cdc.codec.layout import slots
 from cdc.codec.policy_values import CHOICES, Choose
@@ -79,10 +79,9 @@ def read() -> list[Recorded]:
 
 def stamp() -> codec.Stamp:
     """The surroundings of the records."""
-    return envelope.stamp(
-        1, 2, flavour="mysql", version="0.1", name="od", ts_us=1_700_000_000_123_456, snapshot="false", db="db", table="t", server_id=5,
-        gtid="0-1-5", file="log.000001", pos=4444, transaction="0-1-5", now_us=1_700_000_000_223_456,
-    )  # fmt: skip
+    connector = envelope.Connector("0.1", "mysql", "od")
+    place = envelope.LogPlace(1_700_000_000_123_456, 5, "0-1-5", "log.000001", 4444)
+    return envelope.stamp((1, 2), connector, ("db", "t"), place, 1_700_000_000_223_456, transaction="0-1-5")
 
 
 def groups(driver: ModuleType) -> list[list[Any]]:
@@ -155,8 +154,8 @@ def encoded(recorded: Recorded, table: Table) -> list[tuple[bytes, bytes, bytes]
 
 
 @cache
-def plan_of(table: Table) -> values.ValuePlan:
-    return values.ValuePlan(envelope.value_schema("od", table, "mysql"), envelope.key_schema("od", table))
+def plan_of(table: Table) -> value_plan.ValuePlan:
+    return value_plan.ValuePlan(envelope.value_schema("od", table, "mysql"), envelope.key_schema("od", table))
 
 
 def room(table: Table) -> int:

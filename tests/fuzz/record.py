@@ -18,7 +18,7 @@ from cdc.model.table import Column, Table
 from tests import run
 from tests.codec.test_types import ID, selection, stored
 from tests.fuzz.corpus import PLACE
-from tests.helpers import raw_log as rawlog
+from tests.helpers import raw_log
 from tests.helpers.codec_cases import CASES
 from tests.helpers.servers import SourceDatabase, lent
 
@@ -56,7 +56,7 @@ def recorded(source: SourceDatabase, tables: dict[str, Table], start: tuple[str,
         for (number,) in source.execute(f"SELECT id FROM {name} ORDER BY id"):
             source.execute(f"DELETE FROM {name} WHERE id={number}")
     images: dict[str, list[tuple[str, str]]] = {name: [] for name in tables}
-    for rows in rawlog.rows_of(source, start):
+    for rows in raw_log.rows_of(source, start):
         if rows.end - rows.start <= LONGEST and rows.table in images:
             images[rows.table].append((rows.kind, rows.body[rows.start : rows.end].hex()))
     for name, table in tables.items():
@@ -99,7 +99,7 @@ def wide(source: SourceDatabase) -> Table:
 def old(source: SourceDatabase) -> Iterator[dict[str, Any]]:
     """Temporals as they lay before MySQL 5.6, which MariaDB still makes when told so."""
     source.execute("SET GLOBAL mysql56_temporal_format=OFF", "FLUSH BINARY LOGS")
-    start = rawlog.position(source)
+    start = raw_log.position(source)
     cases = [replace(case, column=replace(case.column, storage="old")) for case in CASES if case.column.type in TEMPORAL]
     yield from recorded(source, {name: table for name, (_, table) in stored(source, cases).items()}, start)
     source.execute("SET GLOBAL mysql56_temporal_format=ON")
@@ -112,7 +112,7 @@ def _named(column: Column, name: str) -> Column:
 def lines(source: SourceDatabase) -> Iterator[dict[str, Any]]:
     """All lines of one server."""
     source.execute("FLUSH BINARY LOGS")
-    start = rawlog.position(source)
+    start = raw_log.position(source)
     tables = {name: table for name, (_, table) in stored(source).items()}
     tables["wide"] = wide(source)
     if source.flavour == "mysql":

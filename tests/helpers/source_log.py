@@ -28,7 +28,7 @@ def config(place: Any, *tables: str, user: str = "cdc", password: str = PASSWORD
 def position(place: Any) -> Position:
     """Where the log is safely read from now."""
     with Catalog(config(place)) as catalog:
-        return catalog.visible_position()
+        return catalog.log.visible_position()
 
 
 @contextlib.contextmanager
@@ -62,7 +62,7 @@ def until(reader: BinlogReader, reached: Position) -> list[Event]:
 def events_since(place: Any, start: Position, **more: Any) -> list[Event]:
     """Everything from a position to the end of the log as it is now."""
     with Catalog(config(place)) as catalog:
-        end = catalog.written_position()
+        end = catalog.log.written_position()
     with reading(place, start, **more) as reader:
         return until(reader, end)
 

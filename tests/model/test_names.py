@@ -81,7 +81,9 @@ def table(db: str, name: str, *columns: str) -> Table:
 
 
 def codes(config: config.Config, *tables: Table) -> list[str]:
-    return [one.code for one in source_checks.names(config, tables)]
+    schema, kafka = config.target.schema_, config.transport.kind == "kafka"
+    found = source_checks.names(schema, tables) + source_checks.topics(config.transport.prefix if kafka else None, tables)
+    return [one.code for one in found]
 
 
 def test_two_names_that_would_become_one_are_refused() -> None:

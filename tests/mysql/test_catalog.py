@@ -18,6 +18,7 @@ from cdc.model.position import Position
 from cdc.model.table import Column
 from cdc.mysql.catalog import Catalog
 from cdc.mysql.connection import clock_offset_us, connect
+from cdc.mysql.server_preflight import examine_server
 from tests.helpers.certificates import Certificates
 from tests.helpers.servers import SourceDatabase, lent
 from tests.helpers.source_log import config, events_since, position
@@ -62,8 +63,12 @@ def insert(source: SourceDatabase, number: int, over: threading.Event) -> None:
 
 def careless(catalog: Catalog) -> Position:
     """The log's end, as the server's status tells it."""
-    file, offset = catalog._log_end()
+    file, offset = catalog.log._log_end()
     return Position(catalog.flavour, catalog.server, "", file, offset)
+
+
+def visible(catalog: Catalog) -> Position:
+    return catalog.log.visible_position()
 
 
 Seen = list[tuple[Position, dict[int, int]]]
@@ -113,7 +118,7 @@ def test_a_copy_from_the_visible_position_misses_nothing_a_careless_one_does(pri
         with lent(SourceDatabase(private(flavour, durable=True, options=slow))) as source, Catalog(config(source)) as catalog:
             start = position(source)
             with writers(source):
-                ours = copied(source, catalog, Catalog.visible_position)
+                ours = copied(source, catalog, visible)
                 theirs = copied(source, catalog, careless)
             log = ends(source, start)
         assert 20 < len(ours)
@@ -126,19 +131,19 @@ def test_what_mariadb_has_logged_and_not_yet_shown_is_in_the_careless_position_a
     """A commit is held between log and engine, as by a replica that is slow to confirm: a copy from the log's end would lose its row."""
     with lent(SourceDatabase(private("mariadb"))) as source, Catalog(config(source)) as catalog:
         source.execute("CREATE TABLE t (a INT PRIMARY KEY) ENGINE=InnoDB", "SET GLOBAL rpl_semi_sync_master_wait_point = 'AFTER_SYNC'")
-        start = catalog.written_position()
+        start = catalog.log.written_position()
         source.execute("SET GLOBAL rpl_semi_sync_master_timeout = 3000", "SET GLOBAL rpl_semi_sync_master_enabled = ON")
         with source.connect() as line, line.cursor() as reader:
             writer = threading.Thread(target=lambda: source.execute("INSERT INTO t VALUES (1)"))
             writer.start()
             try:
                 deadline = time.monotonic() + 20
-                while catalog.written_position() == start and time.monotonic() < deadline:
+                while catalog.log.written_position() == start and time.monotonic() < deadline:
                     time.sleep(0.005)
                 theirs = careless(catalog)
                 reader.execute("SELECT COUNT(*) FROM t")
                 assert ((0,), False) == (reader.fetchone(), start.covers(theirs))
-                ours = catalog.visible_position()  # waits until it can answer
+                ours = catalog.log.visible_position()  # waits until it can answer
                 reader.execute("SELECT COUNT(*) FROM t")
                 assert (1,) == reader.fetchone()
             finally:
@@ -153,7 +158,7 @@ def test_the_visible_position_names_nothing_that_came_after_the_place_its_snapsh
     mariadb.execute("CREATE TABLE t (a INT)")
     after: list[str] = []
     with Catalog(config(mariadb)) as catalog, mariadb.connect() as line, line.cursor() as cursor:
-        read = catalog._log_end
+        read = catalog.log._log_end
 
         def and_one_more() -> tuple[str, int]:
             end = read()
@@ -162,8 +167,8 @@ def test_the_visible_position_names_nothing_that_came_after_the_place_its_snapsh
             after.append(str((cursor.fetchone() or [""])[0]))
             return end
 
-        monkeypatch.setattr(catalog, "_log_end", and_one_more)
-        found = catalog.visible_position()
+        monkeypatch.setattr(catalog.log, "_log_end", and_one_more)
+        found = catalog.log.visible_position()
     assert after
     assert not found.contains(after[-1])
 
@@ -172,13 +177,13 @@ def test_what_a_client_has_committed_is_covered_by_the_written_position(source: 
     """By place, and by GTIDs alone: on another server those are what is compared."""
     start = position(source)
     with writers(source):
-        asked = copied(source, catalog, Catalog.visible_position)[:1]
+        asked = copied(source, catalog, visible)[:1]
         after: Seen = []
         with source.connect() as line, line.cursor() as cursor:
             for _ in range(TRIES):
                 cursor.execute("SELECT writer, COUNT(*) FROM t GROUP BY writer")
                 rows = dict(cursor.fetchall())
-                after.append((catalog.written_position(), rows))
+                after.append((catalog.log.written_position(), rows))
     log = ends(source, start)
     assert asked
     for by_gtids in (False, True):
@@ -193,8 +198,8 @@ def test_what_a_client_has_committed_is_covered_by_the_written_position(source: 
 def test_an_idle_server_is_read_to_its_written_position(source: SourceDatabase, catalog: Catalog) -> None:
     start = position(source)
     source.execute("CREATE TABLE t (a INT)", "FLUSH BINARY LOGS")
-    visible = catalog.visible_position()
-    assert catalog.written_position().covers(visible)
+    visible = catalog.log.visible_position()
+    assert catalog.log.written_position().covers(visible)
     events_since(source, start)
 
 
@@ -202,25 +207,25 @@ def test_prepared_xa_transactions_hold_the_position_back(private: Private) -> No
     with lent(SourceDatabase(private("mariadb"))) as source, Catalog(config(source)) as catalog:
         source.execute("CREATE TABLE t (a INT)", "XA START 'x'", "INSERT INTO t VALUES (1)", "XA END 'x'", "XA PREPARE 'x'")
         with pytest.raises(Retry) as waiting:
-            catalog.visible_position()
+            catalog.log.visible_position()
         assert "xa_prepared" == waiting.value.code
         source.execute("XA ROLLBACK 'x'")
-        catalog.visible_position()
+        catalog.log.visible_position()
 
 
 def test_without_gtids_the_visible_position_is_a_place(private: Private) -> None:
     options = ("--gtid-mode=OFF", "--enforce-gtid-consistency=OFF")
     with lent(SourceDatabase(private("mysql", options=options))) as source:
         with Catalog(config(source)) as catalog:
-            assert [("privilege", "BACKUP_ADMIN")] == [(one.code, one.place) for one in catalog.preflight() if one.level == "error"]
+            assert [("privilege", "BACKUP_ADMIN")] == [(one.code, one.place) for one in examine_server(catalog) if one.level == "error"]
             with pytest.raises(Refused) as refused:
-                catalog.visible_position()
+                catalog.log.visible_position()
             assert "source_privilege" == refused.value.code
         for privilege in ("RELOAD", "BACKUP_ADMIN"):
             source.execute(f"GRANT {privilege} ON *.* TO cdc")
             with Catalog(config(source)) as catalog:  # global privileges hold from the next login on
-                assert catalog.visible_position().by_file
-                assert catalog.written_position() == replace(catalog.visible_position(), file_created=0)
+                assert catalog.log.visible_position().by_file
+                assert catalog.log.written_position() == replace(catalog.log.visible_position(), file_created=0)
                 assert [] == codes(catalog)
             source.execute(f"REVOKE {privilege} ON *.* FROM cdc")
 
@@ -230,19 +235,19 @@ def test_without_gtids_the_visible_position_is_a_place(private: Private) -> None
 
 def test_this_servers_own_positions_pass(source: SourceDatabase, catalog: Catalog) -> None:
     source.execute("CREATE TABLE t (a INT)", "FLUSH BINARY LOGS", "INSERT INTO t VALUES (1)")
-    for stored in (catalog.visible_position(), catalog.written_position()):
-        catalog.check(stored)
-        assert not catalog.purged(stored)
+    for stored in (catalog.log.visible_position(), catalog.log.written_position()):
+        catalog.identity.check(stored)
+        assert not catalog.identity.purged(stored)
 
 
 def refused_position(catalog: Catalog, stored: Position) -> str:
     with pytest.raises(Halt) as stopped:
-        catalog.check(stored)
+        catalog.identity.check(stored)
     return stopped.value.code
 
 
 def test_positions_of_another_history_stop(catalog: Catalog) -> None:
-    at = catalog.written_position()
+    at = catalog.log.written_position()
     future = {"mysql": at.gtids + ",3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5", "mariadb": "0-777777-999999999"}[catalog.flavour]
     assert "source_diverged" == refused_position(catalog, replace(at, server="another", gtids=future, file="", offset=0))
     assert "other_server" == refused_position(catalog, Position("mysql" if at.flavour == "mariadb" else "mariadb", "x"))
@@ -266,20 +271,20 @@ def test_a_reset_log_stops(private: Private, flavour: str, reset: str) -> None:
 
 def test_an_unknown_domain_on_another_server_stops(private: Private) -> None:
     with lent(SourceDatabase(private("mariadb"))) as source, Catalog(config(source)) as catalog:
-        at = catalog.written_position()
+        at = catalog.log.written_position()
         source.execute("SET SESSION gtid_domain_id = 7", "CREATE TABLE t (a INT)")
         elsewhere = replace(at, server="another", gtids="0-777777-1")  # written by a server that is gone, and replicated here
         assert "unknown_domain" == refused_position(catalog, elsewhere)
-        catalog.check(at)
+        catalog.identity.check(at)
 
 
 def test_a_stranger_with_our_server_id_stops(private: Private) -> None:
     """Any two servers have a 0-1-5: one that bears the id of a writer in the position must be the server of the position."""
     with lent(SourceDatabase(private("mariadb"))) as source, Catalog(config(source)) as catalog:
         source.execute("CREATE TABLE t (a INT)")
-        at = catalog.written_position()
+        at = catalog.log.written_position()
         assert "other_server" == refused_position(catalog, replace(at, server="another"))
-        catalog.check(at)
+        catalog.identity.check(at)
 
 
 # Tables
@@ -311,7 +316,7 @@ def test_tables_are_selected_by_pattern(source: SourceDatabase, catalog: Catalog
 
 
 def codes(catalog: Catalog, level: str = "error") -> list[str]:
-    return [finding.code for finding in catalog.preflight() if finding.level == level]
+    return [finding.code for finding in examine_server(catalog) if finding.level == level]
 
 
 def test_a_fit_source_has_no_errors(source: SourceDatabase, catalog: Catalog) -> None:
@@ -330,7 +335,7 @@ def test_unfit_settings_are_found_with_the_sql_that_mends_them(private: Private)
     with lent(SourceDatabase(private("mariadb", options=options))) as source, Catalog(config(source)) as catalog:
         assert ["binlog_format", "row_image", "row_metadata", "log_filter"] == codes(catalog)
         assert ["gtid_strict_mode", "sync_binlog", "log_expiry"] == codes(catalog, "warning")
-        mending = [finding.hint_sql for finding in catalog.preflight() if finding.hint_sql.startswith("SET")]
+        mending = [finding.hint_sql for finding in examine_server(catalog) if finding.hint_sql.startswith("SET")]
         source.execute(*mending)
     with Catalog(config(source)) as catalog:
         assert ["log_filter"] == codes(catalog)
@@ -346,7 +351,7 @@ def test_missing_privileges_are_found_with_the_grants(source: SourceDatabase) ->
     try:
         poor = config(source, user=source.name, password="x")
         with Catalog(poor) as catalog:
-            findings = [finding for finding in catalog.preflight() if finding.code == "privilege"]
+            findings = [finding for finding in examine_server(catalog) if finding.code == "privilege"]
         monitor = "BINLOG MONITOR" if source.flavour == "mariadb" else "REPLICATION CLIENT"
         with Catalog(poor) as catalog:
             assert (["xa_unseen"] if source.flavour == "mysql" else []) == [c for c in codes(catalog, "warning") if c.startswith("xa")]

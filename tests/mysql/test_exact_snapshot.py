@@ -22,6 +22,7 @@ from cdc.model.position import Position
 from cdc.mysql.catalog import Catalog
 from cdc.mysql.exact_snapshot import Known, Place, Snapshots
 from cdc.mysql.log_heads import Xid
+from cdc.mysql.log_positions import LogPositions
 from cdc.mysql.table_reader import TableReader
 from tests.helpers.servers import SourceDatabase, lent
 from tests.helpers.source_log import config, events_since, position
@@ -230,7 +231,7 @@ def test_what_the_log_holds_as_undecided_does_not_stand_in_the_way(heap: SourceD
 
 def at_end(source: SourceDatabase) -> Position:
     with Catalog(config(source)) as catalog:
-        return catalog.written_position()
+        return catalog.log.written_position()
 
 
 def test_the_position_of_a_keyed_copy_waits_for_what_is_decided_below_it(heap: SourceDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,21 +239,21 @@ def test_the_position_of_a_keyed_copy_waits_for_what_is_decided_below_it(heap: S
     flying = frozenset({Xid(1, b"one", b"")})
     shown = [frozenset[Xid](), frozenset[Xid](), flying, flying, flying, frozenset[Xid]()]
 
-    def one_after_the_other(catalog: Catalog) -> frozenset[Xid]:
+    def one_after_the_other(log: LogPositions) -> frozenset[Xid]:
         if len(shown) == 5:
             heap.execute("INSERT INTO heap VALUES (1, 1)")  # the log goes on
         return shown.pop(0)
 
-    monkeypatch.setattr(Catalog, "prepared", one_after_the_other)
+    monkeypatch.setattr(LogPositions, "prepared", one_after_the_other)
     with Catalog(config(heap)) as catalog:
-        at = catalog.visible_position()
+        at = catalog.log.visible_position()
         assert [] == shown
         shown = [flying, flying, frozenset()]
-        assert catalog.shows(at)
+        assert catalog.log.shows(at)
         shown = [flying]
-        assert catalog.shows(at, flying)
+        assert catalog.log.shows(at, flying)
         shown = [flying] * 100
-        assert not catalog.shows(at)
+        assert not catalog.log.shows(at)
 
 
 # Events above max_allowed_packet
@@ -268,9 +269,9 @@ def test_a_table_without_a_key_is_copied_behind_an_event_above_the_packet_limit(
     with reader(heap) as asked, asked.exact() as at:
         assert [(at.gtids,)] == heap.execute("SELECT @@GLOBAL.gtid_binlog_pos")
     with Catalog(config(heap)) as catalog:
-        catalog.check(at)
+        catalog.identity.check(at)
         with pytest.raises(Halt) as stopped:
-            catalog.check(replace(at, gtids="0-1-2"))
+            catalog.identity.check(replace(at, gtids="0-1-2"))
         assert "log_rewritten" == stopped.value.code
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from cdc.model.digest import Key
 from cdc.model.table import Column, Table
-from cdc.mysql import key_text as keytexts
+from cdc.mysql import key_text
 
 REASONS = ("not a number", "no text of this type", "no date", "no time", "more digits than the column has", "no bytes", "no bits")
 TIME = Column("k", "time", scale=3)
@@ -28,7 +28,7 @@ TIME = Column("k", "time", scale=3)
     ],
 )
 def test_a_text_becomes_what_a_select_of_the_column_sends(column: Column, text: str, expected: str) -> None:
-    assert expected == keytexts.expression(column, text)
+    assert expected == key_text.expression(column, text)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_text_becomes_what_a_select_of_the_column_sends(column: Column, text: 
 )
 def test_a_text_that_is_none_of_its_column_is_no_key(column: Column, text: str) -> None:
     with pytest.raises(ValueError) as bad:
-        keytexts.expression(column, text)
+        key_text.expression(column, text)
     assert str(bad.value) in REASONS
     assert text not in str(bad.value)
 
@@ -61,14 +61,14 @@ def test_hashes_are_no_keys_that_can_be_told_and_what_is_said_is() -> None:
     def table(kind: str, key: Key = ("k",)) -> Table:
         return Table("d", "t", (Column("k", kind),), (0,) if key else ())
 
-    told = {kind: (keytexts.are_tellable(table(kind)), keytexts.can_be_said(table(kind))) for kind in ("time", "blob", "text", "double")}
+    told = {kind: (key_text.are_tellable(table(kind)), key_text.can_be_said(table(kind))) for kind in ("time", "blob", "text", "double")}
     assert {"time": (True, True), "blob": (False, True), "text": (False, True), "double": (False, False)} == told
-    assert not keytexts.can_be_said(table("int", ()))
+    assert not key_text.can_be_said(table("int", ()))
 
 
 @pytest.mark.parametrize("size", [0, 250, 251, 65_535, 65_536])
 def test_a_packet_holds_a_value_of_any_length(size: int) -> None:
-    packet = keytexts.packet(Table("d", "t", (Column("v", "int"), Column("k", "blob")), (1,)), [b"x" * size])
+    packet = key_text.packet(Table("d", "t", (Column("v", "int"), Column("k", "blob")), (1,)), [b"x" * size])
     head = {0: b"\x00", 250: b"\xfa", 251: b"\xfc\xfb\x00", 65_535: b"\xfc\xff\xff", 65_536: b"\xfd\x00\x00\x01"}[size]
     assert b"\xfb" + head + b"x" * size == packet[4:]
     assert len(packet) - 4 == int.from_bytes(packet[:3], "little")

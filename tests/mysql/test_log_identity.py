@@ -20,6 +20,7 @@ from cdc.binlog.events import Commit, Heartbeat, RowsEvent
 from cdc.errors import Halt
 from cdc.model.position import Position
 from cdc.mysql.catalog import Catalog
+from cdc.mysql.server_preflight import examine_server
 from tests import run
 from tests.helpers.documents import faults
 from tests.helpers.refusals import ended, error, rows, streaming, until as until_true
@@ -34,7 +35,7 @@ RESET = {"mariadb": "RESET MASTER", "mysql": "RESET BINARY LOGS AND GTIDS"}
 def follow(source: SourceDatabase, start: Position) -> tuple[list[int], Position]:
     """The numbers that were inserted into `t` since, and where the log stands now, read to its end."""
     with Catalog(config(source)) as catalog:
-        end = catalog.written_position()
+        end = catalog.log.written_position()
     with reading(source, start) as reader:
         events = until(reader, end)
         numbers = [int.from_bytes(each.body[each.start + 1 : each.start + 5], "little") for each in events if isinstance(each, RowsEvent)]
@@ -210,14 +211,14 @@ def test_a_replica_that_does_not_log_what_it_takes_over_is_refused(
         one, two = servers.first, servers.second
         one.execute("CREATE TABLE t (a INT PRIMARY KEY)")
         with Catalog(config(one)) as catalog:
-            assert [] == [finding for finding in catalog.preflight() if finding.code == "log_replica_updates"]
+            assert [] == [finding for finding in examine_server(catalog) if finding.code == "log_replica_updates"]
         servers.follow(two, one)
         made = pipeline(two, postgres)
         assert "log_replica_updates" == error(made, "run")["code"]
         if flavour == "mariadb":
             told(two, "STOP SLAVE")
             with Catalog(config(two)) as catalog:
-                assert ["warning"] == [finding.level for finding in catalog.preflight() if finding.code == "log_replica_updates"]
+                assert ["warning"] == [finding.level for finding in examine_server(catalog) if finding.code == "log_replica_updates"]
             servers.promote(two)
             told(two, "SET GLOBAL gtid_slave_pos = ''")
             made.json("snapshot")
@@ -375,8 +376,8 @@ def test_a_position_that_goes_by_numbers_alone_carries_a_place(private: Private,
         source.execute("CREATE TABLE t (a INT PRIMARY KEY) ENGINE=InnoDB", "FLUSH BINARY LOGS")
         insert(source, 1)
         with Catalog(config(source)) as catalog:
-            numbers = replace(catalog.shown_position(), file="", offset=0)
-            at = catalog.proven(numbers)
+            numbers = replace(catalog.log.shown_position(), file="", offset=0)
+            at = catalog.identity.proven(numbers)
         assert [] == follow(source, at)[0]
         source.execute("FLUSH BINARY LOGS", "FLUSH BINARY LOGS")
         purge(source, [row[0] for row in source.execute("SHOW BINARY LOGS")][-1])

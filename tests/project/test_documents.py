@@ -11,9 +11,9 @@ from cdc.checks.findings import document as found_document
 from cdc.cli import main as cli
 from cdc.config.load import ConfigRefused, Problem
 from cdc.errors import Halt, Malformed
+from cdc.model.finding import Finding
 from cdc.model.position import Position
-from cdc.mysql.preflight import Finding
-from cdc.protocol import control, table_states as lifecycle
+from cdc.protocol import control, table_states
 from cdc.protocol.control import Base, Copy, Cut, Followed, Named, Start
 from tests.helpers.documents import faults, kinds, schema
 
@@ -96,4 +96,4 @@ def test_the_status_has_the_promised_shape():
 
 def test_the_states_of_a_table_are_those_of_its_life():
     listed = schema("status")["properties"]["tables"]["items"]["properties"]["state"]["enum"]
-    assert [str(state) for state in lifecycle.TableState] == listed
+    assert [str(state) for state in table_states.TableState] == listed

@@ -21,7 +21,7 @@ PACKAGES = ("cdc", "snapshot", "sinks")
 ROOMS = tuple(
     frozenset(group.split("|"))
     for group in (
-        "errors model config protocol|ddl runtime codec transport|postgres state mysql binlog capture|snapshot|sinks "
+        "errors model config protocol|ddl runtime codec transport|postgres state mysql binlog capture|sinks snapshot "
         "checks|monitoring|stack commands demo cli __main__"
     ).split()
 )
@@ -131,6 +131,22 @@ def test_a_public_class_has_a_name_of_its_own():
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and not kernel(path):
                 places.setdefault(node.name, []).append(dotted(path))
     assert {} == {name: found for name, found in places.items() if len(found) > 1}
+
+
+WHOLE = {"config", "capture", "monitoring", "commands", "demo", "cli"}
+"""Rooms that take a pipeline's whole configuration: they put things together, or answer a command."""
+
+
+def test_only_who_puts_things_together_takes_the_whole_configuration():
+    found = [
+        dotted(path)
+        for path in modules()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cdc.config")
+        if "Config" in {one.name for one in node.names}
+    ]
+    assert [] == [name for name in found if room(name) not in WHOLE]
+    assert {"cdc.capture.run"} == {name for name in found if room(name) == "capture"}
 
 
 def test_every_room_says_what_it_is_for():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cdc.errors import Halt
-from cdc.protocol import table_states as lifecycle
+from cdc.protocol import table_states
 from cdc.protocol.table_states import MEANING, TRANSITIONS, TableEvent, TableState, follow
 from cdc.state.migrations import MIGRATIONS
 
@@ -24,7 +24,7 @@ def after(*events: TableEvent, state: TableState = TableState.NEW) -> TableState
 
 
 def test_the_document_is_made_from_the_table():
-    assert lifecycle.document() == DOCUMENT.read_text()
+    assert table_states.document() == DOCUMENT.read_text()
 
 
 def test_the_states_are_those_that_the_target_s_schema_allows():
@@ -73,9 +73,9 @@ def test_every_state_is_reached_from_new_and_every_event_is_used_and_explained()
 
 
 def test_changes_are_taken_for_tables_that_are_copied_or_being_copied_and_nothing_keeps_the_log_from_being_followed_but_a_copy():
-    assert {TableState.COPYING, TableState.CATCHING_UP, TableState.CONSISTENT, TableState.QUARANTINED} == lifecycle.FOLLOWED
-    assert {TableState.CATCHING_UP, TableState.CONSISTENT, TableState.QUARANTINED, TableState.REFUSED} == lifecycle.LOADED
-    assert {TableState.CONSISTENT} == lifecycle.SHOWN_AS_CONSISTENT
+    assert {TableState.COPYING, TableState.CATCHING_UP, TableState.CONSISTENT, TableState.QUARANTINED} == table_states.FOLLOWED
+    assert {TableState.CATCHING_UP, TableState.CONSISTENT, TableState.QUARANTINED, TableState.REFUSED} == table_states.LOADED
+    assert {TableState.CONSISTENT} == table_states.SHOWN_AS_CONSISTENT
 
 
 def test_the_document_is_what_the_module_prints():

@@ -5,47 +5,17 @@ from __future__ import annotations
 import re
 import socket
 import urllib.request
-from dataclasses import dataclass, field
 
 import pytest
 
 from cdc.errors import Refused
 from cdc.model.position import Position
+from cdc.runtime.counters import ApplyCounters, CaptureCounters
 from cdc.runtime.lag import Lag
 from cdc.runtime.metrics import STATES, Metrics
 from cdc.runtime.moments import SteadyClock
 
 SECOND = 1_000_000
-
-
-@dataclass
-class Captured:
-    position: Position | None = None
-    source_ts_us: int = 0
-    published_ts_us: int = 0
-    cut_no: int = 0
-    rows: int = 0
-    bytes: int = 0
-    transactions: int = 0
-    cuts: int = 0
-    anomalies: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
-    copied: dict[tuple[str, str], int] = field(default_factory=dict)
-    copies: int = 0
-    signals: dict[tuple[str, str], int] = field(default_factory=dict)
-
-
-@dataclass
-class Applied:
-    source_ts_us: int = 0
-    source_clock: SteadyClock = field(default_factory=SteadyClock)
-    cut_no: int = 0
-    commits: int = 0
-    rows: dict[tuple[str, str], int] = field(default_factory=dict)
-    void: dict[str, int] = field(default_factory=dict)
-    states: dict[str, int] = field(default_factory=dict)
-    held: dict[tuple[str, str], int] = field(default_factory=dict)
-    queued: dict[tuple[str, str], int] = field(default_factory=dict)
-    anomalies: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
 
 
 def samples(metrics: Metrics) -> dict[str, float]:
@@ -71,7 +41,7 @@ def test_lag_grows_by_itself_while_something_is_stuck():
 def test_lag_is_told_in_the_source_s_clock():
     """As the reader measured it; where none reads here, as the newest cut that was applied has it."""
     metrics = Metrics("od")
-    metrics.watch_apply(Applied(source_ts_us=1_000 * SECOND, source_clock=SteadyClock(1_005 * SECOND)))
+    metrics.watch_apply(ApplyCounters(source_ts_us=1_000 * SECOND, source_clock=SteadyClock(1_005 * SECOND)))
     assert 5 == int(samples(metrics)["cdc_lag_seconds{stage=total}"])
     metrics.source_clock = SteadyClock(1_009 * SECOND)
     assert 9 == int(samples(metrics)["cdc_lag_seconds{stage=total}"])
@@ -99,12 +69,12 @@ def test_a_mark_ahead_of_the_clock_does_not_make_the_next_stage_late():
 
 def test_totals_are_those_of_all_runs_in_this_process():
     metrics = Metrics("od")
-    metrics.watch_capture(Captured(rows=3, transactions=2, cuts=1, cut_no=8))
+    metrics.watch_capture(CaptureCounters(rows=3, transactions=2, cuts=1, cut_no=8))
     metrics.watch_capture(
-        Captured(rows=4, transactions=1, cuts=1, cut_no=9, position=Position("mariadb", "1", "0-1-5", "bin.000007", 1234))
+        CaptureCounters(rows=4, transactions=1, cuts=1, cut_no=9, position=Position("mariadb", "1", "0-1-5", "bin.000007", 1234))
     )
-    metrics.watch_apply(Applied(commits=1, rows={("a", "b"): 5}, void={"epoch": 2}))
-    metrics.watch_apply(Applied(commits=2, rows={("a", "b"): 6, ("a", "c"): 1}, cut_no=9))
+    metrics.watch_apply(ApplyCounters(commits=1, rows={("a", "b"): 5}, void={"epoch": 2}))
+    metrics.watch_apply(ApplyCounters(commits=2, rows={("a", "b"): 6, ("a", "c"): 1}, cut_no=9))
     expected = {
         "cdc_rows_read_total": 7, "cdc_transactions_read_total": 3, "cdc_cuts_total": 2, "cdc_written_cut_number": 9,
         "cdc_position_file_number": 7, "cdc_position_offset_bytes": 1234, "cdc_commits_total": 3, "cdc_applied_cut_number": 9,
@@ -117,7 +87,7 @@ def test_totals_are_those_of_all_runs_in_this_process():
 
 
 def test_lag_is_worked_out_when_it_is_asked_for():
-    metrics, totals = Metrics("od"), Applied(source_ts_us=1)
+    metrics, totals = Metrics("od"), ApplyCounters(source_ts_us=1)
     metrics.watch_apply(totals)
     first = samples(metrics)["cdc_lag_seconds{stage=total}"]
     assert first < samples(metrics)["cdc_lag_seconds{stage=total}"]
@@ -134,12 +104,12 @@ def test_a_component_is_in_one_state():
 
 def test_counters_that_the_stages_raise_have_their_labels():
     metrics = Metrics("od", transport="kafka", codec="compiled", version="1")
-    metrics.watch_capture(Captured(anomalies={("a", "b", "born", "zero_date"): 2}))
+    metrics.watch_capture(CaptureCounters(anomalies={("a", "b", "born", "zero_date"): 2}))
     metrics.retries.labels("apply", "target_lost").inc()
     written = {("a", "b", "note", "nul_text"): 3}
-    metrics.watch_apply(Applied(states={"copying": 2}, held={("a", "b"): 9}, queued={("a", "b"): 9}, anomalies=written))
+    metrics.watch_apply(ApplyCounters(states={"copying": 2}, held={("a", "b"): 9}, queued={("a", "b"): 9}, anomalies=written))
     metrics.changed_by_copies.append({("a", "b", "note", "nul_text"): 4, ("a", "b", "born", "zero_date"): 1})
-    metrics.watch_apply(Applied(states={"consistent": 2}, held={("a", "b"): 1, ("a", "c"): 0}, queued={("a", "b"): 3}))
+    metrics.watch_apply(ApplyCounters(states={"consistent": 2}, held={("a", "b"): 1, ("a", "c"): 0}, queued={("a", "b"): 3}))
     found = samples(metrics)
     assert (1, 0) == (found["cdc_quarantined_keys{table=a.b}"], found["cdc_quarantined_keys{table=a.c}"])
     assert 12 == found["cdc_quarantined_changes_total{table=a.b}"]

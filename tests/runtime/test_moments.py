@@ -17,10 +17,10 @@ from cdc.model.position import Position
 from cdc.model.table import Column, Table
 from cdc.protocol.control import Base, Cut, from_document
 from cdc.runtime import clock, timing
+from cdc.runtime.counters import ApplyCounters
 from cdc.runtime.metrics import Metrics
 from cdc.runtime.moments import SourceClock, SteadyClock, Through, believed
 from cdc.transport.direct import DirectLog
-from sinks.counters import ApplyCounters
 
 SECOND = 1_000_000
 NOW = 1_800_000_000 * SECOND

@@ -174,6 +174,13 @@ class SimCatalog:
         self._source = source
         source.asked()
 
+    @property
+    def log(self) -> SimCatalog:
+        """Positions of the log: this answers for all of a catalog."""
+        return self
+
+    identity = log
+
     def close(self) -> None:
         """Nothing is held."""
 
@@ -306,7 +313,7 @@ def _lenenc(value: int) -> bytes:
 
 
 class SimServer:
-    """What `cdc.capture.incremental_source.SourceServer` is."""
+    """What `cdc.mysql.source_server.SourceServer` is."""
 
     def __init__(self, source: SimSource) -> None:
         self._source = source

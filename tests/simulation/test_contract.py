@@ -25,7 +25,7 @@ from tests.simulation.target import SimPostgres, SimTarget
 from tests.sinks.postgres.by_hand import HandTarget
 from tests.sinks.postgres.opening import batch, config, cut
 from tests.sinks.postgres.plans import ONLY_KEY, HandPlan
-from tests.transport import test_contract as test_topic
+from tests.transport import test_contract as transport_contract
 
 PREFIX = "p"
 
@@ -44,22 +44,22 @@ class Nobody:
 
 
 CONTRACT = [
-    test_topic.test_records_of_a_partition_arrive_in_the_order_they_were_sent,
-    test_topic.test_flush_names_the_last_numbered_record_and_not_the_tombstone_after_it,
-    test_topic.test_the_ends_are_where_the_next_records_go,
-    test_topic.test_control_records_have_growing_offsets_and_can_be_read_back,
-    test_topic.test_a_writer_whose_epoch_is_over_says_so,
-    test_topic.test_control_and_data_reach_the_same_reader,
-    test_topic.test_a_new_assignment_delivers_again_what_was_not_released,
-    test_topic.test_an_offset_that_is_no_longer_held_is_an_error_or_told_and_never_passed_in_silence,
-    test_topic.test_control_records_that_expired_stop_the_reader,
-    test_topic.test_records_that_a_broker_lost_are_waited_for_where_they_come_again_and_control_records_are_not,
-    test_topic.test_the_control_record_before_an_offset_is_known_again,
-    test_topic.test_a_writer_whose_control_record_was_lost_goes_back,
-    test_topic.test_a_schema_keeps_its_number_and_is_found_by_it,
-    test_topic.test_a_held_partition_delivers_nothing_until_it_is_let_go_and_then_all_in_order,
-    test_topic.test_holds_tells_the_number_at_an_offset,
-    test_topic.test_headers_keep_their_record_in_order,
+    transport_contract.test_records_of_a_partition_arrive_in_the_order_they_were_sent,
+    transport_contract.test_flush_names_the_last_numbered_record_and_not_the_tombstone_after_it,
+    transport_contract.test_the_ends_are_where_the_next_records_go,
+    transport_contract.test_control_records_have_growing_offsets_and_can_be_read_back,
+    transport_contract.test_a_writer_whose_epoch_is_over_says_so,
+    transport_contract.test_control_and_data_reach_the_same_reader,
+    transport_contract.test_a_new_assignment_delivers_again_what_was_not_released,
+    transport_contract.test_an_offset_that_is_no_longer_held_is_an_error_or_told_and_never_passed_in_silence,
+    transport_contract.test_control_records_that_expired_stop_the_reader,
+    transport_contract.test_records_that_a_broker_lost_are_waited_for_where_they_come_again_and_control_records_are_not,
+    transport_contract.test_the_control_record_before_an_offset_is_known_again,
+    transport_contract.test_a_writer_whose_control_record_was_lost_goes_back,
+    transport_contract.test_a_schema_keeps_its_number_and_is_found_by_it,
+    transport_contract.test_a_held_partition_delivers_nothing_until_it_is_let_go_and_then_all_in_order,
+    transport_contract.test_holds_tells_the_number_at_an_offset,
+    transport_contract.test_headers_keep_their_record_in_order,
 ]
 
 
@@ -74,15 +74,15 @@ def test_the_simulated_brokers_keep_the_contract(contract: Callable[..., None], 
         one = brokers.topics[topic][0]
         one.held, one.low = [held for held in one.held if held.offset >= below], below
 
-    monkeypatch.setattr(test_topic, "KafkaBroker", made)
-    monkeypatch.setattr(test_topic, "expire", expire)
+    monkeypatch.setattr(transport_contract, "KafkaBroker", made)
+    monkeypatch.setattr(transport_contract, "expire", expire)
     kafka = SimpleNamespace(bootstrap="", prefix=PREFIX, configure=lambda topic, settings: None)
-    broker = made("", PREFIX, {}, test_topic.PARTITIONS)
+    broker = made("", PREFIX, {}, transport_contract.PARTITIONS)
     registry = topic_registry(broker)
     with closing(KafkaWriter(broker, registry)) as writer, closing(KafkaReader(broker, registry)) as reader:
         given = {
             "kafka": kafka,
-            "transport": test_topic.Transport("kafka", writer, reader, PREFIX),
+            "transport": transport_contract.Transport("kafka", writer, reader, PREFIX),
             "request": SimpleNamespace(getfixturevalue=lambda name: kafka),
         }
         contract(**{name: given[name] for name in inspect.signature(contract).parameters})

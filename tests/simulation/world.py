@@ -8,12 +8,13 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ParamSpec
 from unittest.mock import patch
 
 from cdc.capture import run as capturing
 from cdc.commands import apply as apply_command, run as run_command
-from cdc.config.load import Config, ServerUrl
+from cdc.config.load import Config, ServerUrl, TransportConfig
 from cdc.errors import CdcError, Retry
 from cdc.protocol.applied import Stored
 from cdc.protocol.copy_progress import Copies
@@ -25,6 +26,7 @@ from tests.simulation.source import EPOCH_US, SimCatalog, SimLog, SimServer, Sim
 from tests.simulation.target import SimPostgres, SimTarget
 
 PREFIX = "sim"
+P = ParamSpec("P")
 
 
 class World:
@@ -118,7 +120,8 @@ class World:
             (apply_command, "gathering", lambda target: 0),
             (apply_command, "ShardTarget", self._shard_target),
             (run_command, "gathering", lambda target: 0),
-            (run_command, "check_fit", lambda *_, **__: None),
+            (run_command, "start_check", lambda config: SimpleNamespace(demand=lambda: None)),
+            (run_command, "ThreadGroup", lambda stop: SimParts(self.process)),
         ]
 
     def _point(self, name: str) -> None:
@@ -132,7 +135,7 @@ class World:
 
         return SimShardTarget(self.postgres, self.process, shard, shards, generation)
 
-    def _broker(self, config: Config, check_stop: Callable[[], None]) -> SimKafka:
+    def _broker(self, transport: TransportConfig, check_stop: Callable[[], None]) -> SimKafka:
         return SimKafka(self.brokers, self.process, PREFIX, self.partitions, check_stop)
 
 
@@ -216,21 +219,21 @@ class SimParts(ThreadGroup):
             raise Killed
         super().check_stop()
 
-    def start(self, name: str, work: Callable[[], None]) -> None:
+    def start(self, name: str, work: Callable[P, None], *args: P.args, **named: P.kwargs) -> None:
         """Run work beside the caller."""
         at = len(self._beside)
         self._beside.append(False)
 
         def run() -> None:
-            self._guard(work)
+            self._guard(work, *args, **named)
             self._beside[at] = True
             self._process.world.scheduler.notify(self)
 
         self._process.world.scheduler.spawn(f"{self._process.name}/{name}", run, self._process)
 
-    def _guard(self, work: Callable[[], None]) -> None:
+    def _guard(self, work: Callable[P, None], *args: P.args, **named: P.kwargs) -> None:
         try:
-            work()
+            work(*args, **named)
         except Stopped:
             pass
         except Killed:
@@ -239,9 +242,9 @@ class SimParts(ThreadGroup):
             self._errors.append(error)
         self.ended.set()
 
-    def run(self, work: Callable[[], None]) -> None:
+    def run(self, work: Callable[P, None], *args: P.args, **named: P.kwargs) -> None:
         """Run the caller's own part, then end the others."""
-        self._guard(work)
+        self._guard(work, *args, **named)
         while not all(self._beside):
             self._process.world.scheduler.wait(self, 60.0)
         for error in sorted(self._errors, key=lambda e: isinstance(e, Retry)):
@@ -282,7 +285,7 @@ def capture(process: Process) -> None:
     """`cdc capture`."""
     parts: Any = SimParts(process)
     metrics: Any = Metrics()
-    parts.run(lambda: capturing.capture_kafka(process.world.config(), parts, metrics))
+    parts.run(capturing.capture_kafka, process.world.config(), parts, metrics)
 
 
 def apply(process: Process) -> None:
@@ -290,14 +293,13 @@ def apply(process: Process) -> None:
     parts: Any = SimParts(process)
     metrics: Any = Metrics()
     target: Any = _target(process)
-    parts.run(lambda: apply_command.apply_kafka(process.world.config(), target, parts, metrics))
+    parts.run(apply_command.apply_kafka, process.world.config(), target, parts, metrics)
 
 
 def run(process: Process) -> None:
     """`cdc run` without a broker."""
-    parts: Any = SimParts(process)
     metrics: Any = Metrics()
-    run_command._run_direct(process.world.config(), _target(process), parts, metrics, lambda: None)
+    run_command._run_direct(process.world.config(), _target(process), process.stop, metrics, lambda: None)
 
 
 def _target(process: Process) -> Any:

@@ -10,7 +10,7 @@ from cdc.model.position import Position
 from cdc.protocol.applied import Stored
 from cdc.protocol.control import Copy
 from cdc.transport.direct import DirectLog
-from sinks import fold as batch
+from sinks import fold
 from sinks.apply import Apply
 from sinks.postgres.target import PostgresTarget
 
@@ -28,7 +28,7 @@ OLD, NEW = b"\0\0\0\0\1", b"\0\0\0\0\2"
     ],
 )
 def test_a_run_ends_where_the_schema_changes(runs, frames):
-    assert runs == list(batch.runs([frame + b"row" for frame in frames]))
+    assert runs == list(fold.runs([frame + b"row" for frame in frames]))
 
 
 def test_a_try_that_is_undone_leaves_nothing_of_what_it_changed():

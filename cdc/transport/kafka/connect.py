@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from cdc.config.load import Config
+from cdc.config.load import TransportConfig
 from cdc.transport.contract import Idle
 from cdc.transport.kafka.broker import KafkaBroker
 from cdc.transport.kafka.schemas_topic import topic_registry
 from cdc.transport.schema_registry import HttpRegistry, Registry
 
 
-def broker_of(config: Config, check_stop: Idle) -> KafkaBroker:
+def broker_of(transport: TransportConfig, check_stop: Idle) -> KafkaBroker:
     """The cluster of the configuration."""
-    transport = config.transport
     return KafkaBroker(
         transport.bootstrap,
         transport.prefix,
@@ -22,6 +21,6 @@ def broker_of(config: Config, check_stop: Idle) -> KafkaBroker:
     )
 
 
-def registry_of(config: Config, broker: KafkaBroker) -> Registry:
+def registry_of(transport: TransportConfig, broker: KafkaBroker) -> Registry:
     """Where the schemas of its topics are."""
-    return HttpRegistry(config.transport.registry) if config.transport.registry else topic_registry(broker)
+    return HttpRegistry(transport.registry) if transport.registry else topic_registry(broker)

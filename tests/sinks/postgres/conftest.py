@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sinks.postgres import merge as postgres_merge
+from sinks.postgres import merge
 from tests.helpers.servers import TargetDatabase
 from tests.sinks.postgres.by_hand import HandTarget
 from tests.sinks.postgres.opening import config
@@ -19,7 +19,7 @@ Opened = Callable[..., HandTarget]
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch of a few hundred rows goes to COPY in several pieces, as one of tens of thousands does."""
-    monkeypatch.setattr(postgres_merge, "PIECE_ROWS", 50)
+    monkeypatch.setattr(merge, "PIECE_ROWS", 50)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from cdc.protocol.control import Copy
 from cdc.protocol.table_states import TableState
 from sinks.copies import CopyHandling
 from sinks.epochs import Epochs
-from sinks.postgres import shadow_table as postgres_copies
+from sinks.postgres import shadow_table
 from sinks.postgres.shadow_table import become_equal, drop_shadow, make_shadow, shadow_of
 from sinks.postgres.statements import Prepared
 from sinks.quarantine import HeldKeys, QuarantineLimits
@@ -31,7 +31,7 @@ WHERE = 'app."Keyed Table"'
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody wants to wait for a second."""
-    monkeypatch.setattr(postgres_copies, "_SOON", Prepared("SET LOCAL lock_timeout = 50"))
+    monkeypatch.setattr(shadow_table, "_SOON", Prepared("SET LOCAL lock_timeout = 50"))
 
 
 def row(number: int, note: str = "x") -> Values:

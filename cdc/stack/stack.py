@@ -18,7 +18,7 @@ from cdc.errors import Refused
 from cdc.stack import docker, guard, processes
 from cdc.stack.files import read_env, write_private
 from cdc.stack.kafka import Kafka
-from cdc.stack.mysqls import MariaDb, MySql, MysqlFamily
+from cdc.stack.mysql import MariaDb, MySql, MysqlFamily
 from cdc.stack.pipeline import pipeline_toml
 from cdc.stack.postgres import Postgres
 from cdc.stack.server import Server, Settings, Tls
