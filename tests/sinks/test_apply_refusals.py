@@ -135,6 +135,40 @@ def test_keys_that_were_written_count_in_the_share_that_was_refused() -> None:
     assert {(DB, "p"): 24} == memory.counters.held
 
 
+# -- second tables
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_a_row_that_a_table_refuses_waits_once_and_goes_not_into_the_second_table() -> None:
+    story = begun()
+    story.copy(P, "id", swap=True)
+    story.put(P, None, (1, 1), read=True)
+    story.cut()
+    story.put(P, None, (2, REFUSED_VALUE))
+    story.put(P, None, (3, 3))
+    story.cut()
+    story.applied()
+    assert (["p"], [(3, 3)], [(1, 1), (3, 3)]) == (story.waiting(), story.rows(P), story.rows(P, shadow=True))
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_a_row_that_a_copy_brings_of_a_key_that_waits_frees_it_and_goes_into_both_tables() -> None:
+    story = begun()
+    for key in (1, 2):
+        story.put(P, None, (key, REFUSED_VALUE))
+        story.cut()
+    story.copy(P, "id", swap=True)
+    story.put(P, None, (1, 1), read=True)
+    story.put(P, None, (3, 3), read=True)
+    story.cut()
+    sink = story.applied()
+    assert (["p"], [(1, 1)], [(1, 1), (3, 3)]) == (story.waiting(), story.rows(P), story.rows(P, shadow=True))
+    story.put(P, (1, 1), (1, 2))
+    story.cut()
+    story.applied()
+    assert (["p"], [(1, 2)], {(DB, "p"): 1}) == (story.waiting(), story.rows(P), sink.counters.held)
+
+
 # -- transactions in pieces
 
 
