@@ -29,6 +29,8 @@ class Queue:
             number = copies.next if active.request else -1
             self.jobs.append(CopyJob(number, active.request, active.db, active.table, swap=active.swap))
         begun = {job.name for job in self.jobs}
+        self._added = set(uncopied) - begun
+        """Tables that a copy is owed to which nobody can take back; a request may have taken its place."""
         self.jobs += [CopyJob(-1, "", *name) for name in sorted(uncopied) if name not in begun]
 
     def hear(self, number: int, key: bytes | None, value: bytes, followed: Sequence[tuple[str, str]]) -> None:
@@ -71,7 +73,7 @@ class Queue:
 
     def _stop(self, signal: Signal, again: bool) -> None:
         """Forget the copies of these tables; the one under way ends at the next window."""
-        before, asked = self.jobs, [job.name in signal.tables and job.number >= 0 for job in self.jobs]
+        before, asked = self.jobs, [job.name in signal.tables and not self._is_addition(job) for job in self.jobs]
         self.jobs = [job for at, job in enumerate(before) if at == 0 or not asked[at]]
         for job, ends in zip(before[1:], asked[1:], strict=True):
             self.ended += [Ended(job.request, *job.name, job.kind, STOPPED, 0, "", "")] if ends else []
@@ -81,9 +83,14 @@ class Queue:
             if name in stopped or not again:
                 self._answer(signal, name, name in stopped)
 
+    def _is_addition(self, job: CopyJob) -> bool:
+        """Whether a table that was added is copied by this: by itself, or by a request in the place of that."""
+        alone = not any(other.name == job.name for other in self.jobs if other.number < 0)
+        return job.number < 0 or (job.name in self._added and job.kind == WHOLE and not job.swap and alone)
+
     def _answer(self, signal: Signal, name: tuple[str, str], stopped: bool) -> None:
         """Say to whoever wanted the copies of one table stopped what became of that."""
-        added = any(job.name == name and job.number < 0 for job in self.jobs)
+        added = any(job.name == name and self._is_addition(job) for job in self.jobs)
         reason = "" if stopped else "added" if added else "nothing_to_stop"
         said = Ended(signal.id, *name, "", REFUSED if reason == "added" else STOPPED, 0, reason, "")
         (self._owed if self.stopping and self.jobs[0].name == name else self.ended).append(said)
@@ -91,6 +98,7 @@ class Queue:
     def end(self, outcome: str, rows: int, reason: str = "", copy: str = "") -> CopyJob:
         """The first copy is over; `copy` is the id of its attempt, if it has begun."""
         job = self.jobs.pop(0)
+        self._added -= {job.name} if job.kind == WHOLE else set()
         self.ended += [Ended(job.request, *job.name, job.kind, outcome, rows, reason, copy), *self._owed]
         self._owed = []
         if self.resume is not None and (self.resume.request, self.resume.db, self.resume.table) == (job.request, *job.name):

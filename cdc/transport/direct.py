@@ -55,6 +55,7 @@ class DirectLog:
         self._changed = clock.condition()
         self._held: deque[_Run] = deque()
         self._read = 0
+        self._first_control = first_control
         self._ends: dict[Partition, int] = {(self.control_topic, 0): first_control}
         self._released: dict[Partition, int] = {(self.control_topic, 0): first_control}
         self._unflushed: dict[Partition, int] = {}
@@ -143,8 +144,12 @@ class DirectLog:
     # -- the reader's end -------------------------------------------------------------------------------------------
 
     def assign(self, offsets: Mapping[Partition, int], control: int) -> None:
-        """Deliver again, from these offsets, whatever is not released."""
-        wanted = {**offsets, (self.control_topic, 0): control}
+        """Deliver again, from these offsets, whatever is not released.
+
+        Whoever has applied no control record of this process has the data offsets of an earlier one, whose records went with it.
+        """
+        earlier = 0 < self._first_control == control
+        wanted = {**({} if earlier else offsets), (self.control_topic, 0): control}
         with self._changed:
             for partition, offset in wanted.items():
                 if offset < self._released.get(partition, 0):

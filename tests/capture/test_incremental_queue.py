@@ -88,6 +88,31 @@ def test_a_stop_ends_what_waits_at_once_and_what_is_under_way_when_it_can_be() -
     assert [("x", "a", DONE, "", 1)] == answers(work), "whoever wanted a stop hears of it once"
 
 
+def test_a_stop_does_not_take_an_addition_back_whose_place_a_request_has_taken() -> None:
+    """Found by seed 22009 of the simulation: the table stayed without rows, and nobody was told."""
+    work = queue(Copies(), ("db", "a"), ("db", "b"))
+    hear(work, B, signal("execute-snapshot", collections("db.b", keys=[["1"]])))
+    hear(work, signal(STOP, collections("db.b"), id="s"), first=2)
+    assert [("db.a", -1), ("db.b", 0)] == jobs(work), "what else was asked for the table is stopped"
+    assert [("x", "b", STOPPED, "", 0), ("s", "b", STOPPED, "", 0)] == answers(work)
+    hear(work, signal(STOP, collections("db.b"), id="t"), first=3)
+    assert [("t", "b", REFUSED, "added", 0)] == answers(work)
+    work.end(DONE, 0)
+    assert [("", "a", DONE, "", 0)] == answers(work)
+    hear(work, signal(STOP, collections("db.b"), id="u"), first=4)
+    assert ([("u", "b", REFUSED, "added", 0)], False) == (answers(work), work.stopping), "under way neither"
+    work.end(DONE, 5)
+    hear(work, B, signal(STOP, collections("db.b"), id="v"), first=5)
+    assert work.stopping, "it is copied: another copy is a request like any other"
+
+
+def test_a_request_beside_an_addition_is_stopped_alone() -> None:
+    work = queue(Copies(), ("db", "a"))
+    hear(work, A, signal(STOP, collections("db.a"), id="s"))
+    assert ([("db.a", -1)], False) == (jobs(work), work.stopping)
+    assert [("x", "a", STOPPED, "", 0), ("s", "a", STOPPED, "", 0)] == answers(work)
+
+
 def test_a_stop_of_what_is_not_there_says_so_once_whatever_else_waits() -> None:
     work = queue(Copies(), ("other", "a"))
     hear(work, signal(STOP, collections("db.b"), id="s"))

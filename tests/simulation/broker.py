@@ -6,9 +6,11 @@ next offset is not held gets an error once and nothing more, what a dead produce
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_INVALID, KafkaError, TopicPartition
@@ -46,7 +48,7 @@ class Partition:
         """Records from an offset on."""
         if not self.held or offset > self.held[-1].offset:
             return []
-        at = 0 if offset <= self.held[0].offset else next(i for i, one in enumerate(self.held) if one.offset >= offset)
+        at = bisect_left(self.held, offset, key=itemgetter(0))
         return self.held[at : at + most]
 
 
@@ -316,7 +318,7 @@ class SimConsumer:
         """What has arrived; waits for so long when there is nothing."""
         self._brokers.scheduler.step()
         self._alive()
-        for producer in list(self._brokers.producers):  # librdkafka sends by itself
+        for producer in [one for one in self._brokers.producers if one]:  # librdkafka sends by itself
             producer.flow(self._brokers.scheduler.random.randint(0, 8))
         found = self._taken(most)
         if not found and seconds:

@@ -9,39 +9,39 @@ from collections.abc import Callable
 from cdc.model.names import signal_topic
 from cdc.protocol.applied import MADE, Progress, TableProgress
 from cdc.protocol.table_states import TableState
+from tests.simulation.applications import DAY, MOST_ROWS, Applications
 from tests.simulation.oracle import Oracle, Violation
 from tests.simulation.sharded import dealt, member
-from tests.simulation.source import DB, Change, Row, number_of
+from tests.simulation.source import DB, number_of
 from tests.simulation.target import DEFERRED_VALUE, REFUSED_VALUE, Stock
 from tests.simulation.world import PREFIX, Process, World, apply, capture, run
 
-DAY = 86_400.0
 _TABLES = {"p": True, "q": True, "k": False, "m": False}
 """Tables that are there from the start: with a key, and without."""
-_LATER = {"r": True, "s": False, "t": True}
-_MOST_ROWS = 24
+_LATER = {"r": True, "s": False, "t": True, "u": True, "v": False, "w": True}
+"""Tables that come, and go."""
+_MISHAPS = ("kill", "lose", "remake", "fail_over")
+"""What comes at once, in the middle of something else."""
 _PATIENCE = 60
 """So many starts the administrator makes at the end before it counts as stuck."""
 
 
-class Hand:
+class Hand(Applications):
     """Does one thing after the other."""
 
     def __init__(self, world: World, oracle: Oracle, years: float, seed_acts: dict[str, float] | None = None) -> None:
-        self.world, self.oracle = world, oracle
-        self.random, self.scheduler, self.source = world.random, world.scheduler, world.source
-        self._until = years * 365 * DAY
-        self._next_key = 0
+        super().__init__(world, years * 365 * DAY)
+        self.oracle = oracle
+        self.source.far = self._distance()
         self.retention = math.exp(self.random.uniform(math.log(60), math.log(30 * DAY)))
-        self.processes: dict[str, Process] = {}
         self._works: dict[str, Callable[[Process], None]] = {"capture": capture, "apply": apply}
         if world.transport == "direct":
             self._works = {"run": run}
         elif world.shards:
             self._works = {"capture": capture} | {f"member{number}": member(number) for number in range(world.shards)}
-        self.done = False
+        self.done = self._lost = False
         self.acts: dict[str, int] = {}
-        self._weights = self._drawn(seed_acts or {})
+        self._weights |= self._drawn(seed_acts or {})
 
     # -- the whole life ----------------------------------------------------------------------------------------------
 
@@ -79,6 +79,21 @@ class Hand:
             self.oracle.failed = self.oracle.failed or violation
         self.done = True
 
+    def _meanwhile(self) -> None:
+        """Nobody waits until the last thing is over."""
+        while self.random.random() < 0.6 and self.oracle.failed is None:
+            self._pass(math.exp(self.random.uniform(math.log(0.01), math.log(30))))
+            mishaps = [name for name in _MISHAPS if self._weights.get(name)]
+            if not mishaps or self.random.random() < 0.5:
+                self._act()
+                continue
+            mishap = self.random.choice(mishaps)
+            if mishap == "kill":
+                self.processes[self._some()].kill()
+            else:
+                getattr(self, f"_do_{mishap}")()
+            self._watch()
+
     def _act(self) -> None:
         act = self.random.choices(list(self._weights), list(self._weights.values()))[0]
         self.acts[act] = self.acts.get(act, 0) + 1
@@ -90,7 +105,7 @@ class Hand:
         usual = {"work": 8.0, "idle": 4.0, "kill": 2.0}
         rare = ["large", "stop", "away", "break_target", "fail_over", "break_broker", "retain", "compact", "late", "lose", "remake",
                 "break_source", "clocks", "odd_time", "copy", "signal", "create", "foreign", "mend", "select", "refused", "halfway",
-                "deaths", "slow_source", "replay"]  # fmt: skip
+                "deaths", "slow_source", "replay", "far", "drop", "look"]  # fmt: skip
         if self.world.transport == "direct":
             rare = [name for name in rare if name not in ("break_broker", "retain", "compact", "late", "lose", "remake")]
         weights = usual | {name: self.random.choice((0.0, 0.3, 1.0)) for name in rare}
@@ -106,96 +121,36 @@ class Hand:
 
     def _start(self, name: str) -> None:
         self.processes[name] = Process(self.world, name, self._works[name])
+        self._lost = self._lost and name != "capture"
         if self._weights.get("clocks"):
             self.processes[name].skew = self.random.choice((0.0, 0.0, self.random.uniform(-DAY, DAY)))
 
-    # -- applications ------------------------------------------------------------------------------------------------
-
-    def _write(self, changes: int, *, delay: float = 0.0, ts_us: int | None = None) -> None:
-        rows: dict[str, list[Row]] = {name: list(table.at(len(self.source.log))) for name, table in self.source.tables.items()}
-        made = [self._change(self.random.choice(list(rows)), rows) for _ in range(changes)]
-        self.source.write(made, delay=delay, ts_us=ts_us)
-
-    def _change(self, name: str, rows: dict[str, list[Row]]) -> Change:
-        there, keyed = rows[name], bool(self.source.tables[name].table.key)
-        kind = self.random.random()
-        if there and (kind < 0.3 or len(there) >= _MOST_ROWS):
-            before = there.pop(self.random.randrange(len(there)))
-            return Change(name, before, None)
-        if there and kind < 0.6:
-            at = self.random.randrange(len(there))
-            before = there[at]
-            there[at] = (
-                before[0] if keyed and kind < 0.55 else self._key() if keyed else before[0],
-                self._value(keyed),
-            )
-            return Change(name, before, there[at])
-        row = (self._key() if keyed else self.random.randint(1, 3), self._value(keyed))
-        there.append(row)
-        return Change(name, None, row)
-
-    def _key(self) -> int:
-        self._next_key += 1
-        return self._next_key
-
-    def _value(self, keyed: bool) -> int:
-        if keyed and self.processes and self._weights.get("refused") and self.random.random() < 0.02:
-            return self.random.choice((REFUSED_VALUE, DEFERRED_VALUE))
-        return self.random.randint(1, 40 if keyed else 3)
-
-    def _do_work(self) -> None:
-        for _ in range(self.random.randint(1, 12)):
-            self._write(self.random.randint(1, 4), delay=self._lag())
-            if self.random.random() < 0.5:
-                self._pass(math.exp(self.random.uniform(math.log(0.001), math.log(30))))
-
-    def _lag(self) -> float:
-        return self.random.uniform(0, 0.5) if self._weights.get("slow_source") and self.random.random() < 0.3 else 0.0
-
-    def _do_slow_source(self) -> None:
-        self._write(2, delay=self.random.uniform(0, 3))
-
-    def _do_large(self) -> None:
-        self._write(self.random.randint(20, 80))
-
-    def _do_halfway(self) -> None:
-        """One transaction writes a key twice, much stands between, and the target refuses what comes last."""
-        rows: dict[str, list[Row]] = {name: list(table.at(len(self.source.log))) for name, table in self.source.tables.items()}
-        name = self.random.choice([name for name, table in self.source.tables.items() if table.table.key])
-        if not rows[name]:
-            return
-        first = rows[name].pop()
-        between = [self._change(self.random.choice(list(rows)), rows) for _ in range(self.random.randint(2, 30))]
-        middle, last = (first[0], self._value(True)), (first[0], self.random.choice((REFUSED_VALUE, DEFERRED_VALUE)))
-        self.source.write([Change(name, first, middle), *between, Change(name, middle, last)])
-
-    def _do_odd_time(self) -> None:
-        self._write(1, ts_us=self.random.choice((2_000_000_000_000_000, 1_000_000, self.source.clock_us() + 3_600_000_000)))
-
-    def _do_refused(self) -> None:
-        self._write(4)
+    # -- tables that come and go -------------------------------------------------------------------------------------
 
     def _do_create(self) -> None:
         name = self.random.choice(list(_LATER))
         if name not in self.source.tables:
             if self.random.random() < 0.3:
                 self._plant(name)
-            self.source.create(name, keyed=_LATER[name])
+            filled = self.random.randint(1, MOST_ROWS) if self.random.random() < 0.5 else 0
+            rows = [(self._key() if _LATER[name] else self.random.randint(1, 3), self.random.randint(1, 3)) for _ in range(filled)]
+            self.source.create(name, keyed=_LATER[name], rows=rows)
             for _ in range(self.random.randint(0, 5)):
                 self._write(3)
+            self._meanwhile()
 
-    # -- time --------------------------------------------------------------------------------------------------------
-
-    def _do_idle(self) -> None:
-        self._pass(math.exp(self.random.uniform(math.log(0.1), math.log(40 * DAY))))
-
-    def _pass(self, seconds: float) -> None:
-        self.scheduler.lazy_until = self.scheduler.now + seconds
-        self.scheduler.sleep(seconds)
-        self.scheduler.lazy_until = 0.0
-
-    def _pause(self) -> None:
-        self._pass(math.exp(self.random.uniform(math.log(0.01), math.log(600))))
+    def _do_drop(self) -> None:
+        """A table leaves the selection, and, when everybody knows that, the source."""
+        name = self.random.choice(list(_LATER))
+        progress = self.world.postgres.content.tables.get((DB, name))
+        if f"{DB}.{name}" in self.world.excluded and name in self.source.tables and self._caught_up():
+            if progress is None or progress.state == TableState.STOPPED:
+                self.source.drop(name)
+                self.world.excluded.remove(f"{DB}.{name}")
+                self._restart()
+        elif name in self.source.tables:
+            self.world.excluded.append(f"{DB}.{name}")
+            self._restart()
 
     # -- what fails --------------------------------------------------------------------------------------------------
 
@@ -211,6 +166,7 @@ class Hand:
             self._pause()
         if self.processes[name].ended:
             self._start(name)
+        self._meanwhile()
 
     def _do_deaths(self) -> None:
         """Processes die at every other step for a while."""
@@ -237,6 +193,7 @@ class Hand:
             self._pass(min(self.retention / 8, math.exp(self.random.uniform(math.log(1), math.log(2 * DAY)))))
             self._watch_others(name)
         self._start(name)
+        self._meanwhile()
 
     def _watch_others(self, name: str) -> None:
         for other, process in list(self.processes.items()):
@@ -287,10 +244,11 @@ class Hand:
             (name, at) for name, ps in self.world.brokers.topics.items() for at in range(len(ps)) if name.startswith(f"{PREFIX}.{DB}.")
         ]
         if places:
-            place = self.random.choice(places)
             self.world.brokers.notices = bool(self.world.brokers.late) or self.random.random() < 0.5
-            lost = self.world.brokers.lose(place, self.random.randint(1, 5))
-            self.world.say(f"broker loses {lost} records of {place}")
+            for place in self.random.sample(places, self.random.choice((1, 1, len(places)))):
+                lost = self.world.brokers.lose(place, self.random.randint(1, 5))
+                self.world.say(f"broker loses {lost} records of {place}")
+                self._lost = True
 
     def _do_remake(self) -> None:
         """An operator deletes a table's topic, and makes it again."""
@@ -299,6 +257,14 @@ class Hand:
             name = self.random.choice(names)
             self.world.say(f"topic {name} is made anew")
             self.world.brokers.remake(name)
+            self._lost = True
+
+    def _do_far(self) -> None:
+        """The source answers at once, or takes its time."""
+        self.source.far = self._distance()
+
+    def _distance(self) -> float:
+        return self.random.choice((0.0, math.exp(self.random.uniform(math.log(0.001), math.log(3)))))
 
     def _do_clocks(self) -> None:
         self.source.skew_us = int(self.random.choice((0, self.random.uniform(-3600e6, 3600e6))))
@@ -328,6 +294,7 @@ class Hand:
         self._signal("execute-snapshot", data)
         if self.random.random() < 0.5:
             self._do_work()
+        self._meanwhile()
 
     def _do_signal(self) -> None:
         type_ = self.random.choice(("stop-snapshot", "pause-snapshot", "resume-snapshot", "resume-snapshot"))
@@ -343,8 +310,10 @@ class Hand:
         last = [other for of, other in server.content.waiting if of == name and other.identity == one.identity][-1]
         if not last.transaction:  # it was read by a copy: its row is not to be found by a transaction
             return
-        rows = self.source.tables[name[1]].at(int(last.transaction.rpartition("-")[2]))
-        row = next((row for row in rows if _avro(row[0]) == one.identity), None)
+        number = int(last.transaction.rpartition("-")[2])
+        table = self.source.table(name[1], number)
+        assert table is not None
+        row = next((row for row in table.at(number) if _avro(row[0]) == one.identity), None)
         if row is None or not {REFUSED_VALUE, DEFERRED_VALUE} & set(row):
             self.world.say(f"replay of a key of {name[1]}")
             server.release(name, one.identity, row)
@@ -373,23 +342,53 @@ class Hand:
 
     def _do_select(self) -> None:
         """A table leaves the selection, or comes back: the configuration is edited, and the processes are started anew."""
-        name = f"{DB}.{self.random.choice([*_TABLES, *_LATER])}"
+        name = f"{DB}.{self.random.choice(list(self.source.tables))}"
+        if self.world.excluded and self.random.random() < 0.5:
+            name = self.random.choice(self.world.excluded)
         if name in self.world.excluded:
             self.world.excluded.remove(name)
         else:
             self.world.excluded.append(name)
         self.world.say(f"excluded: {self.world.excluded}")
-        for process_name in list(self.processes):
-            self.processes[process_name].stop.set()
+        self._restart()
+
+    def _restart(self) -> None:
+        for process in self.processes.values():
+            process.stop.set()
         self._pause()
         self._watch()
+
+    def _do_look(self) -> None:
+        """A person waits until all is at rest, and stops nothing; only a loss that idle tables alone know of needs capture's restart."""
+        if self._lost:
+            self.processes["capture"].stop.set()
+            self._pause()
+        self._signal("resume-snapshot", {})
+        excluded = {one.partition(".")[2] for one in self.world.excluded}
+        owed: dict[str, TableProgress | None] = {}
+        for _ in range(_PATIENCE):
+            for name, process in list(self.processes.items()):
+                if process.ended:
+                    self._start(name)
+            self.source.write([])
+            self._pass(120)
+            states = self.world.postgres.content.tables
+            there = {name: states.get((DB, name)) for name in self.source.tables if name not in excluded}
+            owed = {name: state for name, state in there.items() if not self._settled(state)}
+            if self._caught_up() and not owed:
+                return
+        raise Violation(f"not at rest by itself: {owed}, caught up: {self._caught_up()}, stops: {self.world.halts[-3:]}")
+
+    def _settled(self, table: TableProgress | None) -> bool:
+        """Whether a table's rows are there, or a person knows why they are not."""
+        return table is not None and (table.state in (TableState.CONSISTENT, TableState.QUARANTINED) or bool(table.reason))
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def _rest(self) -> None:
         """All is well from now on: the pipeline must come to equal the source."""
         world = self.world
-        world.deaths, world.excluded, world.postgres.breaking = 0.0, [], 0.0
+        world.deaths, world.excluded, world.postgres.breaking, self.source.far = 0.0, [], 0.0, 0.0
         world.postgres.down = world.brokers.down = self.source.down = False
         self._do_mend()
         for process in self.processes.values():

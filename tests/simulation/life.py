@@ -12,7 +12,8 @@ from unittest.mock import patch
 from cdc.capture import capture
 from cdc.runtime import timing
 from sinks import apply, cuts
-from tests.simulation.hand import DAY, Hand
+from tests.simulation.applications import DAY
+from tests.simulation.hand import Hand
 from tests.simulation.oracle import Oracle
 from tests.simulation.world import World
 
@@ -54,6 +55,7 @@ def live(seed: int, years: float = 0.25, transport: str = "", acts: dict[str, fl
     drawn = Random(f"knobs {seed}")
     transport = transport or drawn.choice(("kafka", "kafka", "direct", "scaled"))
     world = World(seed, "kafka" if transport == "scaled" else transport, drawn.choice((1, 1, 3)), 2 if transport == "scaled" else 0)
+    world.copy_rate = drawn.choice((0, 1, 1, 10))
     world.scheduler.switching = drawn.choice((0.02, 0.1, 0.4))
     oracle = Oracle(world)
     started = time.perf_counter()

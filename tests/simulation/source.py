@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cdc.binlog.events import Begin, Commit, Event, Heartbeat, LoggedStatement, RowsEvent, TableMap
@@ -87,6 +87,8 @@ class SimSource:
         """Its clock, compared with true time."""
         self._most_skew_us = 0
         self.down = False
+        self.far = 0.0
+        """The longest that an answer of it takes, in seconds."""
         self.now_visible = 0
 
     # -- what applications do ----------------------------------------------------------------------------------------
@@ -100,12 +102,23 @@ class SimSource:
         """What its clock would show had it never been set back: a reader that has not measured it again may go by that."""
         return self.clock_us() - self.skew_us + self._most_skew_us
 
-    def create(self, name: str, *, keyed: bool) -> None:
-        """A table comes to be."""
-        known = self.tables.get(name)
-        if known is None:
-            number = self.write(sql=f"CREATE TABLE `{name}` (a INT, b INT)")
-            self.tables[name] = SimTable(made(name, keyed=keyed), number)
+    def create(self, name: str, *, keyed: bool, rows: Sequence[Row] = ()) -> None:
+        """A table comes to be; with rows in it where it was filled elsewhere and renamed."""
+        if name not in self.tables:
+            number = self.write(sql=f"RENAME TABLE aside.`{name}` TO `{name}`" if rows else f"CREATE TABLE `{name}` (a INT, b INT)")
+            table = self.tables[name] = SimTable(made(name, keyed=keyed), number)
+            if rows:
+                table.numbers, table.states, table.ever = [number], [tuple(sorted(rows))], set(rows)
+
+    def drop(self, name: str) -> None:
+        """A table goes."""
+        number = self.write(sql=f"DROP TABLE `{name}`")
+        self.dropped.append(replace(self.tables.pop(name), dropped=number))
+
+    def table(self, name: str, number: int) -> SimTable | None:
+        """The table of this name after a transaction, or the one that came to be with the next ones."""
+        there = [one for one in (*self.dropped, *self.tables.values()) if one.table.name == name]
+        return next((one for one in there if one.dropped is None or number < one.dropped), None)
 
     def write(self, changes: Sequence[Change] = (), *, ts_us: int | None = None, sql: str = "", delay: float = 0.0) -> int:
         """A transaction commits: it is in the log now, and readers of tables see it a moment later. Its number."""
@@ -153,6 +166,8 @@ class SimSource:
 
     def asked(self) -> None:
         """A connection is used."""
+        if self.far and self.scheduler.random.random() < 0.5:
+            self.scheduler.take(self.scheduler.random.uniform(0, self.far))
         self.scheduler.step()
         if self.down:
             raise Retry("source_lost", "source", "the server is away", "tried again")

@@ -44,6 +44,8 @@ class World:
         """Signals of the transport without a broker."""
         self.selected = ["d.*"]
         self.excluded: list[str] = []
+        self.copy_rate = 0
+        """How many rows a second copies may read; 0: as many as there are."""
         self.deaths = 0.0
         """How likely a process dies at a step."""
         self.said: deque[str] = deque(maxlen=400)
@@ -64,6 +66,7 @@ class World:
             "pipeline": {"name": "sim"},
             "source": {"url": ServerUrl.parse("mysql://cdc:${P}@127.0.0.1:3306/", environ), "tables": list(self.selected),
                        "exclude": list(self.excluded), "server_id": 4201},
+            "snapshot": {"max_rows_per_second": self.copy_rate},
             "target": {"url": ServerUrl.parse("postgresql://cdc:${P}@127.0.0.1:5432/x", environ)},
             "transport": {"kind": self.transport, "prefix": PREFIX, "partitions": self.partitions},
         })  # fmt: skip
