@@ -1,10 +1,10 @@
 """Builds the codec's kernels as an optional extension; everything else is in pyproject.toml.
 
-The kernels are plain Python files in Cython's pure Python mode, so a build without Cython or a C compiler still succeeds: the
-codec then runs uncompiled. `CDC_PURE=1` at build time leaves the extension out on purpose.
+The kernels are plain Python files in Cython's pure Python mode, so a build without Cython or a C compiler still
+succeeds: the codec then runs uncompiled. `CDC_PURE=1` at build time leaves the extension out on purpose.
 
-Each compiled module carries `SOURCES_SHA256`, a hash over all kernel sources: whoever loads it can tell that it was built from
-exactly the files beside it (one hash for all, since a kernel may inline what another one declares).
+Each compiled module carries `SOURCES_SHA256`, a hash over all kernel sources: whoever loads it can tell that it was
+built from exactly the files beside it (one hash for all, since a kernel may inline what another one declares).
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def extensions() -> list[Extension]:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(declarations.read_bytes())
     made: list[Extension] = cythonize(
-        [staged(path, sha256) for path in kernels()], compiler_directives={"language_level": 3}, include_path=[str(STAGE)]
+        [staged(path, sha256) for path in kernels()],
+        compiler_directives={"language_level": 3},
+        include_path=[str(STAGE)],
     )
     return made
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 class CdcError(Exception):
     """A stop with a reason.
 
-    `code` is a closed, lower-case word list (a metric label and the `code` of the JSON error); `place` names the file, key,
-    table, column or position; `rule` says what does not hold; `hint` says what to do about it.
+    `code` is a closed, lower-case word list (a metric label and the `code` of the JSON error); `place` names the file,
+    key, table, column or position; `rule` says what does not hold; `hint` says what to do about it.
     """
 
     exit_code = 1
@@ -25,7 +25,8 @@ class CdcError(Exception):
 
 
 class Refused(CdcError):
-    """Mended by editing configuration, credentials, privileges or server settings; found before anything was written."""
+    """Mended by editing configuration, credentials, privileges or server settings;
+    found before anything was written."""
 
     exit_code = 2
 

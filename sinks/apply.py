@@ -1,11 +1,13 @@
 """From the topics to the target: one loop that commits consistent cuts, rows and positions in one transaction each.
 
-The order of one batch: begin; check the fence with a row lock; write every table's folded changes; store positions; commit.
-Pieces of an oversized transaction, and everything inside the window of a copy, stay uncommitted until the next whole cut.
-What the process knows is never trusted over what the target stores: a start, and every error, begins by reading it back.
+The order of one batch: begin; check the fence with a row lock; write every table's folded changes; store positions;
+commit. Pieces of an oversized transaction, and everything inside the window of a copy, stay uncommitted until the next
+whole cut. What the process knows is never trusted over what the target stores: a start, and every error, begins by
+reading it back.
 
-A batch is written as if every row were fit. When one is refused, all of it is undone and written again with care: under savepoints,
-halved down to the rows that the target cannot hold. Their keys, and all that happens to them from then on, wait in quarantine.
+A batch is written as if every row were fit. When one is refused, all of it is undone and written again with care: under
+savepoints, halved down to the rows that the target cannot hold. Their keys, and all that happens to them from then on,
+wait in quarantine.
 """
 
 from __future__ import annotations
@@ -86,9 +88,13 @@ class Apply:
                 self._plans.know(state.schema["key_schema"], state.schema["value_schema"])
         self._copies = CopyHandling(self._tables, self.held_keys, lambda schema: self._plans[frame_of(schema)])
         self._epochs = Epochs(target, self._tables, self._plans, self._copies)
-        self._writer = RecordWriter(self._tables, self._plans, self.held_keys, target.foreseen, reader.schema, role.queued)
+        self._writer = RecordWriter(
+            self._tables, self._plans, self.held_keys, target.foreseen, reader.schema, role.queued
+        )
         floors = floors_above(stored, reader)
-        self.cuts = CutAssembler(stored.progress, floors, reader.control_topic, self._plans.open, reader.bounded, role.scope)
+        self.cuts = CutAssembler(
+            stored.progress, floors, reader.control_topic, self._plans.open, reader.bounded, role.scope
+        )
         self._opened: OpenWork | None = None
         """The transaction with the pieces that are written and not committed."""
         self._begins: list[Copy] = []
@@ -150,8 +156,11 @@ class Apply:
     # -- batches -----------------------------------------------------------------------------------------------------
 
     def _apply(self, batch: Batch) -> None:
-        """Write a batch, with as much care as it needs; what a failed try did is undone by then, also in our own memory."""
-        whole = not batch.partial and self._opened is None  # else pieces would have to come again too: then with care at once
+        """Write a batch, with as much care as it needs; what a failed try did is undone by then,
+        also in our own memory."""
+        whole = (
+            not batch.partial and self._opened is None
+        )  # else pieces would have to come again too: then with care at once
         cares = (STRAIGHT, WITH_CARE, STRICT) if whole else (STRICT if self.target.strictly else WITH_CARE,)
         cares = cares if self.held_keys.limits.keys else (STRAIGHT,)
         undone = self._mark()
@@ -162,7 +171,10 @@ class Apply:
             except RowRefused:
                 if cares == (WITH_CARE,):
                     self.target.strictly = True
-                    self._rewind("the commit of what was written in pieces was refused: it is done again, constraints checked row by row")
+                    self._rewind(
+                        "the commit of what was written in pieces was refused: it is done again, "
+                        "constraints checked row by row"
+                    )
                 if care == cares[-1]:
                     raise
         if cares == (STRICT,) and not batch.partial:
@@ -176,7 +188,12 @@ class Apply:
         self._tables.mark()
 
         def undone() -> None:
-            self._begins, self._copying, self._releases, self.cuts.floors = list(begins), copying, releases, dict(floors)
+            self._begins, self._copying, self._releases, self.cuts.floors = (
+                list(begins),
+                copying,
+                releases,
+                dict(floors),
+            )
             self._tables.back_to_mark()
             if self._opened is None:  # what earlier pieces hold is written, and stays
                 self.held_keys.back_to_mark()
@@ -194,7 +211,9 @@ class Apply:
         Retrying(
             retry=retry_if_exception(lambda e: isinstance(e, Retry) and e.code == "target_conflict"),
             stop=stop_after_attempt(CONFLICTS if whole else 1),
-            wait=wait_random_exponential(multiplier=timing.TIMES.retry_first_seconds, max=timing.TIMES.retry_longest_seconds),
+            wait=wait_random_exponential(
+                multiplier=timing.TIMES.retry_first_seconds, max=timing.TIMES.retry_longest_seconds
+            ),
             before_sleep=tell,
             sleep=clock.sleep,
             reraise=True,
@@ -214,7 +233,9 @@ class Apply:
         for db, table, column, reason, count in batch.anomalies:
             opened.transaction.count_anomalies(db, table, {(column, reason): count})
         if batch.ended:
-            self._copies.end_copies(self.target.tables_of(opened.transaction), batch.ended, now.at, strict=care == STRICT)
+            self._copies.end_copies(
+                self.target.tables_of(opened.transaction), batch.ended, now.at, strict=care == STRICT
+            )
         crash.point("apply.piece_written" if batch.partial else "apply.written")
         if batch.partial:
             self._opened = opened
@@ -227,7 +248,8 @@ class Apply:
             self.held_keys.mark()
 
     def _begin(self) -> OpenWork:
-        """The transaction of the pieces before, or a new one; ours again when what is done in it has succeeded: an error undoes it."""
+        """The transaction of the pieces before, or a new one;
+        ours again when what is done in it has succeeded: an error undoes it."""
         opened, self._opened = self._opened, None
         return opened or OpenWork(self.target.begin(), Halves())
 
@@ -240,12 +262,18 @@ class Apply:
     def _commit(self, opened: OpenWork) -> None:
         at = self.cuts.at
         if at.position is None:
-            raise Halt("no_base", self.reader.control_topic, "a cut stands before any base", "is transport.prefix right?")
+            raise Halt(
+                "no_base", self.reader.control_topic, "a cut stands before any base", "is transport.prefix right?"
+            )
         if opened.halves.torn:
-            self._rewind("a key was refused late in a transaction of which the target had written earlier pieces: it is done again")
+            self._rewind(
+                "a key was refused late in a transaction of which the target had written earlier pieces: "
+                "it is done again"
+            )
         self._pass_ceilings(at.position)
         moved = {p: (at.offsets[p], at.numbers.get(p, 0)) for p in at.moved}
-        progress = Progress(at.cut_no, at.epoch, at.control_next, at.position, at.source_ts_us, moved, at.mark, at.copies,
+        progress = Progress(at.cut_no, at.epoch, at.control_next, at.position, at.source_ts_us, moved, at.mark,
+        at.copies,
                             dict(at.moved), at.clock_offset_us)  # fmt: skip
         changed = opened.transaction.commit(progress, self._tables.dirty())
         self._tables.stored()
@@ -295,7 +323,12 @@ class Apply:
         if self._opened is not None or self._begins:
             self._rewind(BELOW)
         if self.cuts.at.position is None and not base.copying:
-            raise Halt("not_loaded", self.reader.control_topic, "the target holds no copy of the tables yet", "run cdc snapshot first")
+            raise Halt(
+                "not_loaded",
+                self.reader.control_topic,
+                "the target holds no copy of the tables yet",
+                "run cdc snapshot first",
+            )
         self._epochs.enter(base)
         opened = self._begin()
         self._epochs.drop_orphans(base, opened.transaction)
@@ -325,5 +358,7 @@ class Rewound(Retry):
 def floors_above(stored: Stored, reader: Reader) -> dict[str, Position]:
     """By topic, how far the copy of its table has its changes, where that is further than what is applied."""
     at = stored.progress.position if stored.progress else None
-    floors = {reader.topic(state.db, state.table): state.floor for state in stored.tables.values() if state.floor is not None}
+    floors = {
+        reader.topic(state.db, state.table): state.floor for state in stored.tables.values() if state.floor is not None
+    }
     return {topic: floor for topic, floor in floors.items() if at is None or not at.covers(floor)}

@@ -1,4 +1,5 @@
-"""Records into the open transaction: what is held waits, what is refused is found and queued, and the rest is folded and written."""
+"""Records into the open transaction: what is held waits, what is refused is found and queued,
+and the rest is folded and written."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from sinks.steps import TopicChanges
 from sinks.table_states import TableStates
 
 STRAIGHT, WITH_CARE, STRICT = range(3)
-"""How a batch is written: as if every row were fit; by savepoints; by savepoints, deferred constraints checked at once."""
+"""How a batch is written: as if every row were fit; by savepoints;
+by savepoints, deferred constraints checked at once."""
 
 
 @dataclass(slots=True)
@@ -97,7 +99,8 @@ class RecordWriter:
     # -- what waits --------------------------------------------------------------------------------------------------
 
     def _set_aside(self, now: Try, frame: bytes, records: Records) -> tuple[Records, Set[bytes]]:
-        """Queue what happens to held keys; the rest, and the keys of which a copy has brought a row in place of all that waited."""
+        """Queue what happens to held keys; the rest, and the keys of which a copy has brought a row in place of all
+        that waited."""
         plan = self.plans[frame]
         name = (plan.db, plan.table)
         foreseen = self._foreseen(now, plan, records)
@@ -111,7 +114,8 @@ class RecordWriter:
         return aside.rest, aside.again
 
     def _foreseen(self, now: Try, plan: Plan, records: Records) -> Mapping[bytes, RowRefused]:
-        """Hold the keys that wait from here on because a try before has seen them refused late; each with its reason."""
+        """Hold the keys that wait from here on because a try before has seen them refused late;
+        each with its reason."""
         name = (plan.db, plan.table)
         known = self.foreseen[name]
         found = now.halves.come_again(plan, records, known)
@@ -135,14 +139,18 @@ class RecordWriter:
 
 
 def copied_beside(records: Records, shadow: str, again: Container[bytes]) -> Iterator[tuple[str, Records]]:
-    """What goes into a table and, where there is a second one, into that: changes into both, rows that were read into the second alone.
+    """What goes into a table and, where there is a second one, into that: changes into both, rows that were read into
+    the second alone.
 
-    But the rows of keys that waited in quarantine and are free `again` go into both: the first table is shown, and lacks what waited.
+    But the rows of keys that waited in quarantine and are free `again` go into both: the first table is shown, and
+    lacks what waited.
     """
     if not shadow:
         yield "", records
         return
-    changes = [at for at, opened in enumerate(records.opened) if opened.op != "r" or (records.keys[at] or b"")[FRAME:] in again]
+    changes = [
+        at for at, opened in enumerate(records.opened) if opened.op != "r" or (records.keys[at] or b"")[FRAME:] in again
+    ]
     if changes:
         yield "", _picked(records, changes)
     yield shadow, records
@@ -154,4 +162,6 @@ def unread(records: Records) -> Records:
 
 
 def _picked(records: Records, at: Sequence[int]) -> Records:
-    return Records([records.keys[one] for one in at], [records.values[one] for one in at], [records.opened[one] for one in at])
+    return Records(
+        [records.keys[one] for one in at], [records.values[one] for one in at], [records.opened[one] for one in at]
+    )

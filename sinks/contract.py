@@ -55,7 +55,8 @@ class Plan(Protocol):
 
 
 def demand_same_policies(state: TableProgress, plan: Plan, stop: type[CdcError]) -> None:
-    """Stop where the table holds values that the policies of now would have made otherwise: the two must not be mixed silently."""
+    """Stop where the table holds values that the policies of now would have made otherwise:
+    the two must not be mixed silently."""
     stored: Mapping[str, Chosen] = state.schema.get("policies", {})  # type: ignore[assignment]
     for column in sorted({*stored, *plan.chosen}):
         key = mixed(stored.get(column, {}), plan.chosen.get(column, {}))
@@ -78,7 +79,8 @@ def policies_kept(state: TableProgress, plan: Plan) -> TableProgress:
 class TableBatch:
     """The changes of one table, folded: no key occurs twice, so their order no longer matters.
 
-    A table with a key has `upserts` (with `keys` and `new` beside them) and `deletes`; one without has `adds` and `removes`.
+    A table with a key has `upserts` (with `keys` and `new` beside them) and `deletes`; one without has `adds` and
+    `removes`.
     """
 
     plan: Plan

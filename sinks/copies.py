@@ -1,7 +1,8 @@
-"""Where a copy that is made while the log is followed begins and ends in the target: in its tables, and in their states.
+"""Where a copy that is made while the log is followed begins and ends in the target: in its tables, and in their
+states.
 
-What the target cannot do of it (a table that a foreign key references is not emptied, a privilege is missing) is undone by itself, and
-is the copy's outcome: everything else goes on, and no start of the sink meets it again.
+What the target cannot do of it (a table that a foreign key references is not emptied, a privilege is missing) is undone
+by itself, and is the copy's outcome: everything else goes on, and no start of the sink meets it again.
 """
 
 from __future__ import annotations
@@ -22,14 +23,16 @@ from sinks.table_states import TableStates
 
 
 class CopyHandling:
-    """The copies of one run of the sink; each step is done in the transaction of the batch that it comes with, on the tables lent of it."""
+    """The copies of one run of the sink; each step is done in the transaction of the batch that it comes with,
+    on the tables lent of it."""
 
     def __init__(self, tables: TableStates, held_keys: HeldKeys, plan: Callable[[Any], Plan]) -> None:
         """`plan` gives the plan of a value schema's id."""
         self._tables, self._held_keys, self._plan = tables, held_keys, plan
 
     def begin_copy(self, into: CopyTables, copy: Copy) -> None:
-        """A table is copied whole from here on: empty it, or make a second one beside it; one that is not known is left out."""
+        """A table is copied whole from here on: empty it, or make a second one beside it;
+        one that is not known is left out."""
         tables, name = self._tables, (copy.db, copy.table)
         if tables.get(name) is None:
             return
@@ -53,7 +56,9 @@ class CopyHandling:
             if isinstance(made, CdcError):
                 return made
             tables.change(name, schema={**tables[name].schema, **made.schema})
-        elif not tables.takes(name) or tables[name].state == TableState.COPYING:  # it may have been made for other columns
+        elif (
+            not tables.takes(name) or tables[name].state == TableState.COPYING
+        ):  # it may have been made for other columns
             refused = into.fit(self._plan(tables[name].schema["value_schema"]), tables[name])
             if refused is not None:
                 return refused
@@ -71,14 +76,20 @@ class CopyHandling:
         tables = self._tables
         for one in ended:
             name = (one.db, one.table)
-            if one.kind == WHOLE and tables.get(name) is not None and tables.shadow(name) and tables.bears(name, one.copy):
+            if (
+                one.kind == WHOLE
+                and tables.get(name) is not None
+                and tables.shadow(name)
+                and tables.bears(name, one.copy)
+            ):
                 told = self._resolve(into, one, name, strict)
             else:
                 told = tables.end(one, at)
             into.record(told)
 
     def _resolve(self, into: CopyTables, one: Ended, name: Name, strict: bool) -> Ended:
-        """The second table of a copy that ends has served; the first one stays as it is where it cannot become equal to it."""
+        """The second table of a copy that ends has served; the first one stays as it is where it cannot become equal to
+        it."""
         refused = None
         if one.outcome == DONE:
             refused = into.become_equal(self._plan(self._tables[name].schema["value_schema"]), strict=strict)

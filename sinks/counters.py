@@ -40,6 +40,8 @@ def tell(name: Name, refused: Mapping[bytes, RowRefused]) -> None:
     log = logs.logger("quarantine")
     for identity, error in list(refused.items())[:_TOLD]:
         key = key_hash(identity)
-        log.warning("key_quarantined", table=".".join(name), key=key, code=error.code, sqlstate=error.sqlstate, rule=error.rule)
+        log.warning(
+            "key_quarantined", table=".".join(name), key=key, code=error.code, sqlstate=error.sqlstate, rule=error.rule
+        )
     if len(refused) > _TOLD:
         log.warning("keys_quarantined", table=".".join(name), keys=len(refused), hint="cdc quarantine list")

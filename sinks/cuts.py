@@ -1,8 +1,8 @@
 """From partitions to consistent cuts: which records make up the next state of the source; pure.
 
-Control records and data records are fed in as they arrive, each partition in order. `take` gives the next thing to do, in
-control order: the records of the next complete cuts, a base to enter, or a copy to begin. What is void is dropped and counted
-by reason; a hole in the numbers, or a record that a cut names and that is not there, stops.
+Control records and data records are fed in as they arrive, each partition in order. `take` gives the next thing to do,
+in control order: the records of the next complete cuts, a base to enter, or a copy to begin. What is void is dropped
+and counted by reason; a hole in the numbers, or a record that a cut names and that is not there, stops.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ from sinks.steps import At, Batch, BeginCopy, Enter, Meet, Step, TopicChanges
 Open = Callable[[Sequence[bytes]], Sequence[Opened]]
 """Reads the envelopes of some values of one topic; `UNREAD` where the schema is not known."""
 UNREAD = Opened(-2, -1, "", -1, -1, -1, -1, (0, 0), 0)
-"""A record whose schema no base names belongs to no epoch that counts: that of one which does would be missed in the numbers."""
+"""A record whose schema no base names belongs to no epoch that counts:
+that of one which does would be missed in the numbers."""
 
 AHEAD_BYTES = 8 << 20
-"""Memory of records that wait for their cut, in one partition; above it the partition is read no further until a cut needs it."""
+"""Memory of records that wait for their cut, in one partition;
+above it the partition is read no further until a cut needs it."""
 AHEAD_CUTS = 2_000
 BATCH_BYTES = 12 << 20
 """A batch this large is large enough, however few its rows are."""
@@ -48,11 +50,14 @@ class CutAssembler:
         bounded: bool = False,
         scope: Scope = WHOLE,
     ) -> None:
-        """`bounded`: what is read ahead is room that capture waits for. `scope`: which partitions are assembled, and where it stops."""
+        """`bounded`: what is read ahead is room that capture waits for. `scope`:
+        which partitions are assembled, and where it stops."""
         self._bounded, self._copying, self._scope = bounded, False, scope
         self.at = At()
         if stored is not None:
-            self.at = At(stored.cut_no, stored.epoch, stored.control_next, stored.position, stored.source_ts_us, stored.mark)
+            self.at = At(
+                stored.cut_no, stored.epoch, stored.control_next, stored.position, stored.source_ts_us, stored.mark
+            )
             self.at.offsets = {p: offset for p, (offset, _) in stored.partitions.items()}
             self.at.numbers = {p: seq for p, (_, seq) in stored.partitions.items()}
             self.at.copies, self.at.clock_offset_us = stored.copies, stored.clock_offset_us
@@ -71,9 +76,11 @@ class CutAssembler:
         self._pending: deque[tuple[int, Entry | None, str]] = deque()
         self._ledger = Ledger(self.at.epoch)
         self._skip_until = self.at.position
-        """What is applied may be ahead of the cuts that come next: after a base that went back, and after a restart within that."""
+        """What is applied may be ahead of the cuts that come next:
+        after a base that went back, and after a restart within that."""
         self._since, self._unproven = self.at.position, set(self.at.offsets)
-        """The partitions of which records may come that were applied by then: none behind a cut that names one and covers it."""
+        """The partitions of which records may come that were applied by then:
+        none behind a cut that names one and covers it."""
         self._known: dict[tuple[str, bytes], bool] = {}
         self._closing = -1
         """The cut that is met whose rows are taken, and which is not passed yet."""
@@ -125,13 +132,17 @@ class CutAssembler:
     def ahead(self, *, stuck: bool = False) -> frozenset[Partition]:
         """The partitions that are far enough ahead of the cuts to be read no further for now.
 
-        A partition that the next cut needs is never among them, nor, when nothing has come (`stuck`), the control topic: what the
-        cut names may be lost, and the base that makes the cut void stands further on.
+        A partition that the next cut needs is never among them, nor, when nothing has come (`stuck`), the control
+        topic: what the cut names may be lost, and the base that makes the cut void stands further on.
         """
         if not self._held and self.buffered <= AHEAD_BYTES and len(self._pending) <= AHEAD_CUTS:
             return self._held
         cut = next((entry for _, entry, _ in self._pending if isinstance(entry, Cut)), None)
-        needed = {p for p, named in cut.partitions.items() if self._fetched.get(p, 0) <= named.offset} if cut is not None else ()
+        needed = (
+            {p for p, named in cut.partitions.items() if self._fetched.get(p, 0) <= named.offset}
+            if cut is not None
+            else ()
+        )
         limit = {p: AHEAD_BYTES // 2 if p in self._held else AHEAD_BYTES for p in self._bytes}
         held = {p for p, size in self._bytes.items() if size > limit[p] and p not in needed}
         control = (self._control_topic, 0)
@@ -173,7 +184,8 @@ class CutAssembler:
         return entry is None or (not isinstance(entry, Start) and self._ledger.went_below(entry))
 
     def _meeting(self, offset: int, entry: Base | Copy | Cut, seen: str) -> Step | None:
-        """What comes before a record that is met is taken: the meeting, or first the rows of a cut with which a copy ends."""
+        """What comes before a record that is met is taken: the meeting,
+        or first the rows of a cut with which a copy ends."""
         if isinstance(entry, Cut) and offset != self._closing:
             return self._closed(offset, entry)
         return Meet(offset, entry, seen) if not isinstance(entry, Copy) or self._is_followed_up() else None
@@ -190,7 +202,8 @@ class CutAssembler:
         return batch
 
     def is_over(self) -> bool:
-        """Whether nothing is left below the end of the scope, where compaction may have left nothing; the place is that end then."""
+        """Whether nothing is left below the end of the scope, where compaction may have left nothing;
+        the place is that end then."""
         end = self._scope.end
         if end is None:
             return False
@@ -201,18 +214,28 @@ class CutAssembler:
     def _is_followed_up(self) -> bool:
         """Whether the whole cut has arrived with which the pieces behind a copy's barrier are committed.
 
-        Its table may be locked till then, so that is not left to a capture that may be away. And capture takes a table for emptied only
-        if a sink can have applied a whole cut behind the barrier. Where capture waits for us, or copies all, pieces are taken at once.
+        Its table may be locked till then, so that is not left to a capture that may be away. And capture takes a table
+        for emptied only if a sink can have applied a whole cut behind the barrier. Where capture waits for us, or
+        copies all, pieces are taken at once.
         """
-        later = [entry for _, entry, _ in islice(self._pending, 1, None) if isinstance(entry, Cut) and not self._is_void(entry)]
-        return any(not cut.partial for cut in later) or ((self._bounded or self._copying) and any(self._complete(cut) for cut in later[:1]))
+        later = [
+            entry
+            for _, entry, _ in islice(self._pending, 1, None)
+            if isinstance(entry, Cut) and not self._is_void(entry)
+        ]
+        return any(not cut.partial for cut in later) or (
+            (self._bounded or self._copying) and any(self._complete(cut) for cut in later[:1])
+        )
 
     def _single(self, offset: int, entry: Base | Copy) -> Step:
         self.at.control_next, self.at.mark = offset + 1, self._pending.popleft()[2]
         return Enter(entry) if isinstance(entry, Base) else BeginCopy(entry)
 
     def _complete(self, cut: Cut) -> bool:
-        return all(named.seq <= self.at.numbers.get(p, 0) or self._fetched.get(p, 0) > named.offset for p, named in cut.partitions.items())
+        return all(
+            named.seq <= self.at.numbers.get(p, 0) or self._fetched.get(p, 0) > named.offset
+            for p, named in cut.partitions.items()
+        )
 
     def _add(self, batch: Batch | None, cut: Cut) -> Batch:
         batch = batch or Batch(cut, {}, 0, cut.partial)
@@ -221,7 +244,9 @@ class CutAssembler:
                 self._gather(partition, named, cut, batch)
         self._move_to(cut)
         batch.cut, batch.partial = cut, cut.partial
-        if cut.partial or self._skip_until is None:  # else its rows are in the target already, and were counted with them
+        if (
+            cut.partial or self._skip_until is None
+        ):  # else its rows are in the target already, and were counted with them
             batch.anomalies += cut.anomalies
         batch.ended += cut.ended
         return batch
@@ -239,7 +264,9 @@ class CutAssembler:
             self.at.clock_offset_us = cut.clock_offset_us
             if cut.source_ts_us:  # the newest word counts, also where it takes back what an earlier one said
                 self.at.source_ts_us = cut.source_ts_us
-        elif not self.at.position.covers(cut.position):  # read behind a base on another server, whose log has another order
+        elif not self.at.position.covers(
+            cut.position
+        ):  # read behind a base on another server, whose log has another order
             self.at.position = self.at.position.joined(cut.position)
 
     def _gather(self, partition: Partition, named: Named, cut: Cut, batch: Batch) -> None:
@@ -275,7 +302,9 @@ class CutAssembler:
                 continue
             seq += 1
             if row.seq != seq:
-                raise or_unread(self._unread, hole(partition, message.offset, row.seq, seq - 1, partition in self._expired))
+                raise or_unread(
+                    self._unread, hole(partition, message.offset, row.seq, seq - 1, partition in self._expired)
+                )
             if checking and self._applied(partition[0], message.value or b"", row):
                 self.void["applied"] += 1
                 continue
@@ -306,7 +335,8 @@ class CutAssembler:
         return known
 
     def enter(self, base: Base) -> None:
-        """Go on from a base: its numbers, its offsets; what is applied already is skipped transaction by transaction."""
+        """Go on from a base: its numbers, its offsets; what is applied already is skipped transaction by
+        transaction."""
         if self.at.position is None:
             self.at.position = base.position
         elif not self.at.position.covers(base.position):
@@ -334,5 +364,8 @@ class CutAssembler:
 
 
 def _in_order(opened: Sequence[Opened], epoch: int, seq: int) -> bool:
-    """Whether these are the next numbers of the epoch without any exception, as nearly always; looked at without a loop of ours."""
-    return {row.epoch for row in opened} <= {epoch} and [row.seq for row in opened] == list(range(seq + 1, seq + 1 + len(opened)))
+    """Whether these are the next numbers of the epoch without any exception, as nearly always;
+    looked at without a loop of ours."""
+    return {row.epoch for row in opened} <= {epoch} and [row.seq for row in opened] == list(
+        range(seq + 1, seq + 1 + len(opened))
+    )

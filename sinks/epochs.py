@@ -1,4 +1,5 @@
-"""What an epoch's base makes of the tables in the target: those that join are made, and second tables that no copy fills are dropped."""
+"""What an epoch's base makes of the tables in the target: those that join are made,
+and second tables that no copy fills are dropped."""
 
 from __future__ import annotations
 

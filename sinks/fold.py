@@ -20,13 +20,15 @@ class Fold:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._last: dict[bytes, tuple[bytes, bytes, int, bool]] = {}
-        """Key identity -> framed key, value, offset of the row (-1: deleted), whether the batch saw it being created."""
+        """Key identity -> framed key, value, offset of the row (-1: deleted),
+        whether the batch saw it being created."""
         self._balance: dict[bytes, int] = {}
         self._sample: dict[bytes, Row] = {}
         self.changes = 0
 
     def add(self, keys: Sequence[bytes | None], values: Sequence[bytes], opened: Sequence[Opened]) -> None:
-        """Take in changes (no tombstones) in the order of their partition; records of one key all come from one partition."""
+        """Take in changes (no tombstones) in the order of their partition;
+        records of one key all come from one partition."""
         self.changes += len(values)
         if self.plan.key:
             self._keyed(keys, values, opened)
@@ -38,11 +40,18 @@ class Fold:
         known = last.get
         for key, value, change in zip(keys, values, opened):
             if key is None:
-                raise Malformed("record_key", f"{self.plan.db}.{self.plan.table}", "a record of a table with a key has none")
+                raise Malformed(
+                    "record_key", f"{self.plan.db}.{self.plan.table}", "a record of a table with a key has none"
+                )
             identity = key[FRAME:]
             op = change.op
             before = known(identity)
-            last[identity] = (key, value, -1 if op == "d" else change.after_at, op == "c" if before is None else before[3])
+            last[identity] = (
+                key,
+                value,
+                -1 if op == "d" else change.after_at,
+                op == "c" if before is None else before[3],
+            )
 
     def _keyless(self, values: Sequence[bytes], opened: Sequence[Opened]) -> None:
         balance, sample = self._balance, self._sample

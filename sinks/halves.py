@@ -1,7 +1,8 @@
 """Keys that the target refuses in the midst of a source transaction of which it has written earlier pieces; pure.
 
-What an earlier piece made of such a key no commit of the source ever held. So the open transaction is undone at its end and done again, and
-this time all that the source transaction does to the key waits. Docs: docs/decisions/040-no-half-way-values.md.
+What an earlier piece made of such a key no commit of the source ever held. So the open transaction is undone at its end
+and done again, and this time all that the source transaction does to the key waits. Docs:
+docs/decisions/040-no-half-way-values.md.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from sinks.contract import Plan
 from sinks.quarantine import Name, Records, touched
 
 MOST = 200_000
-"""So many written keys are remembered, as hashes; beyond, each may have been written. To be wrong costs doing it again."""
+"""So many written keys are remembered, as hashes; beyond, each may have been written.
+To be wrong costs doing it again."""
 
 
 class Foreseen(NamedTuple):
@@ -32,7 +34,8 @@ class Halves:
         self._written: set[int] = set()
         self._more = False
         self.torn = False
-        """Whether a refused key holds what an earlier piece of the same source transaction wrote: this must not be committed."""
+        """Whether a refused key holds what an earlier piece of the same source transaction wrote:
+        this must not be committed."""
         self.waiting: defaultdict[Name, set[bytes]] = defaultdict(set)
         """Keys that wait because that was foreseen."""
 
@@ -43,11 +46,17 @@ class Halves:
             self._more = len(self._written) > MOST
 
     def tears(
-        self, plan: Plan, records: Records, refused: Mapping[bytes, RowRefused], known: Mapping[bytes, Foreseen] | None = None
+        self,
+        plan: Plan,
+        records: Records,
+        refused: Mapping[bytes, RowRefused],
+        known: Mapping[bytes, Foreseen] | None = None,
     ) -> dict[bytes, Foreseen]:
-        """The refused keys of these records that an earlier piece has written for the transaction of their first change here.
+        """The refused keys of these records that an earlier piece has written for the transaction of their first change
+        here.
 
-        `known`: keys that wait because they were foreseen, which they do from that change on: it may be of a transaction before theirs.
+        `known`: keys that wait because they were foreseen, which they do from that change on: it may be of a
+        transaction before theirs.
         """
         first: dict[bytes, bytes] = {}
         for identity, transaction in _logged(plan, records) if self._more or self._written else ():
@@ -57,7 +66,8 @@ class Halves:
         found = {
             identity: Foreseen(transaction, refused[identity])
             for identity, transaction in first.items()
-            if foreseen.get(identity) != transaction and (self._more or hash((plan.db, plan.table, identity, transaction)) in self._written)
+            if foreseen.get(identity) != transaction
+            and (self._more or hash((plan.db, plan.table, identity, transaction)) in self._written)
         }
         self.torn = self.torn or bool(found)
         return found
@@ -75,7 +85,8 @@ class Halves:
 
 
 def _logged(plan: Plan, records: Records) -> Iterator[tuple[bytes, bytes]]:
-    """The identity of each change that belongs to a transaction, and the transaction's id. A row that was read belongs to none."""
+    """The identity of each change that belongs to a transaction, and the transaction's id.
+    A row that was read belongs to none."""
     for key, value, change in zip(records.keys, records.values, records.opened):
         start, end = change.transaction
         if end > start:

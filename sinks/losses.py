@@ -23,13 +23,19 @@ def missing(partition: Partition, named: Named, number: int) -> Halt:
 
 def expired(partition: Partition, named: Named, number: int) -> Halt:
     """The same, where the topic keeps nothing any more from the time when it was written."""
-    return _gone(partition, named.offset, f"records behind number {number} expired before they were applied, up to {named.seq} at least")
+    return _gone(
+        partition,
+        named.offset,
+        f"records behind number {number} expired before they were applied, up to {named.seq} at least",
+    )
 
 
 def hole(partition: Partition, offset: int, number: int, last: int, begins_here: bool) -> Halt:
     """A number does not follow the last one; `begins_here`: what was before has expired."""
     if begins_here:
-        return _gone(partition, offset, f"records behind number {last} expired before they were applied, up to {number - 1}")
+        return _gone(
+            partition, offset, f"records behind number {last} expired before they were applied, up to {number - 1}"
+        )
     return Halt(
         "hole",
         f"{partition[0]}:{partition[1]} offset {offset}",
@@ -43,13 +49,16 @@ def _gone(partition: Partition, offset: int, rule: str) -> Halt:
         "offset_gone",
         f"{partition[0]}:{partition[1]} offset {offset}",
         rule,
-        "the sink was away for longer than the topic keeps records: copy the tables into a fresh pipeline, and raise retention.ms",
+        "the sink was away for longer than the topic keeps records: copy the tables into a fresh pipeline, "
+        "and raise retention.ms",
     )
 
 
 def start_lost(topic: str, offset: int, epoch: int) -> Halt:
     """A control record of an epoch that was not seen to begin."""
-    return Halt("control_lost", f"{topic} offset {offset}", f"a record of epoch {epoch}, whose start was never seen", _FRESH)
+    return Halt(
+        "control_lost", f"{topic} offset {offset}", f"a record of epoch {epoch}, whose start was never seen", _FRESH
+    )
 
 
 def base_beyond(base: Base) -> Halt:
@@ -63,7 +72,8 @@ def base_beyond(base: Base) -> Halt:
 
 
 def check_mark(reader: Reader, stored: Progress | None) -> None:
-    """Stop unless the control topic still holds the record that was applied last: what comes after it is then what follows it.
+    """Stop unless the control topic still holds the record that was applied last: what comes after it is then what
+    follows it.
 
     A record that is gone by compaction or retention is none that a broker lost: others stand behind it.
     """

@@ -22,7 +22,9 @@ def frame_of(value_schema: Any) -> bytes:
 class Plans:
     """The plans of the schemas that bases have named; each is made when it is first asked for."""
 
-    def __init__(self, schema: Callable[[int], Document], policies: Policies | None, check: Callable[[codec.ValuePlan], None]) -> None:
+    def __init__(
+        self, schema: Callable[[int], Document], policies: Policies | None, check: Callable[[codec.ValuePlan], None]
+    ) -> None:
         """`schema` finds one by its id; `check` stops where a plan's policies are not those of its table's rows."""
         self._schema, self._policies, self._check = schema, policies, check
         self._plans: dict[bytes, codec.ValuePlan] = {}
@@ -46,7 +48,9 @@ class Plans:
         plan = self._plans.get(frame)
         if plan is None:
             if frame not in self._ids:
-                raise Halt("schema_unknown", f"schema id {int.from_bytes(frame[1:], 'big')}", "no base names this schema")
+                raise Halt(
+                    "schema_unknown", f"schema id {int.from_bytes(frame[1:], 'big')}", "no base names this schema"
+                )
             key, value = self._ids[frame]
             plan = codec.ValuePlan(self._schema(value), None if key is None else self._schema(key), self._policies)
             self._check(plan)
@@ -54,7 +58,8 @@ class Plans:
         return plan
 
     def open(self, values: Sequence[bytes]) -> Sequence[Opened]:
-        """Read the envelopes of values of one topic; what bears an unknown schema is UNREAD: whether it matters the numbers tell."""
+        """Read the envelopes of values of one topic; what bears an unknown schema is UNREAD:
+        whether it matters the numbers tell."""
         opened: list[Opened] = []
         for run in runs(values):
             plan = self._readable(values[run.start][:5])

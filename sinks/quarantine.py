@@ -1,8 +1,9 @@
 """Which changes wait behind a refused row, and when refusals are no longer single rows: pure, no driver, no clock.
 
-A row is named by its *identity*: the Avro bytes of its key without the frame, or of the whole row where the table has no key.
-Once the target refuses a row, all that happens to its identity queues in order, in the transactions that move the positions;
-nothing is applied around it. A change of a table without a key is two: the row that goes, and the row that comes.
+A row is named by its *identity*: the Avro bytes of its key without the frame, or of the whole row where the table has
+no key. Once the target refuses a row, all that happens to its identity queues in order, in the transactions that move
+the positions; nothing is applied around it. A change of a table without a key is two: the row that goes, and the row
+that comes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from sinks.contract import Plan, TableBatch
 from sinks.fold import FRAME
 
 LEAST = 20
-"""Fewer refused keys of a table never look systemic, whatever their share: a handful of bad rows may come alone in a quiet night."""
+"""Fewer refused keys of a table never look systemic, whatever their share:
+a handful of bad rows may come alone in a quiet night."""
 
 Name = tuple[str, str]
 
@@ -72,7 +74,10 @@ def units(batch: TableBatch) -> list[Unit]:
         return replace(TableBatch(batch.plan, batch.db, batch.table), **fields)  # type: ignore[arg-type]
 
     found = [Unit(key[FRAME:], one(deletes=[key])) for key in batch.deletes]
-    found += [Unit(key[FRAME:], one(upserts=[row], keys=[key], new=[new])) for key, row, new in zip(batch.keys, batch.upserts, batch.new)]
+    found += [
+        Unit(key[FRAME:], one(upserts=[row], keys=[key], new=[new]))
+        for key, row, new in zip(batch.keys, batch.upserts, batch.new)
+    ]
     for identity, row, count in batch.balance:
         found.append(Unit(identity, one(adds=[row] * count) if count > 0 else one(removes=[(row, -count)])))
     return found
@@ -89,7 +94,8 @@ def joined(parts: Sequence[Unit]) -> TableBatch:
 
 
 def queued(plan: Plan, records: Records, held: Container[bytes], errors: Mapping[bytes, RowRefused]) -> list[Queued]:
-    """The changes that wait, in order. `held` holds their identities; the first change of one in `errors` bears its reason."""
+    """The changes that wait, in order. `held` holds their identities;
+    the first change of one in `errors` bears its reason."""
     left, found = dict(errors), []
     for key, value, change in zip(records.keys, records.values, records.opened):
         for identity, op in touched(plan, key, value, change):
@@ -109,8 +115,11 @@ class Aside(NamedTuple):
     """Held identities of which a copy has brought a row in place of all that waited: they are free."""
 
 
-def set_aside(plan: Plan, records: Records, held: Set[bytes], errors: Mapping[bytes, RowRefused], kept: Set[bytes]) -> Aside:
-    """Part the changes of held identities from the rest; `errors`: those that are held from here on, `kept`: those that no copy frees."""
+def set_aside(
+    plan: Plan, records: Records, held: Set[bytes], errors: Mapping[bytes, RowRefused], kept: Set[bytes]
+) -> Aside:
+    """Part the changes of held identities from the rest; `errors`: those that are held from here on, `kept`:
+    those that no copy frees."""
     again = copied_again(plan, records, held) - kept
     held = held - again if again else held
     return Aside(queued(plan, records, held, errors), freed(plan, records, held), again)
@@ -128,7 +137,11 @@ def copied_again(plan: Plan, records: Records, held: Container[bytes]) -> set[by
     """The held identities that a copy has brought anew: what waited before is no longer needed."""
     if not plan.key:
         return set()
-    return {key[FRAME:] for key, change in zip(records.keys, records.opened) if change.op == "r" and key and key[FRAME:] in held}
+    return {
+        key[FRAME:]
+        for key, change in zip(records.keys, records.opened)
+        if change.op == "r" and key and key[FRAME:] in held
+    }
 
 
 def touched(plan: Plan, key: bytes | None, value: bytes, change: Opened) -> list[tuple[bytes, str]]:
@@ -153,7 +166,9 @@ def _half(value: bytes, change: Opened, held: Container[bytes]) -> Opened:
     return change._replace(op="d") if value[change.after_at : change.after_end] in held else change
 
 
-def _columns(rows: Sequence[tuple[bytes | None, bytes, Opened]]) -> tuple[list[bytes | None], list[bytes], list[Opened]]:
+def _columns(
+    rows: Sequence[tuple[bytes | None, bytes, Opened]],
+) -> tuple[list[bytes | None], list[bytes], list[Opened]]:
     return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
 
 
@@ -167,7 +182,8 @@ class QuarantineLimits:
 
 @dataclass(slots=True)
 class Window:
-    """Of one table: which keys are held, and how many were refused and written in this window of time and the one before it."""
+    """Of one table: which keys are held, and how many were refused and written in this window of time and the one
+    before it."""
 
     held: set[bytes] = field(default_factory=set)
     since: float = 0.0
@@ -178,7 +194,11 @@ class Window:
     def add(self, refused: int, written: int, now: float) -> tuple[int, int]:
         """Take in what one batch did; refused and written of the last one to two windows."""
         if now - self.since > timing.TIMES.quarantine_window_seconds:
-            self.before = (self.refused, self.written) if now - self.since < 2 * timing.TIMES.quarantine_window_seconds else (0, 0)
+            self.before = (
+                (self.refused, self.written)
+                if now - self.since < 2 * timing.TIMES.quarantine_window_seconds
+                else (0, 0)
+            )
             self.since, self.refused, self.written = now, 0, 0
         self.refused += refused
         self.written += written
@@ -228,7 +248,8 @@ class HeldKeys:
         return any(window.held for window in self._tables.values())
 
     def release(self, name: Name, identities: Iterable[bytes] | None = None) -> None:
-        """These are free again; None: all of the table, which is emptied, and what was counted of its rows says nothing any more."""
+        """These are free again; None: all of the table, which is emptied,
+        and what was counted of its rows says nothing any more."""
         window = self._changing(name)
         if identities is None:
             window.held, window.refused, window.written, window.before = set(), 0, 0, (0, 0)
@@ -250,15 +271,22 @@ class HeldKeys:
         if not new:
             return
         if sum(self.counts().values()) > self.limits.keys:
-            raise systemic(name, f"more than apply.quarantine_keys = {self.limits.keys} keys would be quarantined", refused.values())
+            raise systemic(
+                name,
+                f"more than apply.quarantine_keys = {self.limits.keys} keys would be quarantined",
+                refused.values(),
+            )
         if bad >= LEAST and bad > self.limits.share * (bad + good):
             minutes = timing.TIMES.quarantine_window_seconds / 60
-            raise systemic(name, f"{bad} keys were refused and {good} written within {minutes:.0f} minutes", refused.values())
+            raise systemic(
+                name, f"{bad} keys were refused and {good} written within {minutes:.0f} minutes", refused.values()
+            )
 
 
 def systemic(name: Name, rule: str, errors: Iterable[RowRefused]) -> Halt:
     """What the circuit breaker says."""
     reasons = "; ".join(sorted({error.rule for error in errors})[:3])
     return Halt("quarantine_limit", ".".join(name), f"{rule} ({reasons}): that is not a row, it looks like the table",
-                "mend the target's definition and start again: nothing of this transaction is applied. cdc quarantine list names the keys"
+                "mend the target's definition and start again: nothing of this transaction is applied. cdc quarantine "
+                "list names the keys"
                 " that wait already; apply.quarantine_keys and apply.quarantine_share are the limits")  # fmt: skip

@@ -1,4 +1,5 @@
-"""What a sink is among those of its pipeline: the only one, or (`sinks/shard_apply.py`) that of one shard, which meets the others."""
+"""What a sink is among those of its pipeline: the only one, or (`sinks/shard_apply.py`) that of one shard,
+which meets the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Whose cuts are assembled: all partitions of a pipeline, or those of one shard, which stops at what concerns all of them; pure."""
+"""Whose cuts are assembled: all partitions of a pipeline, or those of one shard,
+which stops at what concerns all of them; pure."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""Scaled mode: the sink of one shard, which applies whole cuts of its partitions and meets the others where all must stand together.
+"""Scaled mode: the sink of one shard, which applies whole cuts of its partitions and meets the others where all must
+stand together.
 
-At a base, at a copy's barrier and at a cut with which a copy ends it commits what comes before, stores that it waits there, and reads
-on without applying. When all wait, the owner of shard 0 does what the record asks for and moves all beyond it, in one commit.
-After a meeting, as after anything else that moved its stored place, a shard begins again from what is stored.
-Docs: docs/decisions/025-scaled-sink.md; the model: tests/protocol_model/scaled.py.
+At a base, at a copy's barrier and at a cut with which a copy ends it commits what comes before, stores that it waits
+there, and reads on without applying. When all wait, the owner of shard 0 does what the record asks for and moves all
+beyond it, in one commit. After a meeting, as after anything else that moved its stored place, a shard begins again from
+what is stored. Docs: docs/decisions/025-scaled-sink.md; the model: tests/protocol_model/scaled.py.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ _UNSETTLED = (TableState.CATCHING_UP, TableState.QUARANTINED)
 
 
 class ShardApply:
-    """One shard's sink, from what is stored until it is told to stop, fails, or has come to `until`; the role of each of its runs."""
+    """One shard's sink, from what is stored until it is told to stop, fails, or has come to `until`;
+    the role of each of its runs."""
 
     settles = False
     """A ceiling is passed when all shards have passed it: `cdc.publish` knows."""
@@ -83,7 +85,9 @@ class ShardApply:
 
     def committed(self, tables: TableStates) -> None:
         """Look now and then what has become of tables, while any is unsettled."""
-        if clock.monotonic() - self._looked > timing.TIMES.shards_look_seconds and any(table.state in _UNSETTLED for table in tables):
+        if clock.monotonic() - self._looked > timing.TIMES.shards_look_seconds and any(
+            table.state in _UNSETTLED for table in tables
+        ):
             self._looked = clock.monotonic()
             tables.learn(self._target.tables())
             self.counters.states = tables.counts()
@@ -136,13 +140,16 @@ class ShardApply:
                        "one process applies it: cdc apply with apply.shards = 0")  # fmt: skip
         epochs.enter(base)
         widths = self._target.widths()
-        changed = [table.topic for table in base.tables if widths.get(table.topic, table.partitions) != table.partitions]
+        changed = [
+            table.topic for table in base.tables if widths.get(table.topic, table.partitions) != table.partitions
+        ]
         transaction = self._target.begin()
         positions = self._target.lock_all(transaction, offset)
         if not all(position.covers(base.position) for position in positions):
             raise base_beyond(base)
         if changed and any(position != positions[0] for position in positions):
-            raise Halt("partitions_changed", f"topic {changed[0]}", "has another number of partitions, while shards differ in position",
+            raise Halt("partitions_changed", f"topic {changed[0]}", "has another number of partitions, "
+                                                                    "while shards differ in position",
                        "run cdc apply with apply.shards = 0 until it has gone on, then scale again")  # fmt: skip
         epochs.drop_orphans(base, transaction)
         return transaction

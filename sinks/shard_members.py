@@ -1,4 +1,5 @@
-"""One process of a scaled sink: for each shard that its group gives it a thread works on it, until the group takes it back."""
+"""One process of a scaled sink: for each shard that its group gives it a thread works on it,
+until the group takes it back."""
 
 from __future__ import annotations
 

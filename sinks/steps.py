@@ -1,4 +1,5 @@
-"""What the sink does next: the steps that cuts make of control records and rows, and how far they reach; plain values."""
+"""What the sink does next: the steps that cuts make of control records and rows, and how far they reach;
+plain values."""
 
 from __future__ import annotations
 
@@ -50,7 +51,8 @@ class BeginCopy:
 
 @dataclass(slots=True)
 class Meet:
-    """In scaled mode: all shards are to stand here before anyone goes on. `offset` and `mark` are the control record's."""
+    """In scaled mode: all shards are to stand here before anyone goes on.
+    `offset` and `mark` are the control record's."""
 
     offset: int
     entry: Base | Copy | Cut
@@ -74,6 +76,7 @@ class At:
     offsets: dict[Partition, int] = field(default_factory=dict)
     numbers: dict[Partition, int] = field(default_factory=dict)
     moved: dict[Partition, tuple[int, int] | None] = field(default_factory=dict)
-    """Partitions that moved since the last commit, with the offset and number that they had at it; None: a base has set them."""
+    """Partitions that moved since the last commit, with the offset and number that they had at it;
+    None: a base has set them."""
     copies: Copies = NOTHING
     clock_offset_us: int = 0

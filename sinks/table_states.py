@@ -1,4 +1,5 @@
-"""Where each table of the sink stands, and what copies, bases and whole cuts make of that; pure but for the tables that it has made.
+"""Where each table of the sink stands, and what copies, bases and whole cuts make of that; pure but for the tables that
+it has made.
 
 A change becomes durable with the commit that it is handed to (`take`).
 """
@@ -20,8 +21,8 @@ from sinks.contract import Plan, demand_same_policies, policies_kept
 
 Name = tuple[str, str]
 SHADOW, COPY, REFUSAL = "shadow", "copy", "refusal"
-"""In a table's `schema`: the id of the copy that fills its second table; or of the one that began with it, and why that may change
-nothing here, if it may not. Only the copy that a table bears so goes on in it, or ends in it."""
+"""In a table's `schema`: the id of the copy that fills its second table; or of the one that began with it, and why that
+may change nothing here, if it may not. Only the copy that a table bears so goes on in it, or ends in it."""
 _BORNE = (SHADOW, COPY, REFUSAL)
 _COPIED = (TableState.CATCHING_UP, TableState.CONSISTENT, TableState.QUARANTINED)
 LEFT = "left the selection"
@@ -92,7 +93,8 @@ class TableStates:
     # -- policies -----------------------------------------------------------------------------------------------------
 
     def check_policies(self, plan: Plan) -> None:
-        """Stop where these records and what the table holds were made by different policies; remember what holds from now on."""
+        """Stop where these records and what the table holds were made by different policies;
+        remember what holds from now on."""
         name = (plan.db, plan.table)
         state = self._states.get(name)
         if state is not None and state.state != TableState.REFUSED:
@@ -111,11 +113,17 @@ class TableStates:
                 self.shade(name, "")
         self._hold(held)
         for name, state in list(self._states.items()):
-            if state.state == TableState.CATCHING_UP and state.ceiling is not None and at is not None and at.covers(state.ceiling):
+            if (
+                state.state == TableState.CATCHING_UP
+                and state.ceiling is not None
+                and at is not None
+                and at.covers(state.ceiling)
+            ):
                 self.happen(name, TableEvent.CEILING_PASSED)
 
     def _hold(self, held: Callable[[Name], int]) -> None:
-        """A table is quarantined for as long as keys of it are held; afterwards the next ceiling shows it as consistent."""
+        """A table is quarantined for as long as keys of it are held;
+        afterwards the next ceiling shows it as consistent."""
         for name, state in [(name, one.state) for name, one in self._states.items()]:
             count = held(name)
             if count and state in (TableState.CATCHING_UP, TableState.CONSISTENT):
@@ -141,9 +149,12 @@ class TableStates:
         self._bear(name, **({SHADOW: id_} if id_ else {}))
 
     def refuse(self, copy: Copy, reason: str) -> None:
-        """A copy's barrier that the target cannot obey: the table stays as it is where that can be known, else it cannot be followed."""
+        """A copy's barrier that the target cannot obey: the table stays as it is where that can be known,
+        else it cannot be followed."""
         name = (copy.db, copy.table)
-        if self.shown(name) and not copy.exact:  # behind an exact one changes are left out, which its rows would have held
+        if (
+            self.shown(name) and not copy.exact
+        ):  # behind an exact one changes are left out, which its rows would have held
             self._bear(name, **{COPY: copy.id, REFUSAL: reason})
         else:
             self.renew(name)
@@ -176,7 +187,11 @@ class TableStates:
 
     def orphans(self, active: Active | None) -> list[Name]:
         """The tables whose second table no copy fills any more."""
-        return [one.name for one in self if self.shadow(one.name) and (active is None or not self.bears(one.name, active.id))]
+        return [
+            one.name
+            for one in self
+            if self.shadow(one.name) and (active is None or not self.bears(one.name, active.id))
+        ]
 
     def end(self, ended: Ended, at: Position | None) -> Ended:
         """A copy's last cut, and what became of it here; a table that it did not empty stays as it is shown."""
@@ -210,7 +225,12 @@ class TableStates:
 
     # -- epochs -------------------------------------------------------------------------------------------------------
 
-    def enter(self, base: Base, schema: Callable[[Followed], Mapping[str, object]], create: Callable[[Followed], TableProgress]) -> None:
+    def enter(
+        self,
+        base: Base,
+        schema: Callable[[Followed], Mapping[str, object]],
+        create: Callable[[Followed], TableProgress],
+    ) -> None:
         """An epoch's base says which tables are followed, and which of them are still to be copied."""
         for followed in base.tables:
             name = (followed.db, followed.table)
@@ -225,7 +245,8 @@ class TableStates:
         self._leave({(one.db, one.table) for one in base.tables} | set(base.gone))
 
     def _stand(self, base: Base, name: Name) -> None:
-        """What capture takes a table for, and what it is here: where the two differ, nothing of it is shown as consistent."""
+        """What capture takes a table for, and what it is here:
+        where the two differ, nothing of it is shown as consistent."""
         state, active, uncopied = self._states[name].state, base.copies.active, name in base.uncopied
         meant = active is not None and (active.db, active.table, active.kind) == (*name, WHOLE)
         if meant and active is not None and self.bears(name, active.id):
@@ -235,9 +256,14 @@ class TableStates:
         if uncopied and state != TableState.REFUSED:
             self.renew(name, _UNBEGUN if meant else "")
         elif not uncopied and state == TableState.COPYING:
-            self.renew(name, _UNENDED)  # what it holds is not what changes belong to: a row of a table without a key would be missing
-        elif not uncopied and (state == TableState.STOPPED or (state == TableState.NEW and not self._states[name].reason)):
-            raise Halt("table_not_copied", ".".join(name), "is followed by capture, which takes it for copied, and is not",
+            self.renew(
+                name, _UNENDED
+            )  # what it holds is not what changes belong to: a row of a table without a key would be missing
+        elif not uncopied and (
+            state == TableState.STOPPED or (state == TableState.NEW and not self._states[name].reason)
+        ):
+            raise Halt("table_not_copied", ".".join(name), "is followed by capture, which takes it for copied, "
+                                                           "and is not",
                        f"cdc copy {'.'.join(name)}")  # fmt: skip
 
     def _leave(self, followed: set[Name]) -> None:
@@ -250,6 +276,7 @@ class TableStates:
 def _created(base: Base, followed: Followed, create: Callable[[Followed], TableProgress]) -> TableProgress:
     name = (followed.db, followed.table)
     if not base.copying and name not in base.uncopied:
-        raise Halt("table_not_copied", ".".join(name), "is followed by capture, which takes it for copied, and is not here",
+        raise Halt("table_not_copied", ".".join(name), "is followed by capture, which takes it for copied, "
+                                                       "and is not here",
                    f"cdc copy {'.'.join(name)}")  # fmt: skip
     return create(followed)

@@ -71,7 +71,13 @@ def tagged_gtid_event(event: bytes, end: int) -> Gtid:
         else:
             fields[field], at = varlen(event, at)
     source, tag = fields.get(1, b""), fields.get(3, b"")
-    if not isinstance(source, bytes) or len(source) != 16 or not isinstance(tag, bytes) or 2 not in fields or 8 not in fields:
+    if (
+        not isinstance(source, bytes)
+        or len(source) != 16
+        or not isinstance(tag, bytes)
+        or 2 not in fields
+        or 8 not in fields
+    ):
         raise Malformed("gtid_event", "tagged GTID event", "lacks a field that it must have")
     number = int(fields[2]) >> 1  # signed: the lowest bit is the sign
     name = f"{uuid.UUID(bytes=source)}:{tag.decode()}" if tag else str(uuid.UUID(bytes=source))
@@ -79,7 +85,8 @@ def tagged_gtid_event(event: bytes, end: int) -> Gtid:
 
 
 def varlen(data: bytes, at: int) -> tuple[int, int]:
-    """A number of MySQL's serialization library (the low ones of its first byte count further bytes), and where it ends."""
+    """A number of MySQL's serialization library (the low ones of its first byte count further bytes),
+    and where it ends."""
     first = data[at]
     extra = 8 if first == 0xFF else (~first & (first + 1)).bit_length() - 1
     value = int.from_bytes(data[at : at + 1 + extra], "little")
@@ -137,16 +144,18 @@ def query_event(event: bytes, end: int, *, compressed: bool = False, extra: int 
 _ALTER_FLAGS, _CHARSET_PAIRS = 130, 131
 """MariaDB's (10.9 and later), which mysql-replication does not know."""
 _STATUS_SIZES: Mapping[int, int] = {
-    codes.Q_FLAGS2_CODE: 4, codes.Q_SQL_MODE_CODE: 8, codes.Q_AUTO_INCREMENT: 4, codes.Q_CHARSET_CODE: 6, codes.Q_LC_TIME_NAMES_CODE: 2,
-    codes.Q_CHARSET_DATABASE_CODE: 2, codes.Q_TABLE_MAP_FOR_UPDATE_CODE: 8, codes.Q_MASTER_DATA_WRITTEN_CODE: 4, codes.Q_MICROSECONDS: 3,
-    codes.Q_EXPLICIT_DEFAULTS_FOR_TIMESTAMP: 1, codes.Q_DDL_LOGGED_WITH_XID: 8, codes.Q_DEFAULT_COLLATION_FOR_UTF8MB4: 2,
-    codes.Q_SQL_REQUIRE_PRIMARY_KEY: 1, codes.Q_DEFAULT_TABLE_ENCRYPTION: 1, codes.Q_HRNOW: 3, codes.Q_XID: 8,
+    codes.Q_FLAGS2_CODE: 4, codes.Q_SQL_MODE_CODE: 8, codes.Q_AUTO_INCREMENT: 4, codes.Q_CHARSET_CODE: 6,
+    codes.Q_LC_TIME_NAMES_CODE: 2, codes.Q_CHARSET_DATABASE_CODE: 2, codes.Q_TABLE_MAP_FOR_UPDATE_CODE: 8,
+    codes.Q_MASTER_DATA_WRITTEN_CODE: 4, codes.Q_MICROSECONDS: 3, codes.Q_EXPLICIT_DEFAULTS_FOR_TIMESTAMP: 1,
+    codes.Q_DDL_LOGGED_WITH_XID: 8, codes.Q_DEFAULT_COLLATION_FOR_UTF8MB4: 2, codes.Q_SQL_REQUIRE_PRIMARY_KEY: 1,
+    codes.Q_DEFAULT_TABLE_ENCRYPTION: 1, codes.Q_HRNOW: 3, codes.Q_XID: 8,
 }  # fmt: skip
 """Bytes of each status variable that has as many always."""
 
 
 def _session(status: bytes) -> tuple[int, int]:
-    """(client collation, sql_mode) from a query's status variables; the rest is passed over, unknown ones end the search."""
+    """(client collation, sql_mode) from a query's status variables;
+    the rest is passed over, unknown ones end the search."""
     at, collation, sql_mode = 0, 0, 0
     while at < len(status):
         code = status[at]
@@ -186,7 +195,8 @@ def _names_size(status: bytes, at: int) -> int:
 
 
 def inflated(data: bytes, at: int) -> bytes:
-    """What MariaDB compressed from `at` on: one byte (0x80, algorithm, size of the length), the length, big-endian, and zlib."""
+    """What MariaDB compressed from `at` on: one byte (0x80, algorithm, size of the length), the length, big-endian,
+    and zlib."""
     head = data[at]
     size = head & 7
     if not head & 0x80 or head & 0x70:
@@ -204,7 +214,8 @@ def inflated(data: bytes, at: int) -> bytes:
 
 
 def payload_events(event: bytes, end: int) -> Iterator[bytes]:
-    """The events (no checksums of their own) in a TRANSACTION_PAYLOAD of MySQL, one at a time: only one is in memory."""
+    """The events (no checksums of their own) in a TRANSACTION_PAYLOAD of MySQL, one at a time:
+    only one is in memory."""
     compression, size, at = 0, 0, HEADER
     while True:
         kind, at = lenenc(event, at)
@@ -222,7 +233,11 @@ def payload_events(event: bytes, end: int) -> Iterator[bytes]:
 
 def _inner_events(raw: io.BytesIO, *, compressed: bool) -> Iterator[bytes]:
     # MySQL's levels go to 22, whose window is 128 MiB: without a limit of ours the library refuses those.
-    stream = zstandard.ZstdDecompressor(max_window_size=1 << 31).stream_reader(raw, read_across_frames=True) if compressed else raw
+    stream = (
+        zstandard.ZstdDecompressor(max_window_size=1 << 31).stream_reader(raw, read_across_frames=True)
+        if compressed
+        else raw
+    )
     try:
         while header := _exactly(stream, HEADER, or_nothing=True):
             length = int.from_bytes(header[9:13], "little")

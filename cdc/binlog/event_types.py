@@ -1,8 +1,10 @@
-"""Every kind of event that MySQL (to 9.x) and MariaDB (to 12.x) can write: its name, and what becomes of it. Nothing is guessed.
+"""Every kind of event that MySQL (to 9.x) and MariaDB (to 12.x) can write: its name, and what becomes of it. Nothing is
+guessed.
 
-A kind is handled (`cdc.binlog.reader.HANDLERS`), or it is known to say nothing about rows (`HARMLESS`), or it stops the process with its
-reason (`FATAL`). A number that is not here at all stops as `unknown_event`. A test holds that each number is in exactly one place.
-The numbers are mysql-replication's where it has them (docs/decisions/045-given-packages.md).
+A kind is handled (`cdc.binlog.reader.HANDLERS`), or it is known to say nothing about rows (`HARMLESS`), or it stops the
+process with its reason (`FATAL`). A number that is not here at all stops as `unknown_event`. A test holds that each
+number is in exactly one place. The numbers are mysql-replication's where it has them
+(docs/decisions/045-given-packages.md).
 
 https://dev.mysql.com/doc/dev/mysql-server/latest/namespacemysql_1_1binlog_1_1event.html (Log_event_type) and
 https://mariadb.com/docs/server/reference/clientserver-protocol/replication-protocol
@@ -53,36 +55,48 @@ START_ENCRYPTION: int = BINLOG.MARIADB_START_ENCRYPTION_EVENT
 # What mysql-replication does not know, MySQL's from 8.0 on and MariaDB's from 10.2 on:
 CONTEXT, VIEW_CHANGE, PAYLOAD, HEARTBEAT_V2, TAGGED_GTID = 36, 37, 40, 41, 42
 QUERY_COMPRESSED = 165
-WRITE_COMPRESSED_V1, UPDATE_COMPRESSED_V1, DELETE_COMPRESSED_V1, WRITE_COMPRESSED, UPDATE_COMPRESSED, DELETE_COMPRESSED = range(166, 172)
+(
+    WRITE_COMPRESSED_V1,
+    UPDATE_COMPRESSED_V1,
+    DELETE_COMPRESSED_V1,
+    WRITE_COMPRESSED,
+    UPDATE_COMPRESSED,
+    DELETE_COMPRESSED,
+) = range(166, 172)
 FRAGMENT = 172
 
 _OLDEST: Mapping[int, str] = {
-    BINLOG.UNKNOWN_EVENT: "UNKNOWN", BINLOG.START_EVENT_V3: "START_V3", BINLOG.LOAD_EVENT: "LOAD", BINLOG.SLAVE_EVENT: "SLAVE",
-    BINLOG.CREATE_FILE_EVENT: "CREATE_FILE", BINLOG.EXEC_LOAD_EVENT: "EXEC_LOAD", BINLOG.NEW_LOAD_EVENT: "NEW_LOAD",
-    BINLOG.PRE_GA_WRITE_ROWS_EVENT: "PRE_GA_WRITE_ROWS", BINLOG.PRE_GA_UPDATE_ROWS_EVENT: "PRE_GA_UPDATE_ROWS",
-    BINLOG.PRE_GA_DELETE_ROWS_EVENT: "PRE_GA_DELETE_ROWS",
+    BINLOG.UNKNOWN_EVENT: "UNKNOWN", BINLOG.START_EVENT_V3: "START_V3", BINLOG.LOAD_EVENT: "LOAD",
+    BINLOG.SLAVE_EVENT: "SLAVE", BINLOG.CREATE_FILE_EVENT: "CREATE_FILE", BINLOG.EXEC_LOAD_EVENT: "EXEC_LOAD",
+    BINLOG.NEW_LOAD_EVENT: "NEW_LOAD", BINLOG.PRE_GA_WRITE_ROWS_EVENT: "PRE_GA_WRITE_ROWS",
+    BINLOG.PRE_GA_UPDATE_ROWS_EVENT: "PRE_GA_UPDATE_ROWS", BINLOG.PRE_GA_DELETE_ROWS_EVENT: "PRE_GA_DELETE_ROWS",
 }  # fmt: skip
 """Those that only servers before MySQL 5.1 wrote."""
 
 NAMES: Mapping[int, str] = {
     **_OLDEST, QUERY: "QUERY", STOP: "STOP", ROTATE: "ROTATE", INTVAR: "INTVAR", APPEND_BLOCK: "APPEND_BLOCK",
     DELETE_FILE: "DELETE_FILE", RAND: "RAND", USER_VAR: "USER_VAR", FORMAT: "FORMAT_DESCRIPTION", XID: "XID",
-    BEGIN_LOAD: "BEGIN_LOAD_QUERY", EXECUTE_LOAD: "EXECUTE_LOAD_QUERY", TABLE_MAP: "TABLE_MAP", WRITE_V1: "WRITE_ROWS_V1",
-    UPDATE_V1: "UPDATE_ROWS_V1", DELETE_V1: "DELETE_ROWS_V1", INCIDENT: "INCIDENT", HEARTBEAT: "HEARTBEAT", IGNORABLE: "IGNORABLE",
-    ROWS_QUERY: "ROWS_QUERY", WRITE: "WRITE_ROWS", UPDATE: "UPDATE_ROWS", DELETE: "DELETE_ROWS", GTID: "GTID",
-    ANONYMOUS_GTID: "ANONYMOUS_GTID", PREVIOUS_GTIDS: "PREVIOUS_GTIDS", CONTEXT: "TRANSACTION_CONTEXT", VIEW_CHANGE: "VIEW_CHANGE",
-    XA_PREPARE: "XA_PREPARE", PARTIAL_UPDATE: "PARTIAL_UPDATE_ROWS", PAYLOAD: "TRANSACTION_PAYLOAD", HEARTBEAT_V2: "HEARTBEAT_V2",
-    TAGGED_GTID: "GTID_TAGGED", ANNOTATE: "ANNOTATE_ROWS", CHECKPOINT: "BINLOG_CHECKPOINT", MARIADB_GTID: "MARIADB_GTID",
-    GTID_LIST: "GTID_LIST", START_ENCRYPTION: "START_ENCRYPTION", QUERY_COMPRESSED: "QUERY_COMPRESSED",
+    BEGIN_LOAD: "BEGIN_LOAD_QUERY", EXECUTE_LOAD: "EXECUTE_LOAD_QUERY", TABLE_MAP: "TABLE_MAP",
+    WRITE_V1: "WRITE_ROWS_V1", UPDATE_V1: "UPDATE_ROWS_V1", DELETE_V1: "DELETE_ROWS_V1", INCIDENT: "INCIDENT",
+    HEARTBEAT: "HEARTBEAT", IGNORABLE: "IGNORABLE", ROWS_QUERY: "ROWS_QUERY", WRITE: "WRITE_ROWS",
+    UPDATE: "UPDATE_ROWS", DELETE: "DELETE_ROWS", GTID: "GTID", ANONYMOUS_GTID: "ANONYMOUS_GTID",
+    PREVIOUS_GTIDS: "PREVIOUS_GTIDS", CONTEXT: "TRANSACTION_CONTEXT", VIEW_CHANGE: "VIEW_CHANGE",
+    XA_PREPARE: "XA_PREPARE", PARTIAL_UPDATE: "PARTIAL_UPDATE_ROWS", PAYLOAD: "TRANSACTION_PAYLOAD",
+    HEARTBEAT_V2: "HEARTBEAT_V2", TAGGED_GTID: "GTID_TAGGED", ANNOTATE: "ANNOTATE_ROWS",
+    CHECKPOINT: "BINLOG_CHECKPOINT", MARIADB_GTID: "MARIADB_GTID", GTID_LIST: "GTID_LIST",
+    START_ENCRYPTION: "START_ENCRYPTION", QUERY_COMPRESSED: "QUERY_COMPRESSED",
     WRITE_COMPRESSED_V1: "WRITE_ROWS_COMPRESSED_V1", UPDATE_COMPRESSED_V1: "UPDATE_ROWS_COMPRESSED_V1",
     DELETE_COMPRESSED_V1: "DELETE_ROWS_COMPRESSED_V1", WRITE_COMPRESSED: "WRITE_ROWS_COMPRESSED",
-    UPDATE_COMPRESSED: "UPDATE_ROWS_COMPRESSED", DELETE_COMPRESSED: "DELETE_ROWS_COMPRESSED", FRAGMENT: "PARTIAL_ROW_DATA",
+    UPDATE_COMPRESSED: "UPDATE_ROWS_COMPRESSED", DELETE_COMPRESSED: "DELETE_ROWS_COMPRESSED",
+    FRAGMENT: "PARTIAL_ROW_DATA",
 }  # fmt: skip
 
 HARMLESS: Mapping[int, str] = {
     STOP: "the server shut down in order",
     **dict.fromkeys((INTVAR, RAND, USER_VAR), "a value for the statement that follows, which is handed over"),
-    **dict.fromkeys((APPEND_BLOCK, DELETE_FILE, BEGIN_LOAD), "data of the LOAD statement that follows, which is handed over"),
+    **dict.fromkeys(
+        (APPEND_BLOCK, DELETE_FILE, BEGIN_LOAD), "data of the LOAD statement that follows, which is handed over"
+    ),
     IGNORABLE: "a newer server's comment",
     ROWS_QUERY: "the statement's text, for people",
     PREVIOUS_GTIDS: "the catalog was asked for these",
@@ -113,4 +127,9 @@ def fatal(kind: int, place: str) -> Halt:
         code, rule, hint = FATAL[kind]
         return Halt(code, place, rule, hint)
     name = f" ({NAMES[kind]})" if kind in NAMES else ""
-    return Halt("unknown_event", place, f"event type {kind}{name} is not known here", "upgrade cdc, or report the server's version")
+    return Halt(
+        "unknown_event",
+        place,
+        f"event type {kind}{name} is not known here",
+        "upgrade cdc, or report the server's version",
+    )

@@ -15,12 +15,15 @@ Kind = Literal["c", "u", "d"]
 class TableMap:
     """One shape of one table as the log describes it: the same object for as long as the bytes stay the same.
 
-    `fingerprint` is the map's bytes after the table id: equal fingerprints are equal shapes. `table()` parses on first use.
+    `fingerprint` is the map's bytes after the table id: equal fingerprints are equal shapes. `table()` parses on first
+    use.
     """
 
     __slots__ = ("_parse", "_table", "db", "fingerprint", "name", "raw", "table_id")
 
-    def __init__(self, table_id: int, db: str, name: str, fingerprint: bytes, raw: bytes, parse: Callable[[bytes], Table]) -> None:
+    def __init__(
+        self, table_id: int, db: str, name: str, fingerprint: bytes, raw: bytes, parse: Callable[[bytes], Table]
+    ) -> None:
         self.table_id, self.db, self.name, self.fingerprint, self.raw = table_id, db, name, fingerprint, raw
         self._parse = parse
         self._table: Table | None = None
@@ -88,7 +91,8 @@ class Heartbeat:
 
     at: Position
     ts_us: int
-    """The source's clock when nothing was on its way, as the reader knows it (the event itself carries time 0); 0: that was never seen."""
+    """The source's clock when nothing was on its way, as the reader knows it (the event itself carries time 0);
+    0: that was never seen."""
 
 
 Event = Begin | RowsEvent | Commit | LoggedStatement | Heartbeat

@@ -49,7 +49,10 @@ class LogCursor:
             end = size - 4
             if zlib.crc32(memoryview(event)[:end]) != int.from_bytes(event[end:], "little"):
                 raise Malformed(
-                    "checksum", str(self), "the checksum of an event is wrong", "the log or the network is damaged: check the disk"
+                    "checksum",
+                    str(self),
+                    "the checksum of an event is wrong",
+                    "the log or the network is damaged: check the disk",
                 )
         self.size = size
         if kind not in UNPLACED and not flags & ARTIFICIAL:

@@ -1,7 +1,8 @@
 """MySQL's binary JSON as a tree that logged differences are applied to, and as bytes again. Pure.
 
-Scalars stay the bytes that they are: nothing is rounded or spelled anew. What comes out has the wide form throughout, with the members
-of each object in MySQL's order (shorter names first); so it reads as the same text as the server's own bytes.
+Scalars stay the bytes that they are: nothing is rounded or spelled anew. What comes out has the wide form throughout,
+with the members of each object in MySQL's order (shorter names first); so it reads as the same text as the server's own
+bytes.
 
 https://dev.mysql.com/doc/dev/mysql-server/latest/json__diff_8h.html and json_binary.h of the server
 """
@@ -84,7 +85,9 @@ class _Parser:
         if end - base < 2 * wide or size > end - base or count * (named + 1 + wide) > size - 2 * wide:
             raise _damaged("a container that is longer than its document")
         keys = base + 2 * wide
-        values = [self._entry(base, keys + count * named + i * (1 + wide), base + size, wide, depth) for i in range(count)]
+        values = [
+            self._entry(base, keys + count * named + i * (1 + wide), base + size, wide, depth) for i in range(count)
+        ]
         if kind in _ARRAY:
             return values
         return {self._key(base, keys + i * named, size, wide): value for i, value in enumerate(values)}
@@ -134,7 +137,8 @@ def _body(node: Node) -> bytes:
 
 
 def patched(before: bytes, differences: bytes) -> bytes:
-    """The document after the differences that the log holds, from the one before them; malformed where one has no place in it."""
+    """The document after the differences that the log holds, from the one before them;
+    malformed where one has no place in it."""
     root = tree(before)
     for operation, path, value in _differences(differences):
         root = _applied(root, operation, _legs(path), value)
@@ -243,4 +247,6 @@ def _remove(node: Node, leg: Leg) -> None:
 
 
 def _damaged(what: str) -> Malformed:
-    return Malformed("json", "partial JSON update", f"a document holds {what}", "the log is damaged, or of a newer server")
+    return Malformed(
+        "json", "partial JSON update", f"a document holds {what}", "the log is damaged, or of a newer server"
+    )

@@ -1,4 +1,5 @@
-"""The log's packets: ask for the dump, take packets off the socket in large pieces, turn the server's refusals into decisions.
+"""The log's packets: ask for the dump, take packets off the socket in large pieces, turn the server's refusals into
+decisions.
 
 https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_replication.html and
 https://mariadb.com/docs/server/reference/clientserver-protocol/replication-protocol
@@ -23,7 +24,8 @@ from cdc.mysql.log_identity import BEHIND, KEEP_LONGER
 from cdc.runtime import clock, timing
 
 _RECEIVE = 1 << 18
-"""Bytes asked of the socket at once: 256 KiB takes 30 row events of the default size; larger gained nothing (2026-11)."""
+"""Bytes asked of the socket at once: 256 KiB takes 30 row events of the default size;
+larger gained nothing (2026-11)."""
 _LONGEST = 0xFFFFFF
 """A packet of this length is continued by the next one."""
 
@@ -31,9 +33,17 @@ _LONGEST = 0xFFFFFF
 class PacketStream:
     """Whole packets from a socket, payloads only, in order."""
 
-    def __init__(self, sock: socket.socket, place: str, timeout_seconds: float, quiet_seconds: float, heartbeat_seconds: float) -> None:
-        """`quiet_seconds`: more than packets take on their way; `heartbeat_seconds`: after so long without an event the server says so."""
-        self._sock, self._place, self._quiet_seconds, self._heartbeat_seconds = sock, place, quiet_seconds, heartbeat_seconds
+    def __init__(
+        self, sock: socket.socket, place: str, timeout_seconds: float, quiet_seconds: float, heartbeat_seconds: float
+    ) -> None:
+        """`quiet_seconds`: more than packets take on their way;
+        `heartbeat_seconds`: after so long without an event the server says so."""
+        self._sock, self._place, self._quiet_seconds, self._heartbeat_seconds = (
+            sock,
+            place,
+            quiet_seconds,
+            heartbeat_seconds,
+        )
         sock.settimeout(timeout_seconds)
         self._buffer = b""
         self._at = 0
@@ -41,10 +51,12 @@ class PacketStream:
         self._came = clock.monotonic()
         """When bytes came last."""
         self.quiet_at: float | None = None
-        """When we last saw (by the clock that never jumps) that nothing had come for a while: the server had nothing to send then.
+        """When we last saw (by the clock that never jumps) that nothing had come for a while: the server had nothing to
+        send then.
 
-        A packet read later may have been sent at any time after that, if we were busy meanwhile. A silence longer than between two
-        heartbeats proves nothing beyond the first of them: the server, or the line, may have stood still, with transactions right behind.
+        A packet read later may have been sent at any time after that, if we were busy meanwhile. A silence longer than
+        between two heartbeats proves nothing beyond the first of them: the server, or the line, may have stood still,
+        with transactions right behind.
         """
 
     def next(self) -> bytes:
@@ -124,9 +136,12 @@ def prepare(connection: Connection[Any], start: Position, server_id: int, heartb
     replica = uuid.uuid5(uuid.NAMESPACE_URL, f"cdc:server_id:{server_id}")
     common = f"SET @master_binlog_checksum = 'CRC32', @source_binlog_checksum = 'CRC32', \
 net_write_timeout = {timing.TIMES.log_write_seconds}, \
-@master_heartbeat_period = {nanoseconds}, @source_heartbeat_period = {nanoseconds}, @slave_uuid = '{replica}', @replica_uuid = '{replica}'"
-    mariadb = f"SET @mariadb_slave_capability = 4, @slave_connect_state = '{start.gtids}', @slave_gtid_strict_mode = 1, \
+@master_heartbeat_period = {nanoseconds}, @source_heartbeat_period = {nanoseconds}, \
+@slave_uuid = '{replica}', @replica_uuid = '{replica}'"
+    mariadb = (
+        f"SET @mariadb_slave_capability = 4, @slave_connect_state = '{start.gtids}', @slave_gtid_strict_mode = 1, \
 @slave_gtid_ignore_duplicates = 0"
+    )
     with deciding(place), connection.cursor() as cursor:
         cursor.execute(common)
         if start.flavour == "mariadb":
@@ -134,11 +149,19 @@ net_write_timeout = {timing.TIMES.log_write_seconds}, \
 
 
 def dump(
-    connection: Connection[Any], start: Position, server_id: int, place: str, timeout_seconds: float, heartbeat_seconds: float
+    connection: Connection[Any],
+    start: Position,
+    server_id: int,
+    place: str,
+    timeout_seconds: float,
+    heartbeat_seconds: float,
 ) -> PacketStream:
     """Ask for the log from a position on; from here the connection only sends packets of the log."""
     if start.flavour == "mariadb":
-        command, body = COMMAND.COM_BINLOG_DUMP, struct.pack("<IHI", 4, 0, server_id)  # where to start is in @slave_connect_state
+        command, body = (
+            COMMAND.COM_BINLOG_DUMP,
+            struct.pack("<IHI", 4, 0, server_id),
+        )  # where to start is in @slave_connect_state
     elif start.by_file:
         if start.offset >= 1 << 32:
             raise Halt(
@@ -147,7 +170,10 @@ def dump(
                 "a place beyond 4 GiB in a file cannot be asked for without GTIDs",
                 "set max_binlog_size to at most 1 GiB, or gtid_mode to ON, and copy the tables again",
             )
-        command, body = COMMAND.COM_BINLOG_DUMP, struct.pack("<IHI", max(start.offset, 4), 0, server_id) + start.file.encode()
+        command, body = (
+            COMMAND.COM_BINLOG_DUMP,
+            struct.pack("<IHI", max(start.offset, 4), 0, server_id) + start.file.encode(),
+        )
     else:
         gtids = encoded_gtids(start.gtids)
         command, body = COMMAND.COM_BINLOG_DUMP_GTID, struct.pack("<HIIQI", 0, server_id, 0, 4, len(gtids)) + gtids
@@ -156,21 +182,26 @@ def dump(
         sock.sendall(struct.pack("<IB", len(body) + 1, command) + body)
     except OSError as error:
         raise Retry("source_lost", place, f"the connection broke: {type(error).__name__}") from None
-    return PacketStream(sock, place, timeout_seconds, min(timing.TIMES.quiet_seconds, heartbeat_seconds / 2), heartbeat_seconds)
+    return PacketStream(
+        sock, place, timeout_seconds, min(timing.TIMES.quiet_seconds, heartbeat_seconds / 2), heartbeat_seconds
+    )
 
 
 def encoded_gtids(text: str) -> bytes:
     """A GTID set in the binary form of COM_BINLOG_DUMP_GTID; with tags in the form that MySQL 8.3 brought."""
     sources = mysql_gtids(text)
     tagged = any(":" in source for source in sources)
-    # Format 0: the count fills 8 bytes. Format 1 (tags): its first and last byte say 1 and the count is in the six between.
+    # Format 0: the count fills 8 bytes. Format 1 (tags): its first and last byte say 1 and the count is in the six
+    # between.
     out = [((len(sources) << 8) | 1 | (1 << 56)).to_bytes(8, "little") if tagged else struct.pack("<Q", len(sources))]
     for source, ranges in sources.items():
         name, _, tag = source.partition(":")
         out.append(uuid.UUID(name).bytes)
         if tagged:
             out.append(bytes([len(tag) << 1]) + tag.encode())
-        out.append(struct.pack("<Q", len(ranges)) + b"".join(struct.pack("<QQ", first, last + 1) for first, last in ranges))
+        out.append(
+            struct.pack("<Q", len(ranges)) + b"".join(struct.pack("<QQ", first, last + 1) for first, last in ranges)
+        )
     return b"".join(out)
 
 
@@ -185,7 +216,9 @@ def refusal(packet: bytes, place: str) -> CdcError:
             "another reader connected with the same server_id",
             "one pipeline runs twice, or two pipelines share source.server_id: stop one of them",
         )
-    if number == 1236 and (b"purged" in text or b"could not find first log" in text or b"could not find gtid state" in text):
+    if number == 1236 and (
+        b"purged" in text or b"could not find first log" in text or b"could not find gtid state" in text
+    ):
         return Halt(
             "log_purged",
             place,
@@ -193,12 +226,17 @@ def refusal(packet: bytes, place: str) -> CdcError:
             KEEP_LONGER,
         )
     if number == 1236 and (b"diverged" in text or b"requested to start from gtid" in text):
-        return Halt("source_diverged", place, "the position holds a transaction that this server's log does not", BEHIND)
+        return Halt(
+            "source_diverged", place, "the position holds a transaction that this server's log does not", BEHIND
+        )
     if number == 29 or (number == 1236 and (b"could not open log file" in text or b"could not find next log" in text)):
         return Halt("log_purged", place, "the server lists a log file that it cannot read", KEEP_LONGER)
     if number in (1227, 1045, 1142):
         return Refused(
-            "source_privilege", place, f"the account may not read the log (error {number})", "GRANT REPLICATION SLAVE ON *.* TO it"
+            "source_privilege",
+            place,
+            f"the account may not read the log (error {number})",
+            "GRANT REPLICATION SLAVE ON *.* TO it",
         )
     if number in (1053, 1077, 1079, 1158, 1159, 1160, 1161, 1317, 1927, 3168, 2013, 4031):
         return Retry("source_lost", place, f"the server ended the stream (error {number})")

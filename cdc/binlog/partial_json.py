@@ -1,7 +1,8 @@
-"""PARTIAL_UPDATE_ROWS of MySQL (binlog_row_value_options = PARTIAL_JSON): made an ordinary update, whose images hold whole documents.
+"""PARTIAL_UPDATE_ROWS of MySQL (binlog_row_value_options = PARTIAL_JSON): made an ordinary update, whose images hold
+whole documents.
 
-An after image begins with its options; if JSON columns may hold differences in it, a bit for each of them says which do. The
-differences are applied to the document of the before image. Values are not decoded: only their lengths are.
+An after image begins with its options; if JSON columns may hold differences in it, a bit for each of them says which
+do. The differences are applied to the document of the before image. Values are not decoded: only their lengths are.
 
 https://dev.mysql.com/doc/dev/mysql-server/latest/classbinary__log_1_1Rows__event.html
 """
@@ -21,9 +22,9 @@ from cdc.errors import Halt, Malformed
 _PARTIAL_JSON = 1
 _JSON: int = FIELD_TYPE.JSON
 _PLAIN: Mapping[int, int] = {
-    FIELD_TYPE.TINY: 1, FIELD_TYPE.SHORT: 2, FIELD_TYPE.INT24: 3, FIELD_TYPE.LONG: 4, FIELD_TYPE.LONGLONG: 8, FIELD_TYPE.FLOAT: 4,
-    FIELD_TYPE.DOUBLE: 8, FIELD_TYPE.TIMESTAMP: 4, FIELD_TYPE.DATE: 3, FIELD_TYPE.NEWDATE: 3, FIELD_TYPE.TIME: 3, FIELD_TYPE.DATETIME: 8,
-    FIELD_TYPE.YEAR: 1,
+    FIELD_TYPE.TINY: 1, FIELD_TYPE.SHORT: 2, FIELD_TYPE.INT24: 3, FIELD_TYPE.LONG: 4, FIELD_TYPE.LONGLONG: 8,
+    FIELD_TYPE.FLOAT: 4, FIELD_TYPE.DOUBLE: 8, FIELD_TYPE.TIMESTAMP: 4, FIELD_TYPE.DATE: 3, FIELD_TYPE.NEWDATE: 3,
+    FIELD_TYPE.TIME: 3, FIELD_TYPE.DATETIME: 8, FIELD_TYPE.YEAR: 1,
 }  # fmt: skip
 """Bytes of a value, by its type in the log."""
 _FRACTIONAL: Mapping[int, int] = {FIELD_TYPE.TIMESTAMP2: 4, FIELD_TYPE.DATETIME2: 5, FIELD_TYPE.TIME2: 3}
@@ -65,13 +66,18 @@ class _Images:
             raise Malformed("row_image", "partial update", "a row image ends too early")
         options, self.at = lenenc(self._data, self.at)
         if options & ~_PARTIAL_JSON:
-            raise Halt("row_image", "partial update", f"a row image has options that are not known ({options})", "upgrade cdc")
+            raise Halt(
+                "row_image", "partial update", f"a row image has options that are not known ({options})", "upgrade cdc"
+            )
         return options
 
     def _image(self, partial: bytes) -> tuple[bytes, list[bytes | None]]:
         """The bits of nulls, and each value with its length; None for a null."""
         nulls = self.take((len(self._fields) + 7) // 8)
-        return nulls, [None if nulls[i >> 3] >> (i & 7) & 1 else self.take(self._size(field)) for i, field in enumerate(self._fields)]
+        return nulls, [
+            None if nulls[i >> 3] >> (i & 7) & 1 else self.take(self._size(field))
+            for i, field in enumerate(self._fields)
+        ]
 
     def _size(self, field: MappedColumn) -> int:
         fixed = size_of(field)
@@ -104,7 +110,10 @@ def length_bytes(field: MappedColumn) -> int:
     if field.type in _SIZED:
         return field.first
     raise Halt(
-        "unknown_type", "partial update", f"a column of log type {field.type} has no known length", "exclude the table, or upgrade cdc"
+        "unknown_type",
+        "partial update",
+        f"a column of log type {field.type} has no known length",
+        "exclude the table, or upgrade cdc",
     )
 
 
@@ -116,7 +125,8 @@ def _patched(old: bytes | None, differences: bytes, width: int) -> bytes:
 
 
 def whole(data: bytes, at: int, end: int, map_body: bytes) -> bytes:
-    """The images of an ordinary update, from those of a partial one that begin at `at`; `map_body` as for `table_of`."""
+    """The images of an ordinary update, from those of a partial one that begin at `at`;
+    `map_body` as for `table_of`."""
     images = _Images(data, at, end, fields_of(map_body))
     rows = []
     while images.at < end:

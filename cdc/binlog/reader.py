@@ -1,8 +1,8 @@
 """The source's log as a stream of whole transactions, from an exact position on.
 
-What it checks: every checksum, every length, that each event is of a known kind, that rows have a table map of their own
-statement and full images, that transactions neither repeat nor go back. What it does not promise: rows are not decoded, and
-statements are not understood, only handed over.
+What it checks: every checksum, every length, that each event is of a known kind, that rows have a table map of their
+own statement and full images, that transactions neither repeat nor go back. What it does not promise: rows are not
+decoded, and statements are not understood, only handed over.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from cdc.runtime.moments import SourceClock
 
 
 class BinlogReader:
-    """Iterate for events; `position` is where to start again. One reader per connection: after an error make a new one."""
+    """Iterate for events; `position` is where to start again. One reader per connection:
+    after an error make a new one."""
 
     def __init__(
         self,
@@ -58,7 +59,9 @@ class BinlogReader:
         """While the log is silent."""
         self._connection = connect(source, read_timeout=timeout)
         self._check_server(start)
-        self.source_clock = SourceClock(clock_offset_us(self._connection, self.place), partial(measured_offset_us, source))
+        self.source_clock = SourceClock(
+            clock_offset_us(self._connection, self.place), partial(measured_offset_us, source)
+        )
         prepare(self._connection, start.begin, server_id, heartbeat_seconds, self.place)
         self._packets = dump(self._connection, start.begin, server_id, self.place, timeout, heartbeat_seconds)
         self._at, self._placed = LogCursor(), bool(start.file)
@@ -120,12 +123,8 @@ class BinlogReader:
         self._at.created = int.from_bytes(event[0:4], "little")
         known = self._start.file_created if self._at.file == self._start.file else 0
         if known and known != self._at.created:
-            raise Halt(
-                "log_rewritten",
-                self._at.file,
-                "the file is not the one that the position was read in (it was created at another time)",
-                "the source was reset: copy the tables again",
-            )
+            rule = "the file is not the one that the position was read in (it was created at another time)"
+            raise Halt("log_rewritten", self._at.file, rule, "the source was reset: copy the tables again")
         if int.from_bytes(event[13:17], "little"):
             self._at.offset = int.from_bytes(event[13:17], "little")
         return ()
@@ -137,7 +136,9 @@ class BinlogReader:
         return ()
 
     def _on_heartbeat(self, event: bytes, end: int) -> Iterable[Event]:
-        return self._heartbeat(event[decode.HEADER : end].decode(), self._at.widened(int.from_bytes(event[13:17], "little")))
+        return self._heartbeat(
+            event[decode.HEADER : end].decode(), self._at.widened(int.from_bytes(event[13:17], "little"))
+        )
 
     def _on_heartbeat_v2(self, event: bytes, end: int) -> Iterable[Event]:
         file, offset, at = self._at.file, self._at.offset, decode.HEADER
@@ -163,7 +164,8 @@ class BinlogReader:
         return (Heartbeat(self._tracker.position(), self._quiet_us()),)
 
     def _quiet_us(self) -> int:
-        """The source's clock when we last saw that it sent nothing: if we were busy since, what it sent then is still to be read."""
+        """The source's clock when we last saw that it sent nothing:
+        if we were busy since, what it sent then is still to be read."""
         quiet_at = self._packets.quiet_at
         return 0 if quiet_at is None else self.source_clock.proved(quiet_at)
 
@@ -172,7 +174,8 @@ class BinlogReader:
         self._asked = self._asked or self._ask_for()
         file, offset, *_ = self._asked.all(self._end_sql)[0]
         if (log_number(file), offset) < (log_number(self._at.file), self._at.offset):
-            raise Halt("log_rewritten", str(self._at), f"the server's log ends before this place, at {file}:{offset}", ANOTHER_SOURCE)
+            rule = f"the server's log ends before this place, at {file}:{offset}"
+            raise Halt("log_rewritten", str(self._at), rule, ANOTHER_SOURCE)
 
     def _move(self) -> None:
         """Take the place between two transactions for the position, if that is forward.
@@ -189,7 +192,8 @@ class BinlogReader:
         head = (decode.tagged_gtid_event if event[4] == kinds.TAGGED_GTID else decode.mysql_gtid_event)(event, end)
         by_file = self._start.by_file
         if not head.gtid and not by_file:
-            raise Halt("gtid_off", str(self._at), "a transaction has no GTID, the position goes by them", "SET GLOBAL gtid_mode = ON")
+            rule = "a transaction has no GTID, the position goes by them"
+            raise Halt("gtid_off", str(self._at), rule, "SET GLOBAL gtid_mode = ON")
         self._gtid = "" if by_file else head.gtid
         place = file_transaction(self._at.file, self._at.start + head.length)
         return self._opened(self._gtid or place, head.ts_us, single=True)
@@ -214,7 +218,11 @@ class BinlogReader:
         if self._known:
             self._group.clear()
         yield from self._group.drain()
-        if self._start.by_file and not self._in_payload and transaction != file_transaction(self._at.file, self._at.offset):
+        if (
+            self._start.by_file
+            and not self._in_payload
+            and transaction != file_transaction(self._at.file, self._at.offset)
+        ):
             raise Malformed("log_order", str(self._at), "a transaction does not end where its head says")
         self._open = None
         self._maps.clear()
@@ -282,7 +290,8 @@ class BinlogReader:
                 "xa_unknown",
                 f"{transaction} at {self._at!s}",
                 "an XA transaction is committed whose PREPARE was not read",
-                "it was prepared before the copy began: decide such transactions first (XA RECOVER), then copy the tables again",
+                "it was prepared before the copy began: decide such transactions first (XA RECOVER), "
+                "then copy the tables again",
             )
         if said.verb == b"ROLLBACK":
             self._group.roll_back()
@@ -332,7 +341,9 @@ class BinlogReader:
         self._maps.learn(event, end)
         return ()
 
-    def _on_rows(self, event: bytes, end: int, kind: Kind, version: int, form: RowsEncoding = "plain") -> Iterable[Event]:
+    def _on_rows(
+        self, event: bytes, end: int, kind: Kind, version: int, form: RowsEncoding = "plain"
+    ) -> Iterable[Event]:
         rows = self._maps.rows(event, end, self._at, self._ts_us, kind, version, form)
         if rows is not None:
             self._transaction()
@@ -348,7 +359,8 @@ class BinlogReader:
             cursor.execute(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ('{variable}', 'server_id')")
             found = dict(cursor.fetchall())
         if (found.get(variable) or found.get("server_id")) != start.server:
-            raise Halt("other_server", self.place, "two connections reached two servers", "give source.url the address of one server")
+            hint = "give source.url the address of one server"
+            raise Halt("other_server", self.place, "two connections reached two servers", hint)
 
 
 Handler = Callable[[BinlogReader, bytes, int], Iterable[Event]]

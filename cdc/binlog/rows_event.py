@@ -1,4 +1,5 @@
-"""Table maps and rows events: which followed table a rows event is about, and that its images are full. Rows are not decoded.
+"""Table maps and rows events: which followed table a rows event is about, and that its images are full. Rows are not
+decoded.
 
 A table map lives for one statement: what follows the statement's last rows event has to bring its own.
 """
@@ -21,7 +22,8 @@ _DUMMY_TABLE = 0xFFFFFF
 _SHAPES_KEPT = 10_000
 
 RowsEncoding = Literal["plain", "compressed", "partial"]
-"""What stands where the images are: they themselves, zlib's of MariaDB, or MySQL's with differences of JSON documents."""
+"""What stands where the images are: they themselves, zlib's of MariaDB,
+or MySQL's with differences of JSON documents."""
 
 Wanted = tuple[TableMap, tuple[bytes, ...], tuple[bytes, ...]]
 """A followed table, and how the part of a rows event before the first image begins: for one image, and for two."""
@@ -30,7 +32,9 @@ Wanted = tuple[TableMap, tuple[bytes, ...], tuple[bytes, ...]]
 class TableMaps:
     """The maps of the statement that is being read, and the shapes of all that were seen."""
 
-    def __init__(self, wants: Callable[[str, str], bool], flavour: Flavour, collations: Collations, disguised: Disguised) -> None:
+    def __init__(
+        self, wants: Callable[[str, str], bool], flavour: Flavour, collations: Collations, disguised: Disguised
+    ) -> None:
         self._wants = wants
         self._parse = partial(table_of, flavour=flavour, collations=collations, disguised=disguised)
         self._shapes: dict[bytes, Wanted | None] = {}
@@ -59,7 +63,9 @@ class TableMaps:
         table = TableMap(table_id, db, name, shape, shape[2:], self._parse)
         return table, tuple(head + one for one in images), tuple(head + one + two for one in images for two in images)
 
-    def rows(self, event: bytes, end: int, at: LogCursor, ts_us: int, kind: Kind, version: int, form: RowsEncoding) -> RowsEvent | None:
+    def rows(
+        self, event: bytes, end: int, at: LogCursor, ts_us: int, kind: Kind, version: int, form: RowsEncoding
+    ) -> RowsEvent | None:
         """A rows event of a followed table; None for any other. Stops where an image lacks columns."""
         wanted = self._of(event, at)
         if wanted is None:
@@ -87,7 +93,10 @@ class TableMaps:
             if table_id == _DUMMY_TABLE:
                 return None
             raise Halt(
-                "table_map_missing", str(at), "rows without a table map of their statement", "report this: the log is not understood"
+                "table_map_missing",
+                str(at),
+                "rows without a table map of their statement",
+                "report this: the log is not understood",
             )
         return wanted
 

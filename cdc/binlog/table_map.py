@@ -18,8 +18,9 @@ from cdc.model.table import Column, Table
 Collations = Mapping[int, tuple[str, int]]
 """Collation id -> (character set, its longest character in bytes), as the server that wrote the log numbers them."""
 Disguised = Mapping[tuple[str, str, str], str]
-"""(database, table, column) -> what only information_schema tells: uuid, inet4, inet6 and vector, which MariaDB logs as plain bytes, and
-the fractional digits ("0" to "6") of a temporal in the old format, of which the log has the type alone."""
+"""(database, table, column) -> what only information_schema tells: uuid, inet4, inet6 and vector, which MariaDB logs as
+plain bytes, and the fractional digits ("0" to "6") of a temporal in the old format, of which the log has the type
+alone."""
 
 _BINARY = 63
 VECTOR = 242  # MySQL 9's, and MariaDB's compressed columns: mysql-replication knows neither
@@ -40,7 +41,11 @@ _PLAIN: Mapping[int, str] = {
     VECTOR: "vector",
 }
 _OLD: Mapping[int, str] = {FIELD_TYPE.TIMESTAMP: "timestamp", FIELD_TYPE.TIME: "time", FIELD_TYPE.DATETIME: "datetime"}
-_FRACTIONAL: Mapping[int, str] = {FIELD_TYPE.TIMESTAMP2: "timestamp", FIELD_TYPE.DATETIME2: "datetime", FIELD_TYPE.TIME2: "time"}
+_FRACTIONAL: Mapping[int, str] = {
+    FIELD_TYPE.TIMESTAMP2: "timestamp",
+    FIELD_TYPE.DATETIME2: "datetime",
+    FIELD_TYPE.TIME2: "time",
+}
 _YEAR: int = FIELD_TYPE.YEAR
 _BIT: int = FIELD_TYPE.BIT
 _DECIMAL: int = FIELD_TYPE.NEWDECIMAL
@@ -128,7 +133,9 @@ class _Reader:
     def number(self) -> int:
         """A length-encoded integer."""
         first = self.byte()
-        return first if first < 251 else int.from_bytes(self.take({252: 2, 253: 3, 254: 8}.get(first, 1 << 30)), "little")
+        return (
+            first if first < 251 else int.from_bytes(self.take({252: 2, 253: 3, 254: 8}.get(first, 1 << 30)), "little")
+        )
 
     def text(self) -> bytes:
         return self.take(self.number())
@@ -141,7 +148,8 @@ class _Reader:
 
 
 def text_of(charset: str, raw: bytes) -> str | None:
-    """Text as the server would show it; None when the bytes are none, or the character set is unknown. Not for rows: slow."""
+    """Text as the server would show it; None when the bytes are none, or the character set is unknown. Not for rows:
+    slow."""
     known = charsets.CHARSETS.get(charset)
     if known is None:
         return None
@@ -187,7 +195,9 @@ def table_of(map_body: bytes, flavour: Flavour, collations: Collations, disguise
         )
     columns = tuple(_Shapes(fields, extra, flavour, collations, f"{db}.{name}").columns())
     if flavour == "mariadb":
-        columns = tuple(_undisguised(column, disguised.get((db, name, column.name), ""), f"{db}.{name}") for column in columns)
+        columns = tuple(
+            _undisguised(column, disguised.get((db, name, column.name), ""), f"{db}.{name}") for column in columns
+        )
     return Table(db, name, columns, tuple(extra.key))
 
 
@@ -227,7 +237,10 @@ def _fields(reader: _Reader) -> list[MappedColumn]:
         second = metadata.byte() if kind in _TWO_BYTES else 0
         if kind not in _TWO_BYTES and kind not in _ONE_BYTE and kind not in _NO_BYTES:
             raise Halt(
-                "unknown_type", "table map", f"column {index + 1} has the unknown log type {kind}", "exclude the table, or upgrade cdc"
+                "unknown_type",
+                "table map",
+                f"column {index + 1} has the unknown log type {kind}",
+                "exclude the table, or upgrade cdc",
             )
         fields.append(MappedColumn(kind, first, second, nullable))
     if metadata.left():
@@ -298,12 +311,16 @@ def _spread(default: list[int], explicit: list[int], count: int) -> list[int]:
 class _Shapes:
     """Puts a map's fixed and optional parts together, column by column."""
 
-    def __init__(self, fields: list[MappedColumn], extra: _Extra, flavour: Flavour, collations: Collations, place: str) -> None:
+    def __init__(
+        self, fields: list[MappedColumn], extra: _Extra, flavour: Flavour, collations: Collations, place: str
+    ) -> None:
         self._fields, self._extra, self._collations, self._place = fields, extra, collations, place
         kinds = [one.real for one in fields]
         self._with_collation = _CHARACTER | {_GEOMETRY} if flavour == "mariadb" else _CHARACTER | {VECTOR}
         self._kinds = kinds
-        self._text_collations = iter(_spread(extra.default_charset, extra.charsets, sum(kind in self._with_collation for kind in kinds)))
+        self._text_collations = iter(
+            _spread(extra.default_charset, extra.charsets, sum(kind in self._with_collation for kind in kinds))
+        )
         self._label_collations = iter(
             _spread(extra.label_default_charset, extra.label_charsets, sum(kind in (_ENUM, _SET) for kind in kinds))
         )
@@ -344,7 +361,9 @@ class _Shapes:
         fixed = kind == _STRING
         size = one.string_size if fixed else one.size - len(storage[:1])  # a compressed value has a byte before it
         name_of_type = ("char" if fixed else "varchar") if charset else ("binary" if fixed else "varbinary")
-        return Column(name, name_of_type, nullable=one.nullable, length=size // longest, charset=charset, storage=storage)
+        return Column(
+            name, name_of_type, nullable=one.nullable, length=size // longest, charset=charset, storage=storage
+        )
 
     def _labelled(self, kind: int, name: str, nullable: bool) -> Column:
         collation = next(self._label_collations)
@@ -361,6 +380,9 @@ class _Shapes:
     def _charset(self, collation: int, column: str) -> tuple[str, int]:
         if collation not in self._collations:
             raise Halt(
-                "unknown_collation", f"{self._place}.{column}", f"the server does not list collation {collation}", "exclude the table"
+                "unknown_collation",
+                f"{self._place}.{column}",
+                f"the server does not list collation {collation}",
+                "exclude the table",
             )
         return self._collations[collation]

@@ -1,9 +1,9 @@
 """What a transaction said, held back until its outcome is known.
 
-A group in the log can still be undone: MariaDB, and MySQL without GTIDs, log `ROLLBACK` and `ROLLBACK TO` behind the rows that they
-undo once a temporary table or a MyISAM table was touched in between. Rows of non-transactional tables never stand in such a
-group (in row format they are logged at once, in a group of their own), so its rows go, whole or back to the savepoint.
-Statements stay: in statement format a change of a MyISAM table is logged there and survives.
+A group in the log can still be undone: MariaDB, and MySQL without GTIDs, log `ROLLBACK` and `ROLLBACK TO` behind the
+rows that they undo once a temporary table or a MyISAM table was touched in between. Rows of non-transactional tables
+never stand in such a group (in row format they are logged at once, in a group of their own), so its rows go, whole or
+back to the savepoint. Statements stay: in statement format a change of a MyISAM table is logged there and survives.
 """
 
 from __future__ import annotations
@@ -51,13 +51,19 @@ class TransactionBuffer:
         """Forget the rows held since the savepoint, and the savepoints since."""
         if savepoint not in self._marks:
             raise Halt(
-                "savepoint", place, "the log rolls back to a savepoint that it did not set", "report this: the log is not understood"
+                "savepoint",
+                place,
+                "the log rolls back to a savepoint that it did not set",
+                "report this: the log is not understood",
             )
         offset, count = self._marks[savepoint]
         names = list(self._marks)
         self._marks = {name: self._marks[name] for name in names[: names.index(savepoint) + 1]}
         stored = self._file.tell() if self._file else 0
-        undone = [*(list(self._stored(offset)) if stored > offset else []), *(self._items if stored > offset else self._items[count:])]
+        undone = [
+            *(list(self._stored(offset)) if stored > offset else []),
+            *(self._items if stored > offset else self._items[count:]),
+        ]
         if self._file and stored > offset:
             self._file.seek(offset)
             self._file.truncate()
@@ -96,7 +102,8 @@ class TransactionBuffer:
         return self._size
 
     def spill(self) -> None:
-        """Move what is held to the file, and the savepoints with it; Retry where it finds no room, and all of it is read again then."""
+        """Move what is held to the file, and the savepoints with it;
+        Retry where it finds no room, and all of it is read again then."""
         try:
             self._spill()
         except OSError as error:
@@ -113,7 +120,10 @@ class TransactionBuffer:
             pickle.dump(self._plain(item), self._file, pickle.HIGHEST_PROTOCOL)
             offsets.append(self._file.tell())
         self._file.flush()
-        self._marks = {name: (offsets[count], 0) if offset == start else (offset, count) for name, (offset, count) in self._marks.items()}
+        self._marks = {
+            name: (offsets[count], 0) if offset == start else (offset, count)
+            for name, (offset, count) in self._marks.items()
+        }
         self._items, self._size = [], 0
 
     def _plain(self, item: RowsEvent | LoggedStatement) -> tuple[object, ...]:
@@ -131,4 +141,6 @@ class TransactionBuffer:
         self._file.seek(offset)
         while self._file.tell() < end:
             plain = pickle.load(self._file)
-            yield RowsEvent(self._tables[plain[0]], *plain[1:]) if isinstance(plain[0], int) else LoggedStatement(*plain)
+            yield (
+                RowsEvent(self._tables[plain[0]], *plain[1:]) if isinstance(plain[0], int) else LoggedStatement(*plain)
+            )

@@ -1,8 +1,10 @@
-"""XA transactions that are prepared and not decided: their rows wait here, because another session may log the outcome days later.
+"""XA transactions that are prepared and not decided: their rows wait here, because another session may log the outcome
+days later.
 
-The log holds the rows of an XA transaction at its PREPARE, in a group with a GTID of its own; `XA COMMIT` or `XA ROLLBACK` is another
-group. Positions go on in between. So each position carries a *floor*: where a reader has to begin to find the rows of everything
-that is prepared there. A reader that begins at a floor reads twice what lies between it and the position, and says none of it.
+The log holds the rows of an XA transaction at its PREPARE, in a group with a GTID of its own; `XA COMMIT` or
+`XA ROLLBACK` is another group. Positions go on in between. So each position carries a *floor*: where a reader has to
+begin to find the rows of everything that is prepared there. A reader that begins at a floor reads twice what lies
+between it and the position, and says none of it.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from cdc.mysql.log_heads import Xid
 from cdc.runtime import crash_points as crash
 
 _SAID = re.compile(
-    rb"XA (START|BEGIN|END|COMMIT|ROLLBACK) X'((?:[0-9a-f]{2})*)',X'((?:[0-9a-f]{2})*)',(-?\d+)( ONE PHASE)?\s*", re.IGNORECASE
+    rb"XA (START|BEGIN|END|COMMIT|ROLLBACK) X'((?:[0-9a-f]{2})*)',X'((?:[0-9a-f]{2})*)',(-?\d+)( ONE PHASE)?\s*",
+    re.IGNORECASE,
 )
 
 
@@ -48,7 +51,12 @@ def statement(sql: bytes, place: str) -> Said:
     """A logged statement that begins with XA; servers write the transaction's name in hexadecimal."""
     found = _SAID.fullmatch(sql)
     if found is None:
-        raise Halt("xa_statement", place, "an XA statement is not spelled as servers log it", "report this: the log is not understood")
+        raise Halt(
+            "xa_statement",
+            place,
+            "an XA statement is not spelled as servers log it",
+            "report this: the log is not understood",
+        )
     verb, gtrid, bqual, number, one_phase = found.groups()
     name = Xid(int(number) & 0xFFFFFFFF, bytes.fromhex(gtrid.decode()), bytes.fromhex(bqual.decode()))
     return Said(verb.upper(), name, one_phase is not None)
@@ -73,7 +81,9 @@ class PreparedTransactions:
     def hold(self, xid: Xid, group: TransactionBuffer, before: Position, place: str) -> None:
         """Keep a group, read just behind `before`. What exceeds the limit together lies in files."""
         if xid in self._held:
-            raise Halt("xa_repeated", place, "an XA transaction is prepared twice", "report this: the log is not understood")
+            raise Halt(
+                "xa_repeated", place, "an XA transaction is prepared twice", "report this: the log is not understood"
+            )
         if group.size + sum(held.group.size for held in self._held.values()) > self._limit:
             group.spill()
         self._held[xid] = _Held(group, before.bare)
@@ -87,8 +97,11 @@ class PreparedTransactions:
         """The position before the oldest of them; None when there is none."""
         return next((held.before for held in self._held.values()), None)
 
-    def decide(self, said: Said, transaction: str, ts_us: int, *, known: bool) -> Iterator[RowsEvent | LoggedStatement] | None:
-        """What becomes true by a COMMIT or a ROLLBACK, as a part of `transaction`; None for one that was not prepared here.
+    def decide(
+        self, said: Said, transaction: str, ts_us: int, *, known: bool
+    ) -> Iterator[RowsEvent | LoggedStatement] | None:
+        """What becomes true by a COMMIT or a ROLLBACK, as a part of `transaction`; None for one that was not prepared
+        here.
 
         Nothing, if the position holds it already (`known`).
         """
@@ -118,7 +131,8 @@ def _restamped(group: TransactionBuffer, transaction: str, ts_us: int) -> Iterat
 
 
 class Reread:
-    """The way from a floor to the position that it belongs to: what the position holds is read again and not said again."""
+    """The way from a floor to the position that it belongs to:
+    what the position holds is read again and not said again."""
 
     def __init__(self, position: Position, floor: Position) -> None:
         self._position = position

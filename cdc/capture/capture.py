@@ -1,8 +1,8 @@
 """From the source's log to the topics: whole transactions, numbered without gaps, and cuts above what is acknowledged.
 
-One epoch is one `Capture`: it writes a start record, whose offset is the epoch, a base that says where it begins, and then
-records and cuts until it ends. Nothing of an earlier epoch has to be made again alike: what lies above the base's cut is void.
-A position is written only in a cut, and a cut only after everything below it is acknowledged.
+One epoch is one `Capture`: it writes a start record, whose offset is the epoch, a base that says where it begins, and
+then records and cuts until it ends. Nothing of an earlier epoch has to be made again alike: what lies above the base's
+cut is void. A position is written only in a cut, and a cut only after everything below it is acknowledged.
 """
 
 from __future__ import annotations
@@ -27,9 +27,12 @@ from cdc.runtime.counters import CaptureCounters
 from cdc.runtime.moments import Through, believed
 from cdc.transport.contract import Writer
 
+Selects = Callable[[str, str], bool]
+"""Whether the pipeline selects a table, by its database and name."""
 SEND_BYTES = 512 << 10
 PARTIAL_BYTES = 32 << 20
-"""A transaction whose records weigh more than this passes in pieces, each closed by a partial cut: nobody has to hold it whole."""
+"""A transaction whose records weigh more than this passes in pieces, each closed by a partial cut:
+nobody has to hold it whole."""
 
 
 class Capture:
@@ -74,9 +77,10 @@ class Capture:
     # -- the start of an epoch ---------------------------------------------------------------------------------------
 
     def start(
-        self, first: Callable[[], Restart], previous: Restart | None = None, selects: Callable[[str, str], bool] | None = None
+        self, first: Callable[[], Restart], previous: Restart | None = None, selects: Selects | None = None
     ) -> Restart:
-        """Open an epoch and say where it begins: at `previous`, else at the newest cut that the topics hold, else at `first`."""
+        """Open an epoch and say where it begins: at `previous`, else at the newest cut that the topics hold,
+        else at `first`."""
         start = Start(clock.fresh_id(), int(clock.now() * 1000), self._pipeline)
         self._epoch = self._append(start)
         crash.point("capture.started")
@@ -86,12 +90,9 @@ class Capture:
         ends = self._follow(restart)
         crash.point("capture.prepared")
         if known is None and any(ends.values()) and not found_empty(self.writer, ends):
-            raise Halt(
-                "no_cut",
-                f"topics {self.prefix}.*",
-                "hold records, but the control topic has no cut to go on from",
-                "give the pipeline another transport.prefix, or delete its topics",
-            )
+            rule = "hold records, but the control topic has no cut to go on from"
+            hint = "give the pipeline another transport.prefix, or delete its topics"
+            raise Halt("no_cut", f"topics {self.prefix}.*", rule, hint)
         self._begin(restart, ends)
         return restart
 
@@ -138,7 +139,7 @@ class Capture:
         """Whether this table is followed, or was and is still selected."""
         return (db, table) in self._streams or (db, table) in self.followings.gone
 
-    def run(self, log: Log, stopped: Callable[[], bool], selects: Callable[[str, str], bool]) -> None:
+    def run(self, log: Log, stopped: Callable[[], bool], selects: Selects) -> None:
         """Follow the log until told to stop; a torn transaction at the end stays without a cut, and so is void."""
         for event in self._read(log):
             if isinstance(event, RowsEvent):
@@ -183,15 +184,19 @@ class Capture:
             return
         stamp = self._stamp(stream, event)
         stream.numbers.begin(self._total)
-        count = codec.encode_rows(stream.plan, event.body, event.start, event.end, event.kind, stamp, stream.numbers, stream.out)
+        count = codec.encode_rows(
+            stream.plan, event.body, event.start, event.end, event.kind, stamp, stream.numbers, stream.out
+        )
         self._total = stream.numbers.total
         self.counters.rows += count
         self._rowed(event.end - event.start)
 
     def _leave_window(self) -> None:
-        """Before a stop: what lies in an open window has no cut, so it is read again without one, and then everything up to here has."""
+        """Before a stop: what lies in an open window has no cut, so it is read again without one,
+        and then everything up to here has."""
         if self._window:
-            raise Retry("window_torn", self.prefix, "a copy's window is open where the log cannot be followed", "the copy is laid aside")
+            rule = "a copy's window is open where the log cannot be followed"
+            raise Retry("window_torn", self.prefix, rule, "the copy is laid aside")
 
     def _vanished(self, event: RowsEvent) -> TableStream:
         self._stand_here()
@@ -199,7 +204,8 @@ class Capture:
             "table_gone",
             f"{event.table.db}.{event.table.name}",
             "the account sees no such table any more, and rows of it from before are still to be read",
-            "was SELECT revoked, GRANT it and start again; was it dropped or renamed, exclude it, or copy all into a fresh pipeline",
+            "was SELECT revoked, GRANT it and start again; was it dropped or renamed, exclude it, "
+            "or copy all into a fresh pipeline",
         )
 
     def _rowed(self, size: int) -> None:
@@ -216,7 +222,8 @@ class Capture:
         gtid = self._transaction if self._transaction and not self._transaction.startswith("file=") else None
         place = envelope.LogPlace(event.ts_us, event.server_id, gtid, event.file, event.offset)
         name = event.table.db, event.table.name
-        return envelope.stamp(stream.schemas, self.connector, name, place, clock.now_us(), transaction=self._transaction)
+        now_us = clock.now_us()
+        return envelope.stamp(stream.schemas, self.connector, name, place, now_us, transaction=self._transaction)
 
     def _commit(self, event: Commit, log: Log) -> None:
         self._transaction = None
@@ -243,8 +250,10 @@ class Capture:
             self._turn(log)
 
     def _turn(self, log: Log) -> None:
-        """Let copies go on, where nothing that was there before this epoch is left to read: it may hold what stops us."""
-        if self.copying is not None and self._partial_until is None and self.position and self.followings.reached(self.position):
+        """Let copies go on, where nothing that was there before this epoch is left to read:
+        it may hold what stops us."""
+        rests = self._partial_until is None and self.position and self.followings.reached(self.position)
+        if self.copying is not None and rests:
             self.copying.turn(log)
 
     def _cut_here(self, position: Position) -> None:
@@ -257,7 +266,7 @@ class Capture:
         if not self._window:
             self.cut(position, partial=self._partial_until is not None)
 
-    def _statement(self, event: LoggedStatement, selects: Callable[[str, str], bool]) -> None:
+    def _statement(self, event: LoggedStatement, selects: Selects) -> None:
         verdict = self._verdict(event, selects)
         while isinstance(verdict, ddl.Unsupported) and self._set_back(verdict.tables, event.transaction):
             verdict = self._verdict(event, selects)
@@ -265,8 +274,10 @@ class Capture:
             self._stand_here()
             raise stop_for(verdict, event)
 
-    def _verdict(self, event: LoggedStatement, selects: Callable[[str, str], bool]) -> ddl.Irrelevant | ddl.Unsupported:
-        return ddl.classify(event.sql, event.db, self.followings.watched(selects, event.transaction), sql_mode=event.sql_mode)
+    def _verdict(self, event: LoggedStatement, selects: Selects) -> ddl.Irrelevant | ddl.Unsupported:
+        return ddl.classify(
+            event.sql, event.db, self.followings.watched(selects, event.transaction), sql_mode=event.sql_mode
+        )
 
     def _set_back(self, tables: Collection[tuple[str, str]], transaction: str | None) -> bool:
         """Let tables that are still to be copied begin again, where that is all that a change of theirs asks for."""
@@ -275,7 +286,7 @@ class Capture:
             self.copying.set_back(names)
         return bool(names)
 
-    # -- copies ---------------------------------------------------------------------------------------------------------
+    # -- copies ----------------------------------------------------------------------------------------------------
 
     @property
     def epoch(self) -> int:
@@ -343,8 +354,8 @@ class Capture:
         crash.point("capture.acknowledging")
         for partition, offset in self.writer.flush().items():
             if offset < self._ends[partition] or (partition in self._all and offset <= self._all[partition].offset):
-                raise Retry("records_lost", f"{partition[0]}:{partition[1]}", "the broker has lost acknowledged records",
-                            "capture goes back to what the broker still holds")  # fmt: skip
+                place, hint = f"{partition[0]}:{partition[1]}", "capture goes back to what the broker still holds"
+                raise Retry("records_lost", place, "the broker has lost acknowledged records", hint)
             seq = self._by_topic[partition[0]].numbers.seq[partition[1]]
             self._all[partition] = self._changed[partition] = Named(offset, self._epoch, seq)
         crash.point("capture.acknowledged")
@@ -368,11 +379,15 @@ class Capture:
         self._count_cut(entry)
 
     def _anomalies(self) -> Iterator[Anomaly]:
-        """What the codec could not keep since the last cut; it travels in the cut, so that it is counted once where rows are."""
+        """What the codec could not keep since the last cut; it travels in the cut,
+        so that it is counted once where rows are."""
         for stream in self._streams.values():
             found = stream.plan.anomalies
             if found:
-                yield from (Anomaly(stream.table.db, stream.table.name, column, reason, n) for (column, reason), n in found.items())
+                yield from (
+                    Anomaly(stream.table.db, stream.table.name, column, reason, n)
+                    for (column, reason), n in found.items()
+                )
                 found.clear()
 
     def _count_cut(self, entry: Cut) -> None:

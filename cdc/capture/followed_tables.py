@@ -24,7 +24,10 @@ _REASONS: Mapping[str, str] = {
     "unknown": "the log holds a statement that cannot be proven irrelevant",
 }
 _WAY_OUT = "everything before it is published; exclude the table, or copy all into a fresh pipeline"
-_ANEW = "everything before it is published; start with the table in source.exclude until cdc wait returns, then without: it is copied anew"
+_ANEW = (
+    "everything before it is published; start with the table in source.exclude until cdc wait returns, "
+    "then without: it is copied anew"
+)
 _WAYS_OUT: Mapping[str, str] = {
     "created": "everything before it is published; start again: the table is copied then, or exclude it",
     "changed": _ANEW,
@@ -35,7 +38,8 @@ Selects = Callable[[str, str], bool]
 
 
 class KnownTables(Selection):
-    """Selects what was followed before: a statement from before the tables were listed changes no other one that matters."""
+    """Selects what was followed before: a statement from before the tables were listed changes no other one that
+    matters."""
 
     def __init__(self, names: Collection[Name], fold_case: bool = False) -> None:
         super().__init__(())
@@ -64,15 +68,17 @@ class FollowedTables:
     gone: frozenset[Name] = frozenset()
     """Selected tables that were followed and do not exist any more: their rows in the log must not be passed over."""
     early: frozenset[Name] = frozenset()
-    """Those of `uncopied` whose copy has not begun, or does not count any more, and those that the target refuses: their log begins
-    where the tables were listed."""
+    """Those of `uncopied` whose copy has not begun, or does not count any more, and those that the target refuses:
+    their log begins where the tables were listed."""
     _fold: bool = False
 
     def settle(self, restart: Restart, selects: Selects | None) -> None:
         """Compare with what was followed and copied where the epoch begins."""
         names = {(table.db, table.name) for table in self.tables}
         active = restart.copies.active
-        if active is not None and (active.db, active.table) not in names:  # nobody follows what changes behind its chunks
+        if (
+            active is not None and (active.db, active.table) not in names
+        ):  # nobody follows what changes behind its chunks
             restart.copies = replace(restart.copies, active=None)
         if restart.followed is None:
             return
@@ -95,7 +101,8 @@ class FollowedTables:
         return self.listed_at is None
 
     def watched(self, selects: Selects, transaction: str) -> Selects:
-        """Whose statements matter in this transaction: what the list of tables cannot know yet concerns every table that is selected."""
+        """Whose statements matter in this transaction: what the list of tables cannot know yet concerns every table
+        that is selected."""
         if self.listed_at is None or not self.listed_at.contains(transaction):
             return selects
         known = {(table.db, table.name) for table in self.tables} - self.early | self.gone
@@ -104,8 +111,8 @@ class FollowedTables:
     def set_back(self, tables: Collection[Name], transaction: str | None) -> frozenset[Name]:
         """Tables that this transaction changed in a way that is not followed, where nothing is lost by that; else none.
 
-        All of them are still to be copied, and the list knows what became of them: what their copies have brought does not count any
-        more, and their log begins where the tables were listed.
+        All of them are still to be copied, and the list knows what became of them: what their copies have brought does
+        not count any more, and their log begins where the tables were listed.
         """
         meant = KnownTables(tables, self._fold)
         late = frozenset(name for name in self.uncopied - self.early if meant.wants(*name))

@@ -1,4 +1,5 @@
-"""What is to be copied while the log is followed, in order, and how far the requests are read; pure but for its log lines."""
+"""What is to be copied while the log is followed, in order, and how far the requests are read;
+pure but for its log lines."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ from cdc.runtime import logs
 class Queue:
     """What is to be copied, in order, and how far the requests are read."""
 
-    def __init__(self, restart: Restart, uncopied: Sequence[tuple[str, str]], prefix: str, counts: dict[tuple[str, str], int]) -> None:
+    def __init__(
+        self, restart: Restart, uncopied: Sequence[tuple[str, str]], prefix: str, counts: dict[tuple[str, str], int]
+    ) -> None:
         copies = restart.copies
         self.jobs: list[CopyJob] = []
         self.ended: list[Ended] = []
@@ -34,7 +37,8 @@ class Queue:
         self.jobs += [CopyJob(-1, "", *name) for name in sorted(uncopied) if name not in begun]
 
     def hear(self, number: int, key: bytes | None, value: bytes, followed: Sequence[tuple[str, str]]) -> None:
-        """Take the next request; what was read before this epoch is counted and obeyed only as far as it asks for tables."""
+        """Take the next request; what was read before this epoch is counted and obeyed only as far as it asks for
+        tables."""
         again, self.read = number < self._known, number + 1
         try:
             signal = understood(number, key, value, self._prefix, followed)
@@ -68,7 +72,9 @@ class Queue:
             if job.name in there or (done is not None and job.name <= done):
                 continue
             if job.kind == WHOLE and not job.swap:  # it does what an addition to the selection waits for
-                self.jobs = [old for at, old in enumerate(self.jobs) if at == 0 or old.number >= 0 or old.name != job.name]
+                self.jobs = [
+                    old for at, old in enumerate(self.jobs) if at == 0 or old.number >= 0 or old.name != job.name
+                ]
             self.jobs.append(job)
 
     def _stop(self, signal: Signal, again: bool) -> None:
@@ -101,7 +107,10 @@ class Queue:
         self._added -= {job.name} if job.kind == WHOLE else set()
         self.ended += [Ended(job.request, *job.name, job.kind, outcome, rows, reason, copy), *self._owed]
         self._owed = []
-        if self.resume is not None and (self.resume.request, self.resume.db, self.resume.table) == (job.request, *job.name):
+        if self.resume is not None and (self.resume.request, self.resume.db, self.resume.table) == (
+            job.request,
+            *job.name,
+        ):
             self.resume = None  # else what has ended would be the copy under way again after the next start
         if job.number >= 0:
             self.last, self._first = (
@@ -114,4 +123,6 @@ class Queue:
         """What a cut says now."""
         waiting = [job.number for job in self.jobs if job.number >= 0]
         first = min(waiting, default=self.read)
-        return Copies(first, max(self.read, self._known), self.last if first == self._first else None, self.paused, active)
+        return Copies(
+            first, max(self.read, self._known), self.last if first == self._first else None, self.paused, active
+        )

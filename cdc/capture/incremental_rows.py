@@ -1,6 +1,8 @@
-"""The rows of one copy, chunk by chunk, as records of their table's topic: a walk by key, a list of keys, or a table without a key.
+"""The rows of one copy, chunk by chunk, as records of their table's topic: a walk by key, a list of keys, or a table
+without a key.
 
-Nothing is sent while a table may be locked: sending can block. Only a table that is read by a snapshot goes out while it is read.
+Nothing is sent while a table may be locked: sending can block. Only a table that is read by a snapshot goes out while
+it is read.
 """
 
 from __future__ import annotations
@@ -87,17 +89,29 @@ class _Out:
 
 
 def rows_of(
-    capture: Capture, stream: TableStream, job: CopyJob, after: tuple[str, ...], open_: Callable[[], TableReader], server_id: int
+    capture: Capture,
+    stream: TableStream,
+    job: CopyJob,
+    after: tuple[str, ...],
+    open_: Callable[[], TableReader],
+    server_id: int,
 ) -> ChunkSource:
     """The rows that a job asks for, behind what is copied already. Refused where they cannot be had."""
     out, table = _Out(capture, stream, server_id), stream.table
     if not table.key:
         if job.kind != WHOLE:
-            raise Refused("no_key", table.qualified, "has no primary key: it can only be copied whole", "leave out condition and keys")
+            raise Refused(
+                "no_key",
+                table.qualified,
+                "has no primary key: it can only be copied whole",
+                "leave out condition and keys",
+            )
         return _Keyless(out, open_())
     if job.kind == KEYS:
         if not key_text.can_be_said(table) or any(len(key) != len(table.key) for key in job.keys):
-            raise Refused("key_type", table.qualified, "its rows cannot be named by the texts of these keys", "copy it whole")
+            raise Refused(
+                "key_type", table.qualified, "its rows cannot be named by the texts of these keys", "copy it whole"
+            )
         return _Keys(out, open_(), job.keys, int(after[0]) if after else 0)
     check_walkable(table)
     return _Walk(out, open_(), job.kind, after)
@@ -125,7 +139,9 @@ class _Walk:
             if self._kind != WHERE or error.code != "source_statement":
                 raise
             if not out:
-                raise Refused("condition", error.place, "the server does not accept the condition", "try it in a SELECT") from None
+                raise Refused(
+                    "condition", error.place, "the server does not accept the condition", "try it in a SELECT"
+                ) from None
             return ReadChunk(self._after, len(out), self._out.size(), True, "condition")
         self._after = upto or ("end",)
         return ReadChunk(self._after, len(out), self._out.size(), upto is None)
@@ -153,7 +169,9 @@ class _Keyless:
                 announce(position)
             self._reader.read(KeyRange(), self._out.taking(None if locks else self._out.capture.copied))
         if locks:
-            announce(position)  # to say it can take as long as the broker is away: writers of the table would wait for that
+            announce(
+                position
+            )  # to say it can take as long as the broker is away: writers of the table would wait for that
         return ReadChunk(("end",), sum(numbers.seq) - before, self._out.size(), True)
 
     def close(self) -> None:
@@ -179,9 +197,12 @@ class _Keys:
         packets = self._packets(asked)
         stamp, probe = self._out.stamp(), codec.Numbers(0, self._out.stream.followed.partitions)
         try:
-            wanted = {record.key: packet for record, packet in zip(self._encoded(packets, stamp, probe), packets, strict=True)}
+            wanted = {
+                record.key: packet for record, packet in zip(self._encoded(packets, stamp, probe), packets, strict=True)
+            }
         except Halt:
-            raise self._no_key() from None  # a number or a date that its column cannot hold: what is asked for never stops anything
+            # a number or a date that its column cannot hold: what is asked for never stops anything
+            raise self._no_key() from None
         if asked:
             self._reader.select(key_text.named(self._bare, asked), self._out.taking())
         for record in out:
@@ -199,18 +220,25 @@ class _Keys:
         try:
             sql = [key_text.expression(c, x) for key in keys for c, x in zip(columns, key, strict=True)]
             back = [
-                (key_text.given_back(c, x), x.encode()) for key in keys for c, x in zip(columns, key, strict=True) if key_text.may_lose(c)
+                (key_text.given_back(c, x), x.encode())
+                for key in keys
+                for c, x in zip(columns, key, strict=True)
+                if key_text.may_lose(c)
             ]
         except ValueError:
             raise self._no_key() from None
-        if back and [text for _, text in back] != list(self._reader.execute(f"SELECT {', '.join(one for one, _ in back)}")[0]):
+        if back and [text for _, text in back] != list(
+            self._reader.execute(f"SELECT {', '.join(one for one, _ in back)}")[0]
+        ):
             raise self._no_key()
         raw = self._reader.execute(f"SELECT {', '.join(sql)}")[0] if sql else ()
         width = len(columns)
         return [key_text.packet(self._bare, raw[at : at + width]) for at in range(0, len(raw), width)]
 
     def _no_key(self) -> Refused:
-        return Refused("key_text", self._bare.qualified, "a key is no text of its column's type", "copy the table whole")
+        return Refused(
+            "key_text", self._bare.qualified, "a key is no text of its column's type", "copy the table whole"
+        )
 
     def _encoded(self, packets: Sequence[bytes], stamp: codec.Stamp, numbers: codec.Numbers) -> list[Record]:
         made: list[Record] = []

@@ -1,8 +1,8 @@
 """Copying tables while the log is followed: window after window, each one chunk, between two transactions of the log.
 
-A window opens with a whole cut at s, waits until the server shows s, reads one chunk, and is closed by the first whole cut at or past Q,
-a position of the writing side taken after the read. What a chunk brought counts with that cut, not before.
-Docs: docs/decisions/017-copy-while-streaming.md.
+A window opens with a whole cut at s, waits until the server shows s, reads one chunk, and is closed by the first whole
+cut at or past Q, a position of the writing side taken after the read. What a chunk brought counts with that cut, not
+before. Docs: docs/decisions/017-copy-while-streaming.md.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ class IncrementalSnapshot:
 
     def _forget(self, active: Active) -> None:
         """What it was to copy stood in its request, which is gone."""
-        self.queue.ended.append(Ended(active.request, active.db, active.table, active.kind, STOPPED, active.rows, "request_gone"))
+        self.queue.ended.append(
+            Ended(active.request, active.db, active.table, active.kind, STOPPED, active.rows, "request_gone")
+        )
         self.queue.resume = self._active = None
 
     def close(self) -> None:
@@ -75,7 +77,8 @@ class IncrementalSnapshot:
     # -- what capture asks --------------------------------------------------------------------------------------------
 
     def turn(self, log: Log) -> None:
-        """Open a window if there is work, and the next one as long as each is closed at once and the log has nothing new."""
+        """Open a window if there is work, and the next one as long as each is closed at once and the log has nothing
+        new."""
         self._hear()
         while self.queue.jobs and self._chunk is None and clock.monotonic() >= self._not_before:
             if self.queue.stopping:
@@ -103,7 +106,8 @@ class IncrementalSnapshot:
             self._end(REFUSED if chunk.reason else DONE, chunk.reason)
 
     def set_back(self, names: Collection[tuple[str, str]]) -> None:
-        """Forget what an earlier epoch's copy of one of these tables has brought: it begins again, with a new barrier."""
+        """Forget what an earlier epoch's copy of one of these tables has brought:
+        it begins again, with a new barrier."""
         for old in (self._active, self.queue.resume):
             if old is not None and (old.db, old.table) in names:
                 logs.logger("capture").info("copy_set_back", table=f"{old.db}.{old.table}", rows=old.rows)
@@ -149,7 +153,9 @@ class IncrementalSnapshot:
             return False
         crash.point("copying.opened")
         try:
-            chunk = rows.read(lambda position: self._announce(job, at if position is None else position, position is not None))
+            chunk = rows.read(
+                lambda position: self._announce(job, at if position is None else position, position is not None)
+            )
         except Refused as error:
             self._end(REFUSED, error.code)
             return True
@@ -158,7 +164,9 @@ class IncrementalSnapshot:
                 raise
             return self._later()  # nothing is announced yet
         except Halt as error:
-            raise torn(error) if error.code == "shape_changed" or self._asked().changed([stream.table]) else error from None
+            raise (
+                torn(error) if error.code == "shape_changed" or self._asked().changed([stream.table]) else error
+            ) from None
         self._chunk = chunk
         until = self._asked().log.written_position()
         crash.point("copying.read")
@@ -175,12 +183,23 @@ class IncrementalSnapshot:
             raise Halt("other_server", stream.table.qualified, "the copy would be read on another server than the log",
                        "give source.url the address of one server")  # fmt: skip
         resume, self.queue.resume = self.queue.resume, None
-        if resume is None or (resume.db, resume.table, resume.request, resume.kind) != (job.db, job.table, job.request, job.kind):
+        if resume is None or (resume.db, resume.table, resume.request, resume.kind) != (
+            job.db,
+            job.table,
+            job.request,
+            job.kind,
+        ):
             resume = None
-        swap = job.swap and job.name not in self.capture.followings.uncopied  # else there is nothing that readers could keep
+        swap = (
+            job.swap and job.name not in self.capture.followings.uncopied
+        )  # else there is nothing that readers could keep
         self._active = resume or Active(clock.fresh_id(), job.request, job.db, job.table, job.kind, (), 0, swap)
-        self._rows = rows_of(self.capture, stream, job, self._active.after, partial(self._open, stream.table, job.where), self._server_id)
-        logs.logger("capture").info("copy_begun", table=stream.table.qualified, kind=job.kind, again=bool(self._active.after))
+        self._rows = rows_of(
+            self.capture, stream, job, self._active.after, partial(self._open, stream.table, job.where), self._server_id
+        )
+        logs.logger("capture").info(
+            "copy_begun", table=stream.table.qualified, kind=job.kind, again=bool(self._active.after)
+        )
         return self._rows
 
     def _open(self, table: Table, where: str) -> TableReader:
@@ -204,14 +223,18 @@ class IncrementalSnapshot:
         assert active is not None
         if not active.swap:
             capture.followings.uncopied.add(job.name)
-        capture.announce(Copy(capture.epoch, capture.next_cut, job.db, job.table, position, active.id, exact, active.swap))
+        capture.announce(
+            Copy(capture.epoch, capture.next_cut, job.db, job.table, position, active.id, exact, active.swap)
+        )
 
     def _is_shown(self, at: Position) -> bool:
         """Wait until a SELECT sees everything up to here, and up to wherever a sink may have been."""
         until = clock.monotonic() + timing.TIMES.shown_seconds
         undecided = self.undecided()
         waiting = [at, *(one for one in self._reached if not at.covers(one))]
-        while waiting := [one for one in waiting if not self._asked().log.shows(one, undecided if one is at else frozenset())]:
+        while waiting := [
+            one for one in waiting if not self._asked().log.shows(one, undecided if one is at else frozenset())
+        ]:
             self._breathe()
             if clock.monotonic() > until:
                 return self._later()
@@ -226,7 +249,11 @@ class IncrementalSnapshot:
 
     def _end(self, outcome: str, reason: str = "") -> None:
         job, active = self.queue.jobs[0], self._active
-        begun = active if active is not None and (active.request, active.db, active.table) == (job.request, *job.name) else None
+        begun = (
+            active
+            if active is not None and (active.request, active.db, active.table) == (job.request, *job.name)
+            else None
+        )
         rows = begun.rows if begun is not None else 0
         self.queue.end(outcome, rows, reason, begun.id if begun is not None else "")
         if job.kind == WHOLE and outcome == DONE:
@@ -234,7 +261,9 @@ class IncrementalSnapshot:
         self._active = None
         self._leave()
         facts = {"reason": reason} if reason else {}
-        logs.logger("capture").info("copy_ended", table=".".join(job.name), kind=job.kind, outcome=outcome, rows=rows, **facts)
+        logs.logger("capture").info(
+            "copy_ended", table=".".join(job.name), kind=job.kind, outcome=outcome, rows=rows, **facts
+        )
 
     def _rest(self) -> None:
         self._leave()
@@ -254,5 +283,6 @@ class IncrementalSnapshot:
 
 
 def torn(error: Halt) -> Retry:
-    """A chunk of another shape than the table's: the log holds the statement that changed it, and is read to there without a copy."""
+    """A chunk of another shape than the table's: the log holds the statement that changed it,
+    and is read to there without a copy."""
     return Retry("window_torn", error.place, error.rule, "the log says what changed")

@@ -1,8 +1,8 @@
 """The initial copy through the topics: every row as `op = r`, inside one window of partial cuts.
 
-P is the base's position; it was taken when it was visible, before the first read. Rows may be newer than P, so no cut is whole
-until the log has been read up to Q, taken after the last read. A crash in between leaves no whole cut, and the next epoch's
-base begins at the same P and copies again: what the torn attempt published is void by its epoch.
+P is the base's position; it was taken when it was visible, before the first read. Rows may be newer than P, so no cut
+is whole until the log has been read up to Q, taken after the last read. A crash in between leaves no whole cut, and the
+next epoch's base begins at the same P and copies again: what the torn attempt published is void by its epoch.
 """
 
 from __future__ import annotations
@@ -23,10 +23,14 @@ from cdc.runtime import clock, crash_points as crash, timing
 from cdc.transport.contract import Idle
 
 
-def copy_tables(capture: Capture, source: SourceConfig, catalog: Catalog, reached: Sequence[Position], check_stop: Idle) -> Position:
-    """Publish every row of every table that was followed when this copy began; the position Q from which the copy is consistent.
+def copy_tables(
+    capture: Capture, source: SourceConfig, catalog: Catalog, reached: Sequence[Position], check_stop: Idle
+) -> Position:
+    """Publish every row of every table that was followed when this copy began; the position Q from which the copy is
+    consistent.
 
-    Waits until all of `reached`, what a sink may have applied of void cuts too, is visible: an older row would overwrite a newer one.
+    Waits until all of `reached`, what a sink may have applied of void cuts too, is visible: an older row would
+    overwrite a newer one.
     """
     while not all(catalog.log.visible_position().covers(position) for position in reached):
         check_stop()
@@ -63,5 +67,7 @@ def _copy(capture: Capture, stream: TableStream, reader: TableReader, catalog: C
         return
     with reader.exact() as position:
         reader.read(KeyRange(), encode)  # nothing is sent while the table may be locked: sending can block
-    capture.announce(Copy(capture.epoch, capture.next_cut, stream.table.db, stream.table.name, position, clock.fresh_id()))
+    capture.announce(
+        Copy(capture.epoch, capture.next_cut, stream.table.db, stream.table.name, position, clock.fresh_id())
+    )
     capture.copied(0)

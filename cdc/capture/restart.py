@@ -29,25 +29,35 @@ class Restart:
     named: Mapping[Partition, Named] = field(default_factory=dict)
     copying: bool = False
     followed: frozenset[tuple[str, str]] | None = None
-    """The tables that were followed and copied, or are those that an initial copy through the topics began with; None: all of them."""
+    """The tables that were followed and copied, or are those that an initial copy through the topics began with;
+    None: all of them."""
     copies: Copies = NOTHING
     emptied: frozenset[tuple[str, str]] = frozenset()
     """Those of the other tables whose copy has begun: what the log says of them counts from here on."""
     reached: tuple[Position, ...] = ()
-    """Positions that a sink may have applied, those of void cuts too: a copy may begin only when all of them are visible."""
+    """Positions that a sink may have applied, those of void cuts too:
+    a copy may begin only when all of them are visible."""
     clock_offset_us: int = 0
     """How far the source's clock was ahead of capture's machine's then."""
     refused: frozenset[tuple[str, str]] = frozenset()
-    """Those of the followed tables that the target cannot take: nothing that the log says of them before they were listed matters."""
+    """Those of the followed tables that the target cannot take:
+    nothing that the log says of them before they were listed matters."""
 
 
 def from_history(writer: Writer, prefix: str, epoch: int) -> Restart | None:
     """The newest cut that the topics still hold; None when nothing was ever captured under this prefix."""
-    holds = cache(lambda partition, named: writer.holds(partition, *named))  # of an idle table every cut names the same record
+    holds = cache(
+        lambda partition, named: writer.holds(partition, *named)
+    )  # of an idle table every cut names the same record
     for window in _WINDOWS:
         entries = [(offset, control.from_document(document, offset)) for offset, document in writer.control(window)]
         if not any(offset == epoch for offset, _ in entries):
-            raise Halt("control_topic", f"{prefix}.control", "the start record cannot be read back", "is the topic's cleanup.policy right?")
+            raise Halt(
+                "control_topic",
+                f"{prefix}.control",
+                "the start record cannot be read back",
+                "is the topic's cleanup.policy right?",
+            )
         before = [entry for offset, entry in entries if offset < epoch]
         point = restart_point([each for each in entries if each[0] < epoch], holds)
         if point is not None:
@@ -56,19 +66,25 @@ def from_history(writer: Writer, prefix: str, epoch: int) -> Restart | None:
 
 
 def found_empty(writer: Writer, ends: Mapping[Partition, int]) -> bool:
-    """Whether a base found the partitions empty that hold records now: then all of them were written by epochs that are known here.
+    """Whether a base found the partitions empty that hold records now: then all of them were written by epochs that are
+    known here.
 
-    Two captures that start at once leave this: the first one's base stands behind the second one's start, and so is void.
+    Two captures that start at once leave this: the first one's base stands behind the second one's start, and so is
+    void.
     """
     grown = [partition for partition, end in ends.items() if end]
     entries = (control.from_document(document, offset) for offset, document in writer.control())
-    return any(isinstance(entry, Base) and all(entry.ends.get(partition) == 0 for partition in grown) for entry in entries)
+    return any(
+        isinstance(entry, Base) and all(entry.ends.get(partition) == 0 for partition in grown) for entry in entries
+    )
 
 
 def _restart(point: Point, before: list[Entry]) -> Restart:
     entry = point.entry
     reached = tuple(_newest(other.position for other in before if isinstance(other, Base | Cut)))
-    restart = Restart(entry.position, entry.source_ts_us, entry.cut_no, point.named, copies=entry.copies, reached=reached)
+    restart = Restart(
+        entry.position, entry.source_ts_us, entry.cut_no, point.named, copies=entry.copies, reached=reached
+    )
     restart.clock_offset_us = entry.clock_offset_us if isinstance(entry, Cut) else 0
     if isinstance(entry, Base) and entry.copying:
         restart.copying, restart.followed = True, point.followed

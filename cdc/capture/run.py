@@ -1,4 +1,5 @@
-"""One epoch of capture, put together: the source's log, a transport, where to begin, and what is asked of it meanwhile."""
+"""One epoch of capture, put together: the source's log, a transport, where to begin,
+and what is asked of it meanwhile."""
 
 from __future__ import annotations
 
@@ -70,20 +71,28 @@ def capture(
     with Catalog(config.source) as catalog:
         listed_at = catalog.log.shown_position()
         selected = selected_tables(catalog, config.source, config.policies.policies)
-        stage = Capture(writer, config.transport.prefix, catalog.flavour, cdc.__version__, selected, config.pipeline.name, listed_at)
+        stage = Capture(
+            writer, config.transport.prefix, catalog.flavour, cdc.__version__, selected, config.pipeline.name, listed_at
+        )
         selects = catalog.selection(config.source.tables, config.source.exclude)
         restart = stage.start(lambda: first_restart(config, catalog, selected, parts.check_stop), previous, selects)
         metrics.watch_capture(stage.counters)
         catalog.identity.check(restart.position)
         if restart.copying:
-            stage.copied_all(initial_snapshot.copy_tables(stage, config.source, catalog, restart.reached, parts.check_stop))
+            stage.copied_all(
+                initial_snapshot.copy_tables(stage, config.source, catalog, restart.reached, parts.check_stop)
+            )
         channel = KafkaSignals(broker) if broker is not None else _request_table(config)
         server, rate = SourceServer(config.source), config.snapshot.max_rows_per_second
         windows = IncrementalSnapshot(stage, server, channel, restart, catalog.server_id, parts.check_stop, rate)
     stage.copying = windows
     writer.check_alone()  # before the source ends the stream of a later one for our sake
     reader = BinlogReader(
-        config.source, config.source.server_id, restart.position, heartbeat_seconds=config.source.heartbeat_seconds, wants=stage.wants
+        config.source,
+        config.source.server_id,
+        restart.position,
+        heartbeat_seconds=config.source.heartbeat_seconds,
+        wants=stage.wants,
     )
     windows.undecided = reader.undecided
     with closing(windows), closing(reader):
@@ -97,9 +106,11 @@ def _request_table(config: Config) -> Channel:
 
 
 def first_restart(config: Config, catalog: Catalog, selected: Sequence[Table], check_stop: Idle) -> Restart:
-    """Where the first epoch of a pipeline begins: at what the target's copy needs, or else now, if `selected` are the tables of now.
+    """Where the first epoch of a pipeline begins: at what the target's copy needs, or else now, if `selected` are the
+    tables of now.
 
-    The target is asked after the position was taken: a copy of which it knows nothing then takes its own position later.
+    The target is asked after the position was taken: a copy of which it knows nothing then takes its own position
+    later.
     """
     copying = config.snapshot.through == "topics"
     now_us = clock.now_us()
@@ -109,12 +120,18 @@ def first_restart(config: Config, catalog: Catalog, selected: Sequence[Table], c
         return copied
     now = selected_tables(catalog, config.source, config.policies.policies)
     if {(table.db, table.name) for table in now} != {(table.db, table.name) for table in selected}:
-        raise Retry("shape_changed", "source.tables", "a table was created or dropped while the first position was taken", "tried again")
+        raise Retry(
+            "shape_changed",
+            "source.tables",
+            "a table was created or dropped while the first position was taken",
+            "tried again",
+        )
     return restart
 
 
 def _copied(target: TargetConfig, pipeline: str, check_stop: Idle) -> Restart | None:
-    """Where the log has to be read from for the target's initial load; None: none has begun. One that has may not yet say where: wait.
+    """Where the log has to be read from for the target's initial load; None: none has begun. One that has may not yet
+    say where: wait.
 
     Of a load under way, what it does not know came later, or has left it: that is still to be copied.
     """
@@ -124,13 +141,22 @@ def _copied(target: TargetConfig, pipeline: str, check_stop: Idle) -> Restart | 
             found = state.read()
             stored, floor = stored_restart(found), found.lowest_floor
             if stored is not None:
-                return Restart(stored.position, stored.source_ts_us, followed=stored.followed, clock_offset_us=stored.clock_offset_us)
+                return Restart(
+                    stored.position,
+                    stored.source_ts_us,
+                    followed=stored.followed,
+                    clock_offset_us=stored.clock_offset_us,
+                )
             if floor is not None:
-                return Restart(floor, followed=frozenset(name for name, one in found.tables.items() if REMAKE not in one.schema))
+                return Restart(
+                    floor, followed=frozenset(name for name, one in found.tables.items() if REMAKE not in one.schema)
+                )
             if not found.tables:
                 return None
             if not told:
-                logs.logger("capture").info("waiting_for_copy", hint="cdc snapshot has prepared it and says soon where it begins")
+                logs.logger("capture").info(
+                    "waiting_for_copy", hint="cdc snapshot has prepared it and says soon where it begins"
+                )
             told = True
             check_stop()
             clock.sleep(timing.TIMES.loaded_poll_seconds)

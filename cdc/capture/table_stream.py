@@ -28,7 +28,8 @@ class Incremental(Protocol):
     """Copies that are made while the log is followed; `cdc.capture.incremental_snapshot.IncrementalSnapshot` is one."""
 
     def turn(self, log: Log) -> None:
-        """The log is followed to here, a transaction's end near its own, and no window is open: open one if there is work."""
+        """The log is followed to here, a transaction's end near its own, and no window is open:
+        open one if there is work."""
 
     def closed(self) -> None:
         """The log is followed to the end of the open window: the cut that comes next is whole."""
@@ -58,7 +59,8 @@ class TableStream:
         table = shape.table()
         if self.table not in (table, as_catalogued(table)):
             raise Halt("schema_changed", self.table.qualified, "the table's columns are not those that were copied",
-                       "schema changes are not followed yet: drop the pipeline's target tables and state, and copy again")  # fmt: skip
+                       "schema changes are not followed yet: drop the pipeline's target tables and state, "
+                       "and copy again")  # fmt: skip
         self._shapes.add(shape.fingerprint)
         if table != self.table:  # the log alone knows every member of an ENUM
             known, self.table, self.plan = self.plan, table, codec.RowPlan(table)

@@ -26,8 +26,8 @@ def examine(
 ) -> dict[str, Any]:
     """The document of `cdc doctor`.
 
-    `fits` raises CdcError when a table that the target has already cannot hold the rows; `broker` reaches the brokers, and
-    is None where none is needed.
+    `fits` raises CdcError when a table that the target has already cannot hold the rows; `broker` reaches the brokers,
+    and is None where none is needed.
     """
     findings: list[Finding] = []
     found = tried(findings, None, lambda: source.examine(findings))

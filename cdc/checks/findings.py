@@ -25,11 +25,18 @@ class Demands(list[Finding]):
 
 
 def document(
-    findings: Iterable[Finding], source: Mapping[str, str] | None, version: str | None, tables: Sequence[str], codec: str
+    findings: Iterable[Finding],
+    source: Mapping[str, str] | None,
+    version: str | None,
+    tables: Sequence[str],
+    codec: str,
 ) -> dict[str, Any]:
     """Findings as a document, errors first."""
     ordered = sorted(findings, key=lambda one: (one.level != "error", one.code, one.place))
-    shown = [{"level": one.level, "code": one.code, "place": one.place, "rule": one.rule, "hint": one.hint_sql} for one in ordered]
+    shown = [
+        {"level": one.level, "code": one.code, "place": one.place, "rule": one.rule, "hint": one.hint_sql}
+        for one in ordered
+    ]
     errors = sum(one.level == "error" for one in ordered)
     return {
         "errors": errors,

@@ -103,8 +103,17 @@ def selection(source: SourceConfig, catalog: Catalog, tables: Sequence[Table]) -
 
 def _keyless(table: Table, snapshots: bool) -> Finding:
     held = "at one exact position" if snapshots else "under LOCK TABLES .. READ"
-    rule = f"has no primary key: copied by one read of the whole table {held}; equal rows are told apart by their number only"
-    return Finding("warning", "no_key", table.qualified, rule, f"ALTER TABLE {dotted((table.db, table.name))} ADD PRIMARY KEY (...)")
+    rule = (
+        f"has no primary key: copied by one read of the whole table {held}; "
+        "equal rows are told apart by their number only"
+    )
+    return Finding(
+        "warning",
+        "no_key",
+        table.qualified,
+        rule,
+        f"ALTER TABLE {dotted((table.db, table.name))} ADD PRIMARY KEY (...)",
+    )
 
 
 def names(schema: str, tables: Sequence[Table]) -> list[Finding]:
@@ -116,7 +125,9 @@ def names(schema: str, tables: Sequence[Table]) -> list[Finding]:
         other = taken.setdefault(place, table)
         if other is not table:
             rule = f"would be written into the same table as {other.qualified}"
-            found.append(Finding("error", "same_target", table.qualified, rule, 'target.schema = "{db}" keeps databases apart'))
+            found.append(
+                Finding("error", "same_target", table.qualified, rule, 'target.schema = "{db}" keeps databases apart')
+            )
         found += _names_in(table, place)
     return found
 
@@ -124,13 +135,21 @@ def names(schema: str, tables: Sequence[Table]) -> list[Finding]:
 def _names_in(table: Table, place: tuple[str, str]) -> list[Finding]:
     found, columns = [], [column.name for column in table.columns]
     if target_names.is_reserved_schema(place[0]):
-        rule, hint = f"schema {place[0]} is PostgreSQL's own or the pipelines' state", 'target.schema = "source_{db}", or the like'
+        rule, hint = (
+            f"schema {place[0]} is PostgreSQL's own or the pipelines' state",
+            'target.schema = "source_{db}", or the like',
+        )
         found.append(Finding("error", "schema_reserved", table.qualified, rule, hint))
     for one, other in target_names.shared(columns):
         rule = f"columns {one} and {other} would both be called {target_names.column(other)}"
-        found.append(Finding("error", "same_column", table.qualified, rule, "-- rename one of them, or exclude the table"))
+        found.append(
+            Finding("error", "same_column", table.qualified, rule, "-- rename one of them, or exclude the table")
+        )
     if (changed := target_names.renamed(columns)) or place[1] != table.name:
-        rule = f"PostgreSQL cannot hold {'its name' if place[1] != table.name else next(iter(changed))}: it is shortened, or gets a suffix"
+        rule = (
+            f"PostgreSQL cannot hold {'its name' if place[1] != table.name else next(iter(changed))}: "
+            "it is shortened, or gets a suffix"
+        )
         found.append(Finding("warning", "name_changed", table.qualified, rule, "-- cdc status --json shows every name"))
     return found
 
@@ -145,8 +164,13 @@ def topics(prefix: str | None, tables: Sequence[Table]) -> list[Finding]:
         topic = target_names.topic(prefix, table.db, table.name)
         other = taken.setdefault(target_names.alike(topic), table)
         if other is not table:
-            rule = f"its topic {topic} cannot stand beside that of {other.qualified}: a broker tells names apart by letters and digits"
-            found.append(Finding("error", "same_topic", table.qualified, rule, "-- follow one of them in a pipeline of its own"))
+            rule = (
+                f"its topic {topic} cannot stand beside that of {other.qualified}: "
+                "a broker tells names apart by letters and digits"
+            )
+            found.append(
+                Finding("error", "same_topic", table.qualified, rule, "-- follow one of them in a pipeline of its own")
+            )
     return found
 
 
@@ -155,7 +179,9 @@ def policies(book: Policies, tables: Sequence[Table]) -> list[Finding]:
     names = [(t.db, t.name, column.name) for t in tables for column in t.columns]
     unused = [pattern for pattern in book.patterns if not any(book.matches(pattern, *name) for name in names)]
     return [
-        Finding("warning", "policy_unused", f'policies.columns."{pattern}"', "is the name of no column of a selected table")
+        Finding(
+            "warning", "policy_unused", f'policies.columns."{pattern}"', "is the name of no column of a selected table"
+        )
         for pattern in unused
     ] + [
         Finding(

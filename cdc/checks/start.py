@@ -1,6 +1,7 @@
 """What every start asks before it writes anything: the source, the target, the broker, and whose topics these are.
 
-Refused from here is exit code 2: nothing was written. Once a process is past it, `supervise` turns a refusal into a halt.
+Refused from here is exit code 2: nothing was written. Once a process is past it, `supervise` turns a refusal into a
+halt.
 """
 
 from __future__ import annotations
@@ -68,7 +69,10 @@ def demand_kafka(transport: TransportConfig, command: str) -> None:
     """Refuse a command that is one half of a pipeline over Kafka where there is none."""
     if transport.kind != "kafka":
         raise Refused(
-            "transport", "transport.kind", f'cdc {command} is one half of a pipeline over "kafka"', 'use cdc run, or set kind = "kafka"'
+            "transport",
+            "transport.kind",
+            f'cdc {command} is one half of a pipeline over "kafka"',
+            'use cdc run, or set kind = "kafka"',
         )
 
 
@@ -76,12 +80,16 @@ def demand_one_process(shards: int) -> None:
     """Refuse to be capture and one of several members in one process."""
     if shards:
         raise Refused(
-            "transport", "apply.shards", "is for cdc apply, of which several share the partitions", "start cdc capture and cdc apply"
+            "transport",
+            "apply.shards",
+            "is for cdc apply, of which several share the partitions",
+            "start cdc capture and cdc apply",
         )
 
 
 def demand_shards(shards: int, target: TargetConfig, pipeline: str) -> None:
-    """Refuse another number of shards than that to which the partitions are dealt out: each number's members would end the other's."""
+    """Refuse another number of shards than that to which the partitions are dealt out:
+    each number's members would end the other's."""
     if not shards:
         return
     with StateStore(target, pipeline) as state:

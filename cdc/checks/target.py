@@ -21,18 +21,22 @@ Query = Callable[..., Sequence[Sequence[Any]]]
 """SQL and its parameters in, rows out; raises CdcError."""
 
 _SERVER_SQL = """
-SELECT current_setting('server_version_num')::int, current_setting('server_version'), current_setting('server_encoding'),
+SELECT current_setting('server_version_num')::int, current_setting('server_version'),
+    current_setting('server_encoding'),
        pg_is_in_recovery(), has_database_privilege(current_database(), 'CREATE'),
        coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false), current_user, current_database()"""
 _SCHEMAS_SQL = "SELECT nspname, has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = ANY(%s)"
 _TABLES_SQL = """
-SELECT n.nspname, c.relname, format('%%I.%%I', n.nspname, c.relname), c.relkind IN ('r', 'p'), pg_has_role(c.relowner, 'USAGE')
+SELECT n.nspname, c.relname, format('%%I.%%I', n.nspname, c.relname), c.relkind IN ('r', 'p'), pg_has_role(c.relowner,
+    'USAGE')
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = ANY(%s) AND c.relname = ANY(%s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')"""
-# What a streaming pipeline knows as new it has made, or has copied once: rows are ours, those of a copy that was stopped among them.
+# What a streaming pipeline knows as new it has made, or has copied once: rows are ours, those of a copy that was
+# stopped among them.
 _OURS_SQL = """
 SELECT target_schema, target_table FROM cdc.tables t WHERE pipeline = %s
- AND (state NOT IN ('new', 'refused') OR (state = 'new' AND EXISTS (SELECT FROM cdc.progress p WHERE p.pipeline = t.pipeline)))"""
+ AND (state NOT IN ('new', 'refused') OR (state = 'new' AND EXISTS (SELECT FROM cdc.progress p WHERE p.pipeline =
+ t.pipeline)))"""
 _OTHERS_SQL = """
 SELECT target_schema, target_table, pipeline, db, "table" FROM cdc.tables WHERE pipeline <> %s AND state <> 'refused'"""
 
@@ -90,7 +94,13 @@ def target_server(
     place = str(url)
     quoted_names = f'"{database}" TO "{user}"'
     checks = (
-        (version < OLDEST_TARGET, "error", "target_version", f"PostgreSQL {version // 10000} is older than 14", "-- upgrade the server"),
+        (
+            version < OLDEST_TARGET,
+            "error",
+            "target_version",
+            f"PostgreSQL {version // 10000} is older than 14",
+            "-- upgrade the server",
+        ),
         (
             encoding != "UTF8",
             "error",
@@ -98,8 +108,20 @@ def target_server(
             f"the database's encoding is {encoding}",
             "CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0",
         ),
-        (standby, "error", "target_standby", "the server is a standby: it takes no writes", "-- name the primary in target.url"),
-        (not may_create, "warning", "target_create", f"{user} may not create schemas", f"GRANT CREATE ON DATABASE {quoted_names}"),
+        (
+            standby,
+            "error",
+            "target_standby",
+            "the server is a standby: it takes no writes",
+            "-- name the primary in target.url",
+        ),
+        (
+            not may_create,
+            "warning",
+            "target_create",
+            f"{user} may not create schemas",
+            f"GRANT CREATE ON DATABASE {quoted_names}",
+        ),
         (
             not tls and url.host not in LOCAL,
             "warning",
@@ -109,15 +131,21 @@ def target_server(
         ),
     )
     return [
-        Finding("error" if level == "error" else "warning", code, place, rule, hint) for wrong, level, code, rule, hint in checks if wrong
+        Finding("error" if level == "error" else "warning", code, place, rule, hint)
+        for wrong, level, code, rule, hint in checks
+        if wrong
     ]
 
 
 def target_temporary(url: ServerUrl, query: Query) -> list[Finding]:
     """A role that may not make the temporary tables through which rows are merged."""
-    may, user, database = query("SELECT has_database_privilege(current_database(), 'TEMP'), current_user, current_database()")[0]
+    may, user, database = query(
+        "SELECT has_database_privilege(current_database(), 'TEMP'), current_user, current_database()"
+    )[0]
     hint = f'GRANT TEMPORARY ON DATABASE "{database}" TO "{user}"'
-    return [] if may else [Finding("error", "target_temporary", str(url), f"{user} may not create temporary tables", hint)]
+    return (
+        [] if may else [Finding("error", "target_temporary", str(url), f"{user} may not create temporary tables", hint)]
+    )
 
 
 def target_schemas(query: Query, schemas: set[str], may_create: bool) -> list[Finding]:
@@ -128,11 +156,21 @@ def target_schemas(query: Query, schemas: set[str], may_create: bool) -> list[Fi
     closed = [name for name in wanted if not there.get(name, True)]
     return [
         Finding(
-            "error", "target_schema", name, "the schema does not exist and cannot be created", f'CREATE SCHEMA "{name}" AUTHORIZATION ...'
+            "error",
+            "target_schema",
+            name,
+            "the schema does not exist and cannot be created",
+            f'CREATE SCHEMA "{name}" AUTHORIZATION ...',
         )
         for name in missing
     ] + [
-        Finding("error", "target_schema", name, "no privilege to create tables in it", f'GRANT USAGE, CREATE ON SCHEMA "{name}" TO ...')
+        Finding(
+            "error",
+            "target_schema",
+            name,
+            "no privilege to create tables in it",
+            f'GRANT USAGE, CREATE ON SCHEMA "{name}" TO ...',
+        )
         for name in closed
     ]
 
@@ -144,7 +182,10 @@ def _taken(place: tuple[str, str], pipeline: str, db: str, table: str) -> Findin
 
 def _in_the_way(target: TargetConfig, query: Query, relation: str, is_table: bool, is_owner: bool) -> list[Finding]:
     if not is_table:
-        rule, hint = "exists and is not a table", f"-- rename it, or set target.schema; {relation} is a view or the like"
+        rule, hint = (
+            "exists and is not a table",
+            f"-- rename it, or set target.schema; {relation} is a view or the like",
+        )
         return [Finding("error", "target_exists", relation, rule, hint)]
     if not is_owner:
         hint = f'ALTER TABLE {relation} OWNER TO "{target.url.user}"'

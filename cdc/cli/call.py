@@ -1,4 +1,5 @@
-"""What every command does around the one function that it calls: read the configuration, take signals, choose the exit code."""
+"""What every command does around the one function that it calls:
+read the configuration, take signals, choose the exit code."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The `cdc` command: parse, call one function, print, exit 0, 1, 2 or 3. What a command does is elsewhere.
 
-Each command imports what it calls when it is called: drivers and the codec are slow to load, and `cdc --help` needs none of them.
+Each command imports what it calls when it is called: drivers and the codec are slow to load, and `cdc --help` needs
+none of them.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def execute(argv: list[str]) -> int:
 
 
 def _common(argv: list[str]) -> tuple[Call, list[str]]:
-    """Take out what is understood before and after the command alike, so that even a wrong command is answered as asked."""
+    """Take out what is understood before and after the command alike,
+    so that even a wrong command is answered as asked."""
     call, rest, words = Call(), list[str](), iter(argv)
     for word in words:
         if word == "--json":
@@ -91,9 +93,8 @@ def _dispatch(call: Call, rest: list[str]) -> Any:
 
 def _usage(error: Exception) -> Refused:
     message = getattr(error, "format_message", lambda: str(error))()
-    return Refused(
-        "usage", "command line", " ".join(str(message).split()) or "a command is missing", "cdc --help lists commands and options"
-    )
+    rule = " ".join(str(message).split()) or "a command is missing"
+    return Refused("usage", "command line", rule, "cdc --help lists commands and options")
 
 
 def _version() -> dict[str, Any]:
@@ -108,7 +109,9 @@ def _version() -> dict[str, Any]:
 
 @cli.callback()
 def common(
-    config: Annotated[Path, typer.Option(help="The pipeline's file; also understood after the command.")] = Path("pipeline.toml"),
+    config: Annotated[Path, typer.Option(help="The pipeline's file; also understood after the command.")] = Path(
+        "pipeline.toml"
+    ),
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON document on stdout, errors too; also understood after the command.")
     ] = False,
@@ -116,7 +119,8 @@ def common(
 ) -> None:
     """MySQL and MariaDB to PostgreSQL, continuously and provably.
 
-    Exit codes: 0 done, 1 failed or timed out, 2 to be mended in configuration, arguments or privileges, 3 differences or errors found.
+    Exit codes: 0 done, 1 failed or timed out, 2 to be mended in configuration, arguments or privileges, 3 differences
+    or errors found.
     """
 
 
@@ -133,7 +137,9 @@ def up(
     call_of(ctx).stop.breaks_off()
     found = stack.up(directory, source=source, kafka=kafka)
     servers = [{"name": server.name, "host": server.host, "port": server.port} for server in found.servers]
-    return Outcome("up", {"directory": str(found.folder), "config": str(found.config), "env": str(found.env), "servers": servers})
+    return Outcome(
+        "up", {"directory": str(found.folder), "config": str(found.config), "env": str(found.env), "servers": servers}
+    )
 
 
 @cli.command()
@@ -163,7 +169,9 @@ def demo(
 
     call = call_of(ctx)
     with copy_progress(call.as_json) as progress:
-        found = demo.demo(source=source, transport=transport, seconds=seconds, size=size, stop=call.stop.event, progress=progress)
+        found = demo.demo(
+            source=source, transport=transport, seconds=seconds, size=size, stop=call.stop.event, progress=progress
+        )
     return judged("demo", found)
 
 
@@ -186,7 +194,9 @@ def run(ctx: typer.Context) -> Outcome:
 @cli.command()
 def snapshot(
     ctx: typer.Context,
-    pause: Annotated[bool, typer.Option("--pause", help="Have the copy rest, wherever it runs, until --resume.")] = False,
+    pause: Annotated[
+        bool, typer.Option("--pause", help="Have the copy rest, wherever it runs, until --resume.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Have it go on.")] = False,
 ) -> Outcome:
     """Copy the tables once; started again, it goes on where it was."""
@@ -240,7 +250,9 @@ def wait(ctx: typer.Context, timeout: Annotated[float, typer.Option(min=0, help=
 @cli.command()
 def reconcile(
     ctx: typer.Context,
-    tables: Annotated[list[str] | None, typer.Option(help="Only these (db.table, * and ?); may be repeated or parted by commas.")] = None,
+    tables: Annotated[
+        list[str] | None, typer.Option(help="Only these (db.table, * and ?); may be repeated or parted by commas.")
+    ] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Have capture read differing keys again.")] = False,
     report: Annotated[Path | None, typer.Option(help="Directory for the report, as HTML and JSON.")] = None,
 ) -> Outcome:
@@ -256,8 +268,12 @@ def copy(
     table: Annotated[str, typer.Argument(help="The table, as db.table.")],
     where: Annotated[str, typer.Option(help="Only the rows that meet this SQL condition; in place.")] = "",
     keys: Annotated[str, typer.Option(help='Only these keys: "1,2,3", or JSON: [["a","1"],["b","2"]]; in place.')] = "",
-    swap: Annotated[bool, typer.Option("--swap", help="The old rows stay readable until the new ones are complete.")] = False,
-    stop: Annotated[bool, typer.Option("--stop", help="Take back what was asked for this table, under way or waiting.")] = False,
+    swap: Annotated[
+        bool, typer.Option("--swap", help="The old rows stay readable until the new ones are complete.")
+    ] = False,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="Take back what was asked for this table, under way or waiting.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is done, or only ask for it.")] = True,
     timeout: Annotated[float, typer.Option(min=0, help="The longest wait, in seconds; 0: as long as it takes.")] = 0.0,
 ) -> Outcome:
@@ -266,7 +282,8 @@ def copy(
 
     call = call_of(ctx)
     if stop and (where or keys or swap):
-        raise Refused("usage", "cdc copy", "--stop goes with none of --where, --keys and --swap", "it takes back all that was asked")
+        rule = "--stop goes with none of --where, --keys and --swap"
+        raise Refused("usage", "cdc copy", rule, "it takes back all that was asked")
     config = asking(ctx)
     if stop:
         return judged("copy_stop", copy.stop(config, table, wait, timeout))
@@ -282,7 +299,9 @@ cli.add_typer(schemas, name="schemas")
 def export(
     ctx: typer.Context,
     directory: Annotated[Path, typer.Argument(help="Where the files go; made if it is not there.")],
-    tables: Annotated[list[str] | None, typer.Option(help="Only these (db.table, * and ?); may be repeated or parted by commas.")] = None,
+    tables: Annotated[
+        list[str] | None, typer.Option(help="Only these (db.table, * and ?); may be repeated or parted by commas.")
+    ] = None,
 ) -> Outcome:
     """Write the schemas of key and value of each table as files, by the names of their subjects."""
     from cdc.commands import schemas
@@ -297,7 +316,9 @@ cli.add_typer(topics, name="topics")
 @topics.command("read")
 def read_(
     ctx: typer.Context,
-    topic: Annotated[str, typer.Argument(help="A table as db.table; control, schemas or signal; or a topic's whole name.")],
+    topic: Annotated[
+        str, typer.Argument(help="A table as db.table; control, schemas or signal; or a topic's whole name.")
+    ],
     partition: Annotated[int | None, typer.Option(min=0, help="Only this one; else all, one after the other.")] = None,
     start: Annotated[str, typer.Option("--from", help="An offset, begin or end.")] = "begin",
     limit: Annotated[int, typer.Option(min=0, help="The most records; 0: all.")] = 0,
@@ -309,7 +330,8 @@ def read_(
 
     call = call_of(ctx)
     if follow and call.as_json:
-        raise Refused("usage", "cdc topics read", "--json is one document, which --follow never ends", "without --json a record is a line")
+        rule = "--json is one document, which --follow never ends"
+        raise Refused("usage", "cdc topics read", rule, "without --json a record is a line")
     config = call.config()
     call.stop.forces_an_end() if follow else call.stop.breaks_off()
     name, records = topics.read(config, topic, topics.Wanted(partition, start, limit, follow, values), call.stop.event)
@@ -318,7 +340,9 @@ def read_(
     return call.output.lines(records)
 
 
-quarantine = typer.Typer(no_args_is_help=True, help="Keys whose changes the target refused: list | show | replay | discard.")
+quarantine = typer.Typer(
+    no_args_is_help=True, help="Keys whose changes the target refused: list | show | replay | discard."
+)
 cli.add_typer(quarantine, name="quarantine")
 OfTable = Annotated[str, typer.Option("--table", help="Only this table, as db.table.")]
 OfKey = Annotated[str, typer.Option("--key", help="Only the key with this hash.")]
@@ -333,7 +357,9 @@ def list_(ctx: typer.Context, table: OfTable = "", key: OfKey = "") -> Outcome:
 
 
 @quarantine.command()
-def show(ctx: typer.Context, key: Annotated[str, typer.Argument(help="The key's hash.")], table: OfTable = "") -> Outcome:
+def show(
+    ctx: typer.Context, key: Annotated[str, typer.Argument(help="The key's hash.")], table: OfTable = ""
+) -> Outcome:
     """Each change that waits for one key; columns, sizes and positions, never a value."""
     from cdc.commands import quarantine
 
@@ -350,7 +376,10 @@ def replay(ctx: typer.Context, table: OfTable = "", key: OfKey = "") -> Outcome:
 
 @quarantine.command()
 def discard(
-    ctx: typer.Context, table: OfTable = "", key: OfKey = "", everything: Annotated[bool, typer.Option("--all", help="Every key.")] = False
+    ctx: typer.Context,
+    table: OfTable = "",
+    key: OfKey = "",
+    everything: Annotated[bool, typer.Option("--all", help="Every key.")] = False,
 ) -> Outcome:
     """Drop what waits: the target goes on without these changes, and cdc reconcile shows the difference."""
     from cdc.commands import quarantine
@@ -360,7 +389,8 @@ def discard(
 
 def _reserve(name: str, purpose: str) -> None:
     def answer() -> NoReturn:
-        raise Refused("not_yet", f"cdc {name}", "this version does not have the command yet", "cdc --help lists the commands that work")
+        rule = "this version does not have the command yet"
+        raise Refused("not_yet", f"cdc {name}", rule, "cdc --help lists the commands that work")
 
     cli.command(name, help=purpose + " Not in this version yet.", context_settings=_ANY_ARGUMENTS)(answer)
 

@@ -1,4 +1,5 @@
-"""What a command leaves on the terminal or, with --json, on stdout: exactly one document there, everything else on stderr."""
+"""What a command leaves on the terminal or, with --json, on stdout:
+exactly one document there, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -12,7 +13,16 @@ from types import TracebackType
 from typing import Any, Protocol, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -22,7 +32,9 @@ from cdc.runtime import logs
 Document = Mapping[str, Any]
 _NESTED = (dict, list)
 _WIDEST = 10_000
-_ASKED_LEAST = frozenset("floor ceiling consistent_through method pieces pieces_different rechecked complete find".split())
+_ASKED_LEAST = frozenset(
+    "floor ceiling consistent_through method pieces pieces_different rechecked complete find".split()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +74,9 @@ class Output:
             for document in documents:
                 self._write(document)
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stdout.fileno())  # else the interpreter fails again when it flushes
+            os.dup2(
+                os.open(os.devnull, os.O_WRONLY), self._stdout.fileno()
+            )  # else the interpreter fails again when it flushes
         return 0
 
     def error(self, error: CdcError) -> int:
@@ -95,7 +109,8 @@ def _private_stdout() -> TextIO:
 
 @contextmanager
 def copy_progress(as_json: bool) -> Iterator[CopyProgress]:
-    """Bars, where a person watches; silence elsewhere. Totals of tables under way are the source's guess: the ~ says so."""
+    """Bars, where a person watches; silence elsewhere. Totals of tables under way are the source's guess:
+    the ~ says so."""
     if as_json or not sys.stderr.isatty():
         yield lambda table, rows, estimate: None
         return
@@ -105,7 +120,8 @@ def copy_progress(as_json: bool) -> Iterator[CopyProgress]:
 
 
 class _Bars:
-    """One bar for all tables and one for each that is under way; what was copied before this process began is no speed of its own."""
+    """One bar for all tables and one for each that is under way;
+    what was copied before this process began is no speed of its own."""
 
     def __init__(self, bars: Progress) -> None:
         self._bars, self._tasks = bars, dict[str, TaskID]()
@@ -184,7 +200,8 @@ def _render(console: Console, outcome: Outcome) -> None:
 
 
 def _print_rows(console: Console, name: str, rows: Sequence[Document]) -> None:
-    """A table where it fits, without what is least asked for where that does; else a paragraph for each row, which can be copied."""
+    """A table where it fits, without what is least asked for where that does;
+    else a paragraph for each row, which can be copied."""
     for left_out in ((), _ASKED_LEAST):
         table = _rows(name, rows, left_out)
         if console.measure(table, options=console.options.update(width=_WIDEST)).maximum <= console.width:
@@ -193,7 +210,11 @@ def _print_rows(console: Console, name: str, rows: Sequence[Document]) -> None:
     else:
         console.print(Text(name, style="bold"))
         for row in rows:
-            said = "  ".join(f"{key} {_cell(value)}" for key, value in row.items() if value not in (None, "") and key not in _ASKED_LEAST)
+            said = "  ".join(
+                f"{key} {_cell(value)}"
+                for key, value in row.items()
+                if value not in (None, "") and key not in _ASKED_LEAST
+            )
             console.print(Text("- " + said), soft_wrap=True)
     if left_out and any(name in _ASKED_LEAST for row in rows for name in row):
         console.print("--json shows all columns", highlight=False)
@@ -213,7 +234,11 @@ def _facts(facts: Document) -> Table:
 
 
 def _rows(title: str, rows: Sequence[Document], left_out: Collection[str] = ()) -> Table:
-    names = [name for name in dict.fromkeys(name for row in rows for name in row) if any(row.get(name) not in (None, "") for row in rows)]
+    names = [
+        name
+        for name in dict.fromkeys(name for row in rows for name in row)
+        if any(row.get(name) not in (None, "") for row in rows)
+    ]
     names = [name for name in names if name not in left_out]
     table = Table(title=title, title_justify="left", title_style="bold")
     for name in names:
@@ -230,7 +255,9 @@ def _cell(value: Any) -> str:
         return f"{value:.3f}"
     if isinstance(value, dict):
         return (
-            _position(value) if {"file", "offset"} <= set(value) else "  ".join(f"{name} {_cell(inner)}" for name, inner in value.items())
+            _position(value)
+            if {"file", "offset"} <= set(value)
+            else "  ".join(f"{name} {_cell(inner)}" for name, inner in value.items())
         )
     if isinstance(value, list):
         return ", ".join(map(_cell, value)) or "-"

@@ -1,6 +1,7 @@
 """Rows between their three forms: the log's and a SELECT's bytes, Avro, and PostgreSQL's binary COPY.
 
-The kernels exist once, as Python that Cython compiles; `KIND` says which form runs. CDC_PURE=1 forces the uncompiled one.
+The kernels exist once, as Python that Cython compiles; `KIND` says which form runs. CDC_PURE=1 forces the uncompiled
+one.
 """
 
 from __future__ import annotations

@@ -20,9 +20,11 @@ if not cython.compiled:
 @cython.final
 @cython.cclass
 class CopyPlan:
-    """How an Avro row becomes a tuple: per column the opcode, its number, and which branch of its union is null (-1: no union).
+    """How an Avro row becomes a tuple: per column the opcode, its number, and which branch of its union is null (-1: no
+    union).
 
-    `choices` are the policies' (`cdc.codec.policy_values`), None where the opcode needs none; `changed` counts what they changed.
+    `choices` are the policies' (`cdc.codec.policy_values`), None where the opcode needs none; `changed` counts what
+    they changed.
     """
 
     def __init__(self, place: str, names: list, ops: list, numbers: list, nulls: list, choices=None):
@@ -83,7 +85,9 @@ def copy_row(plan: CopyPlan, b: Buffer, r: Reader) -> cython.int:
             else:
                 copy_chosen(plan, i, b, r)
         except ValueError as error:
-            raise Malformed("malformed_record", f"{plan.place}.{plan.names[i]}", f"{error.args[0]}, at byte {r.at}") from None
+            raise Malformed(
+                "malformed_record", f"{plan.place}.{plan.names[i]}", f"{error.args[0]}, at byte {r.at}"
+            ) from None
         except Halt as error:
             raise Halt(error.code, f"{plan.place}.{plan.names[i]}", error.rule, error.hint) from None
     return 0

@@ -8,17 +8,21 @@ import cython
 from cdc.codec.compressed_column import plain_of
 
 if not cython.compiled:
-    from cdc.codec._buffer import Buffer, be, le, put_byte, put_long, put_object, put_raw, put_string, put_unscaled, put_unscaled_object
+    from cdc.codec._buffer import (Buffer, be, le, put_byte, put_long, put_object, put_raw, put_string, put_unscaled,
+        put_unscaled_object)  # fmt: skip
     from cdc.codec._json import put_json
     from cdc.codec._plan import RowPlan, Work, broken, piece, put_text
-    from cdc.codec._wire import put_address, put_bits, put_date, put_datetime, put_fixed, put_geometry, put_vector, put_zoned
+    from cdc.codec._wire import (put_address, put_bits, put_date, put_datetime, put_fixed, put_geometry, put_vector,
+        put_zoned)  # fmt: skip
     from cdc.codec.ops import *
 
 
 @cython.cfunc
 @cython.exceptval(-1)
-def put_decimal(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t) -> cython.int:
-    """MySQL's packed decimal: groups of nine digits in four bytes, big-endian, the first bit the sign, negatives inverted."""
+def put_decimal(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar,
+                at: cython.Py_ssize_t) -> cython.int:  # fmt: skip
+    """MySQL's packed decimal: groups of nine digits in four bytes, big-endian, the first bit the sign,
+    negatives inverted."""
     precision: cython.int = plan.a[i]
     scale: cython.int = plan.b[i]
     negative: cython.bint = (p[at] & 0x80) == 0
@@ -64,7 +68,8 @@ def put_decimal(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_cons
 
 @cython.cfunc
 @cython.exceptval(-1)
-def fraction(plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.int) -> cython.longlong:
+def fraction(plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, at: cython.Py_ssize_t,
+             n: cython.int) -> cython.longlong:  # fmt: skip
     """Fractional seconds of one to three bytes, in microseconds."""
     micros: cython.longlong = be(p, at, n)
     if n == 1:
@@ -88,10 +93,10 @@ def scaled(plan: RowPlan, i: cython.Py_ssize_t, units: cython.longlong) -> cytho
 
 @cython.cfunc
 @cython.exceptval(-1)
-def old_datetime(
-    plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, counting: cython.bint
-) -> cython.int:
-    """DATETIME before MySQL 5.6: the number YYYYMMDDhhmmss; with a fraction (MariaDB 5.3) a mixed-radix number of the column's unit."""
+def old_datetime(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t,
+                 counting: cython.bint) -> cython.int:  # fmt: skip
+    """DATETIME before MySQL 5.6: the number YYYYMMDDhhmmss; with a fraction (MariaDB 5.3) a mixed-radix number of the
+    column's unit."""
     value: cython.ulonglong = le(p, at, 8) if plan.a[i] == 0 else be(p, at, plan.c[i])
     unit: cython.ulonglong = 1
     k: cython.int
@@ -118,8 +123,10 @@ def old_datetime(
 
 @cython.cfunc
 @cython.exceptval(-1)
-def old_time(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t) -> cython.int:
-    """TIME before MySQL 5.6: the signed number hhmmss; with a fraction (MariaDB 5.3) the column's unit, offset so that it sorts."""
+def old_time(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar,
+             at: cython.Py_ssize_t) -> cython.int:  # fmt: skip
+    """TIME before MySQL 5.6: the signed number hhmmss; with a fraction (MariaDB 5.3) the column's unit,
+    offset so that it sorts."""
     value: cython.longlong
     if plan.a[i] > 0:
         zero: cython.longlong = 3020400  # 838:59:59 and a second
@@ -139,9 +146,8 @@ def old_time(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_u
 
 @cython.cfunc
 @cython.exceptval(-1)
-def put_inflated(
-    plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t
-) -> cython.int:
+def put_inflated(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t,
+                 n: cython.Py_ssize_t) -> cython.int:  # fmt: skip
     """A value of a COMPRESSED column: what was compressed, in the column's own form."""
     plain: bytes = plain_of(piece(p, at, n))
     if plain is None:
@@ -154,9 +160,8 @@ def put_inflated(
 
 @cython.cfunc
 @cython.exceptval(-1)
-def log_datetime(
-    plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, counting: cython.bint
-) -> cython.int:
+def log_datetime(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t,
+                 counting: cython.bint) -> cython.int:  # fmt: skip
     """DATETIME2: year*13+month, day, hour, minute, second in 40 bits, then the fraction."""
     if plan.b[i]:
         return old_datetime(plan, i, b, p, at, counting)
@@ -174,12 +179,12 @@ def log_datetime(
 
 @cython.cfunc
 @cython.exceptval(-1)
-def log_timestamp(
-    plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, counting: cython.bint
-) -> cython.int:
+def log_timestamp(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t,
+                  counting: cython.bint) -> cython.int:  # fmt: skip
     """TIMESTAMP2: unsigned seconds since 1970, then the fraction; all zero is the zero date.
 
-    Of the old forms the one without a fraction is little-endian, and the fractions of the others count in the column's own unit.
+    Of the old forms the one without a fraction is little-endian, and the fractions of the others count in the column's
+    own unit.
     """
     old: cython.bint = plan.b[i]
     seconds: cython.longlong = le(p, at, 4) if old and plan.a[i] == 0 else be(p, at, 4)
@@ -207,7 +212,8 @@ def log_timestamp(
 
 @cython.cfunc
 @cython.exceptval(-1)
-def log_time(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t) -> cython.int:
+def log_time(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar,
+             at: cython.Py_ssize_t) -> cython.int:  # fmt: skip
     """TIME2: one signed number over hours, minutes, seconds and the fraction together, offset so that it sorts."""
     if plan.b[i]:
         return old_time(plan, i, b, p, at)
@@ -233,7 +239,8 @@ def log_time(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_u
 
 @cython.cfunc
 @cython.exceptval(-1)
-def log_members(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t) -> cython.int:
+def log_members(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar,
+                at: cython.Py_ssize_t) -> cython.int:  # fmt: skip
     """ENUM: the member of an index, 0 the empty text; SET: the members of a bit mask in definition order."""
     bits: cython.ulonglong = le(p, at, plan.a[i])
     labels: list = plan.labels[i]
@@ -273,15 +280,8 @@ def width_of(op: cython.int) -> cython.int:
 
 @cython.cfunc
 @cython.exceptval(-1)
-def value(
-    plan: RowPlan,
-    i: cython.Py_ssize_t,
-    p: cython.p_const_uchar,
-    at: cython.Py_ssize_t,
-    end: cython.Py_ssize_t,
-    b: Buffer,
-    counting: cython.bint,
-) -> cython.Py_ssize_t:
+def value(plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t,
+          b: Buffer, counting: cython.bint) -> cython.Py_ssize_t:  # fmt: skip
     """Write one value that is not null; the offset after it."""
     op: cython.int = plan.op[i]
     n: cython.Py_ssize_t
@@ -362,9 +362,8 @@ def value(
 
 @cython.cfunc
 @cython.exceptval(-1)
-def image(
-    plan: RowPlan, p: cython.p_const_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, w: Work, which: cython.int, counting: cython.bint
-) -> cython.Py_ssize_t:
+def image(plan: RowPlan, p: cython.p_const_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, w: Work,
+          which: cython.int, counting: cython.bint) -> cython.Py_ssize_t:  # fmt: skip
     """Write one row image as an Avro row and note where each value lies; the offset after the image."""
     count: cython.Py_ssize_t = plan.count
     nulls: cython.Py_ssize_t = at

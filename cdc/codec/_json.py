@@ -1,5 +1,6 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""MySQL's binary JSON becomes the text that MySQL itself prints, so that a row read from the log equals the same row selected."""
+"""MySQL's binary JSON becomes the text that MySQL itself prints,
+so that a row read from the log equals the same row selected."""
 
 from __future__ import annotations
 
@@ -64,7 +65,13 @@ def signed(p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.int) -> cyt
 @cython.cfunc
 @cython.exceptval(-1)
 def scalar(
-    plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, kind: cython.int, p: cython.p_const_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
+    plan: RowPlan,
+    i: cython.Py_ssize_t,
+    b: Buffer,
+    kind: cython.int,
+    p: cython.p_const_uchar,
+    at: cython.Py_ssize_t,
+    end: cython.Py_ssize_t,
 ) -> cython.int:
     """A value that is neither object nor array."""
     left: cython.Py_ssize_t = end - at

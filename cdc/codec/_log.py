@@ -128,7 +128,13 @@ def emit_update(plan: RowPlan, f: Frame, w: Work, middle: cython.Py_ssize_t, row
 @cython.cfunc
 @cython.exceptval(-1)
 def rows_between(
-    plan: RowPlan, p: cython.p_const_uchar, at: cython.Py_ssize_t, last: cython.Py_ssize_t, op: cython.int, f: Frame, w: Work
+    plan: RowPlan,
+    p: cython.p_const_uchar,
+    at: cython.Py_ssize_t,
+    last: cython.Py_ssize_t,
+    op: cython.int,
+    f: Frame,
+    w: Work,
 ) -> cython.longlong:
     """Emit the rows that lie in `p[at:last]`, for an update pairs of them; how many there were."""
     rows: cython.longlong = 0
@@ -148,7 +154,9 @@ def rows_between(
     return rows
 
 
-def encode_rows(plan: RowPlan, body: bytes, start: int, end: int, kind: str, stamp: Stamp, numbers: Numbers, out: list) -> int:
+def encode_rows(
+    plan: RowPlan, body: bytes, start: int, end: int, kind: str, stamp: Stamp, numbers: Numbers, out: list
+) -> int:
     """Append the records of one rows event to `out`; how many rows it held. Nothing is appended for a malformed event.
 
     `body[start:end]` are its row images, for "u" pairs of before and after.

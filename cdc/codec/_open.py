@@ -1,5 +1,6 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Walks over the envelopes of records: where the images lie, which number a record has, which transaction it belongs to."""
+"""Walks over the envelopes of records: where the images lie, which number a record has,
+which transaction it belongs to."""
 
 from __future__ import annotations
 
@@ -146,7 +147,8 @@ def open_value(plan: SkipPlan, r: Reader, marks: cython.longlong[::1]) -> object
 
 
 def open_values(plan: SkipPlan, values) -> list:
-    """Per value: epoch, number, op, where before and after lie, the slice of the transaction's id, and the commit time."""
+    """Per value: epoch, number, op, where before and after lie, the slice of the transaction's id,
+    and the commit time."""
     r: Reader = Reader()
     marks: cython.longlong[::1] = array("q", bytes(8 * 16))
     value: bytes

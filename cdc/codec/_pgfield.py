@@ -1,5 +1,6 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Fields of PostgreSQL's binary COPY, read from Avro values. The input may be a foreign record: nothing in it is trusted."""
+"""Fields of PostgreSQL's binary COPY, read from Avro values. The input may be a foreign record:
+nothing in it is trusted."""
 
 from __future__ import annotations
 
@@ -15,9 +16,13 @@ if not cython.compiled:
 
 EPOCH_DAYS = 10957  # 2000-01-01, PostgreSQL's epoch, in days since 1970-01-01
 EPOCH_MICROS = 946684800000000
-FIRST_DAY = cython.declare(cython.longlong, -2440588)  # PostgreSQL's dates, in days since 1970-01-01: 4714-11-24 BC to 5874897-12-31
+FIRST_DAY = cython.declare(
+    cython.longlong, -2440588
+)  # PostgreSQL's dates, in days since 1970-01-01: 4714-11-24 BC to 5874897-12-31
 LAST_DAY = cython.declare(cython.longlong, 2145042905)
-FIRST_MICROS = cython.declare(cython.longlong, -210866803200000000)  # its timestamps begin on the same day, and end later than a long
+FIRST_MICROS = cython.declare(
+    cython.longlong, -210866803200000000
+)  # its timestamps begin on the same day, and end later than a long
 REAL_OID = 700
 
 
@@ -119,7 +124,9 @@ def put_reversed(b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: c
 
 @cython.cfunc
 @cython.exceptval(-1)
-def put_numeric(b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t, scale: cython.int) -> cython.int:
+def put_numeric(
+    b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t, scale: cython.int
+) -> cython.int:
     """A decimal's two's complement as base-10000 digits; what fits into 63 bits without help from Python."""
     if n == 0:
         raise ValueError("a decimal without bytes")
@@ -189,7 +196,9 @@ def put_numeric(b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cy
 
 @cython.cfunc
 @cython.exceptval(-1)
-def put_bit_field(b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t, bits: cython.int) -> cython.int:
+def put_bit_field(
+    b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t, bits: cython.int
+) -> cython.int:
     """Little-endian bits as bit(n): the first bit of the text is the highest one."""
     size: cython.int = (bits + 7) // 8
     if n > 8 or size > 8 or n > size:

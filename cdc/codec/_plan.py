@@ -53,7 +53,9 @@ class RowPlan:
         policies = [column.policy for column in table.columns]
         self.dates = array("i", [DATES.index(policy.zero_date) for policy in policies])
         self.sentinels = [sentinel(column) for column in table.columns]
-        self.replaces = [slot.op == 21 and policy.invalid_text == "replace" for slot, policy in zip(found, policies, strict=True)]
+        self.replaces = [
+            slot.op == 21 and policy.invalid_text == "replace" for slot, policy in zip(found, policies, strict=True)
+        ]
         self.counting = True
 
     @cython.cfunc
@@ -84,24 +86,32 @@ def _table(name, key):
 def broken(plan: RowPlan, i: cython.Py_ssize_t, at: cython.Py_ssize_t, rule: str) -> object:
     """The error of a row that does not obey its format: the column and the offset, never the value."""
     place = plan.table.qualified if i < 0 else f"{plan.table.qualified}.{plan.names[i]}"
-    return Malformed("malformed_row", place, f"{rule} at byte {at}", "copy the table again; report it if it happens again")
+    return Malformed(
+        "malformed_row", place, f"{rule} at byte {at}", "copy the table again; report it if it happens again"
+    )
 
 
 @cython.cfunc
 @cython.exceptval(-1)
 def anomaly(plan: RowPlan, i: cython.Py_ssize_t, fault: cython.int, counting: cython.bint, b: Buffer) -> cython.int:
-    """Make the value what its policy says, behind the branch just written, and count it; in a key that would lose the row.
+    """Make the value what its policy says, behind the branch just written, and count it; in a key that would lose the
+    row.
 
-    What an image before a change held was counted when it was written, and is of no use where it stopped the pipeline then: null.
+    What an image before a change held was counted when it was written, and is of no use where it stopped the pipeline
+    then: null.
     """
     reason = FAULTS[fault]
     name = plan.names[i]
     if plan.iskey[i]:
         rule = f"a key column holds a date that PostgreSQL cannot store ({reason})"
-        raise Halt("key_date", f"{plan.table.qualified}.{name}", rule, "mend the row's key on the source, or exclude the table")
+        raise Halt(
+            "key_date", f"{plan.table.qualified}.{name}", rule, "mend the row's key on the source, or exclude the table"
+        )
     if plan.dates[i] == 3 and counting:
         hint = "choose another policies.zero_date for the column, mend the row on the source, or exclude the table"
-        raise Halt("zero_date", f"{plan.table.qualified}.{name}", f"a date that PostgreSQL cannot store ({reason})", hint)
+        raise Halt(
+            "zero_date", f"{plan.table.qualified}.{name}", f"a date that PostgreSQL cannot store ({reason})", hint
+        )
     if plan.dates[i] == 1:
         put_object(b, plan.sentinels[i])
     else:
@@ -113,7 +123,8 @@ def anomaly(plan: RowPlan, i: cython.Py_ssize_t, fault: cython.int, counting: cy
 
 @cython.cfunc
 def valid_utf8(p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t, top: cython.uint) -> cython.bint:
-    """Whether the bytes are UTF-8 as Unicode defines it: shortest forms, no surrogates, nothing past U+10FFFF, no byte above `top`."""
+    """Whether the bytes are UTF-8 as Unicode defines it: shortest forms, no surrogates, nothing past U+10FFFF,
+    no byte above `top`."""
     end: cython.Py_ssize_t = at + n
     c: cython.uint
     d: cython.uint

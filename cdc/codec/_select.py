@@ -9,10 +9,12 @@ from cdc.codec.records import Numbers, Stamp
 from cdc.errors import Halt
 
 if not cython.compiled:
-    from cdc.codec._buffer import Buffer, le, put_byte, put_double, put_float, put_long, put_string, put_unscaled, put_unscaled_object
+    from cdc.codec._buffer import (Buffer, le, put_byte, put_double, put_float, put_long, put_string, put_unscaled,
+        put_unscaled_object)  # fmt: skip
     from cdc.codec._log import Frame, emit, key_of
     from cdc.codec._plan import RowPlan, Work, broken, put_text, valid_utf8
-    from cdc.codec._wire import put_address, put_bits, put_date, put_datetime, put_fixed, put_geometry, put_vector, put_zoned
+    from cdc.codec._wire import (put_address, put_bits, put_date, put_datetime, put_fixed, put_geometry, put_vector,
+        put_zoned)  # fmt: skip
     from cdc.codec.ops import *
 
 FLOAT_MAX = cython.declare(cython.double, 3.4028234663852886e38)
@@ -42,7 +44,8 @@ class Packets:
     @cython.cfunc
     @cython.exceptval(-1)
     def next(self) -> cython.bint:
-        """Step to the next whole row: `p[begin:stop]`; False before an EOF, OK or ERR packet and where bytes are missing."""
+        """Step to the next whole row: `p[begin:stop]`; False before an EOF,
+        OK or ERR packet and where bytes are missing."""
         at: cython.Py_ssize_t = self.at
         size: cython.Py_ssize_t
         parts: list = []
@@ -79,7 +82,8 @@ class Packets:
 
 @cython.cfunc
 @cython.exceptval(-1)
-def number(plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t) -> cython.ulonglong:
+def number(plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, at: cython.Py_ssize_t,
+           n: cython.Py_ssize_t) -> cython.ulonglong:  # fmt: skip
     """Decimal digits as an unsigned number; not more than 20 of them."""
     value: cython.ulonglong = 0
     k: cython.Py_ssize_t
@@ -99,9 +103,8 @@ def number(plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, at: cyt
 
 @cython.cfunc
 @cython.exceptval(-1)
-def select_integer(
-    plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t
-) -> cython.int:
+def select_integer(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t,
+                   n: cython.Py_ssize_t) -> cython.int:  # fmt: skip
     op: cython.int = plan.op[i]
     negative: cython.bint = n > 0 and p[at] == 45
     if negative:
@@ -127,9 +130,8 @@ def select_integer(
 
 @cython.cfunc
 @cython.exceptval(-1)
-def select_decimal(
-    plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t
-) -> cython.int:
+def select_decimal(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t,
+                   n: cython.Py_ssize_t) -> cython.int:  # fmt: skip
     """Digits with a point: the unscaled number. The column's scale is always written out."""
     scale: cython.Py_ssize_t = plan.b[i]
     negative: cython.bint = n > 0 and p[at] == 45
@@ -157,7 +159,8 @@ def select_decimal(
 
 
 @cython.cfunc
-def select_double(plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t) -> object:
+def select_double(plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, at: cython.Py_ssize_t,
+                  n: cython.Py_ssize_t) -> object:  # fmt: skip
     """The double by Python's own conversion, which is exact."""
     text: bytes = piece(p, at, n)
     try:
@@ -172,8 +175,10 @@ def select_double(plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, 
 
 @cython.cfunc
 @cython.exceptval(-1)
-def read_double(plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t) -> cython.double:
-    """A double from text: up to 15 digits and a power of ten up to 22 are exact by one division; the rest goes the long way."""
+def read_double(plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, at: cython.Py_ssize_t,
+                n: cython.Py_ssize_t) -> cython.double:  # fmt: skip
+    """A double from text: up to 15 digits and a power of ten up to 22 are exact by one division;
+    the rest goes the long way."""
     if not cython.compiled:
         return select_double(plan, i, p, at, n)
     mantissa: cython.longlong = 0
@@ -212,7 +217,8 @@ def two(p: cython.p_const_uchar, at: cython.Py_ssize_t) -> cython.int:
 
 @cython.cfunc
 @cython.exceptval(-1)
-def clock(plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t) -> cython.longlong:
+def clock(plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, at: cython.Py_ssize_t,
+          n: cython.Py_ssize_t) -> cython.longlong:  # fmt: skip
     """`MM:SS` and, by the column, a fraction, in microseconds."""
     fsp: cython.int = plan.a[i]
     if n != 5 + (fsp + 1 if fsp > 0 else 0) or p[at + 2] != 58 or (fsp > 0 and p[at + 5] != 46):
@@ -232,12 +238,17 @@ def clock(plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, at: cyth
 
 @cython.cfunc
 @cython.exceptval(-1)
-def select_moment(
-    plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t
-) -> cython.int:
+def select_moment(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t,
+                  n: cython.Py_ssize_t) -> cython.int:  # fmt: skip
     """DATE, DATETIME and TIMESTAMP: `YYYY-MM-DD[ HH:MM:SS[.F]]`."""
     op: cython.int = plan.op[i]
-    if n < 10 or p[at + 4] != 45 or p[at + 7] != 45 or (op == DATE and n != 10) or (op != DATE and (n < 19 or p[at + 10] != 32)):
+    if (
+        n < 10
+        or p[at + 4] != 45
+        or p[at + 7] != 45
+        or (op == DATE and n != 10)
+        or (op != DATE and (n < 19 or p[at + 10] != 32))
+    ):
         raise broken(plan, i, at, "a date of unexpected form")
     year: cython.longlong = number(plan, i, p, at, 4)
     month: cython.int = two(p, at + 5)
@@ -257,9 +268,8 @@ def select_moment(
 
 @cython.cfunc
 @cython.exceptval(-1)
-def select_time(
-    plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t
-) -> cython.int:
+def select_time(plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t,
+                n: cython.Py_ssize_t) -> cython.int:  # fmt: skip
     """TIME: `[-]HH[H]:MM:SS[.F]`."""
     negative: cython.bint = n > 0 and p[at] == 45
     if negative:
@@ -275,9 +285,8 @@ def select_time(
 
 @cython.cfunc
 @cython.exceptval(-1)
-def field(
-    plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t, b: Buffer
-) -> cython.int:
+def field(plan: RowPlan, i: cython.Py_ssize_t, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t,
+          b: Buffer) -> cython.int:  # fmt: skip
     """Write one value that is not null."""
     op: cython.int = plan.op[i]
     if op <= UINT64:
@@ -321,7 +330,8 @@ def field(
 
 @cython.cfunc
 @cython.exceptval(-1)
-def row(plan: RowPlan, p: cython.p_const_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, w: Work) -> cython.Py_ssize_t:
+def row(plan: RowPlan, p: cython.p_const_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t,
+        w: Work) -> cython.Py_ssize_t:  # fmt: skip
     """Write one row packet as an Avro row."""
     i: cython.Py_ssize_t
     n: cython.Py_ssize_t

@@ -6,7 +6,17 @@ from __future__ import annotations
 import cython
 
 if not cython.compiled:
-    from cdc.codec._buffer import Buffer, date_fault, days_from_civil, le, put_byte, put_digits, put_long, put_raw, put_string
+    from cdc.codec._buffer import (
+        Buffer,
+        date_fault,
+        days_from_civil,
+        le,
+        put_byte,
+        put_digits,
+        put_long,
+        put_raw,
+        put_string,
+    )
     from cdc.codec._plan import RowPlan, anomaly, broken
     from cdc.codec.ops import INET4, UUID
 
@@ -16,7 +26,13 @@ HEX = b"0123456789abcdef"
 @cython.cfunc
 @cython.exceptval(-1)
 def put_date(
-    plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, y: cython.longlong, m: cython.int, d: cython.int, counting: cython.bint
+    plan: RowPlan,
+    i: cython.Py_ssize_t,
+    b: Buffer,
+    y: cython.longlong,
+    m: cython.int,
+    d: cython.int,
+    counting: cython.bint,
 ) -> cython.int:
     """Days since 1970-01-01, or what the policy says."""
     if plan.dates[i] == 2:
@@ -39,7 +55,8 @@ def put_datetime(
     micros: cython.longlong,
     counting: cython.bint,
 ) -> cython.int:
-    """Milliseconds (up to three fractional digits) or microseconds since 1970-01-01 as if in UTC, or what the policy says."""
+    """Milliseconds (up to three fractional digits) or microseconds since 1970-01-01 as if in UTC,
+    or what the policy says."""
     if plan.dates[i] == 2:
         return put_spelled(b, y, m, d, micros, plan.a[i], 32, 0)
     fault: cython.int = date_fault(y, m, d)
@@ -119,7 +136,8 @@ def put_spelled(
 def put_geometry(
     plan: RowPlan, i: cython.Py_ssize_t, b: Buffer, p: cython.p_const_uchar, at: cython.Py_ssize_t, n: cython.Py_ssize_t
 ) -> cython.int:
-    """WKB and SRID; the SRID 0 is null, as Debezium has it. MariaDB gives rows an empty value when it adds a NOT NULL column."""
+    """WKB and SRID; the SRID 0 is null, as Debezium has it. MariaDB gives rows an empty value when it adds a NOT NULL
+    column."""
     if n == 0:
         put_long(b, 0)
         return put_byte(b, 0)

@@ -79,7 +79,9 @@ def program(names: Names, schema: object, mark: Callable[[tuple[str, ...]], int 
     return [op for op, _ in steps], [number for _, number in steps]
 
 
-def _steps(names: Names, schema: object, path: tuple[str, ...], mark: Callable[[tuple[str, ...]], int | None]) -> list[tuple[int, int]]:
+def _steps(
+    names: Names, schema: object, path: tuple[str, ...], mark: Callable[[tuple[str, ...]], int | None]
+) -> list[tuple[int, int]]:
     plain = names.plain(schema)
     steps = _content(names, plain, path, mark)
     number = mark(path) if path else None
@@ -90,10 +92,14 @@ def _steps(names: Names, schema: object, path: tuple[str, ...], mark: Callable[[
     return steps if branch < 0 else [(ops.SKIP_UNION, branch | len(steps) << 1), *steps]
 
 
-def _content(names: Names, plain: Document, path: tuple[str, ...], mark: Callable[[tuple[str, ...]], int | None]) -> list[tuple[int, int]]:
+def _content(
+    names: Names, plain: Document, path: tuple[str, ...], mark: Callable[[tuple[str, ...]], int | None]
+) -> list[tuple[int, int]]:
     kind = str(plain["type"])
     if kind == "record":
-        return [step for name, inner in names.fields(plain).items() for step in _steps(names, inner, (*path, name), mark)]
+        return [
+            step for name, inner in names.fields(plain).items() for step in _steps(names, inner, (*path, name), mark)
+        ]
     if kind == "array" and str(plain.get("items")) in WIDTHS:
         return [(ops.SKIP_ARRAY, WIDTHS[str(plain["items"])])]
     op = FIXED.get(kind) or SIZED.get(kind)

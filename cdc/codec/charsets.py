@@ -1,8 +1,10 @@
-"""MySQL's character sets: how many bytes a character may take, and how their bytes become UTF-8 just as the server would convert them.
+"""MySQL's character sets: how many bytes a character may take, and how their bytes become UTF-8 just as the server
+would convert them.
 
-Four kinds: UTF-8 itself (validated and copied), UTF-8 of at most three bytes, sets of one byte (a table of 256), and the rest through
-Python's codecs. Tables and exceptions are those of CONVERT(.. USING utf8mb4) on MariaDB 10.11, 11.4 and MySQL 9.7: a test compares all
-bytes, and all sequences of the sets of several bytes. Bytes that the server has no character for are an error here, never a guess.
+Four kinds: UTF-8 itself (validated and copied), UTF-8 of at most three bytes, sets of one byte (a table of 256), and
+the rest through Python's codecs. Tables and exceptions are those of CONVERT(.. USING utf8mb4) on MariaDB 10.11, 11.4
+and MySQL 9.7: a test compares all bytes, and all sequences of the sets of several bytes. Bytes that the server has no
+character for are an error here, never a guess.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ UNDEFINED = "�"
 
 @dataclass(frozen=True, slots=True)
 class Charset:
-    """One character set; `codec` is Python's name, `changes` what the server does differently for single bytes or sequences."""
+    """One character set; `codec` is Python's name, `changes` what the server does differently for single bytes or
+    sequences."""
 
     kind: int
     max_bytes: int
@@ -39,11 +42,21 @@ def _run(start: int, text: str) -> tuple[tuple[int, str], ...]:
     return tuple((start + i, character) for i, character in enumerate(text))
 
 
-_DEC8 = ((0xA8, "¤"), (0xD7, "Œ"), (0xDD, "Ÿ"), (0xF7, "œ"), (0xFD, "ÿ"), (0xA4, UNDEFINED), (0xA6, UNDEFINED), (0xB4, UNDEFINED))
+_DEC8 = (
+    (0xA8, "¤"),
+    (0xD7, "Œ"),
+    (0xDD, "Ÿ"),
+    (0xF7, "œ"),
+    (0xFD, "ÿ"),
+    (0xA4, UNDEFINED),
+    (0xA6, UNDEFINED),
+    (0xB4, UNDEFINED),
+)
 _DEC8_HOLES = (0xAC, 0xAD, 0xAE, 0xAF, 0xB8, 0xBE, 0xD0, 0xDE, 0xF0, 0xFE, 0xFF)
 _ARMENIAN = "".join(chr(0x531 + i) + chr(0x561 + i) for i in range(38))
 _KEYBCS2 = (
-    "ČüéďäĎŤčěĚĹÍľĺÄÁÉžŽôöÓůÚýÖÜŠĽÝŘťáíóúňŇŮÔšřŕŔ¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\xa0"
+    "ČüéďäĎŤčěĚĹÍľĺÄÁÉžŽôöÓůÚýÖÜŠĽÝŘťáíóúňŇŮÔšřŕŔ¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐"
+    "└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\xa0"
 )
 _GEORGIAN = "აბგდევზჱთიკლმნჲოპჟრსტჳუფქღყშჩცძწჭხჴჯჰჵ" + UNDEFINED * 23 + "№" + UNDEFINED * 2
 _GEORGIAN_LOW = "€�‚�„…†‡�‰�‹�����‘’“”•–—���›����"
@@ -53,7 +66,9 @@ def _cells(start: int, text: str) -> tuple[tuple[int, str], ...]:
     """The characters of consecutive cells in rows of 94, as EUC has them."""
     place = (start >> 8 & 0xFF, (start & 0xFF) - 0xA1)
     cells = ((place[0] + (place[1] + i) // 94, 0xA1 + (place[1] + i) % 94) for i in range(len(text)))
-    return tuple((start & ~0xFFFF | row << 8 | cell, character) for (row, cell), character in zip(cells, text, strict=True))
+    return tuple(
+        (start & ~0xFFFF | row << 8 | cell, character) for (row, cell), character in zip(cells, text, strict=True)
+    )
 
 
 def _undefined(*sequences: int) -> tuple[tuple[int, str], ...]:
@@ -117,7 +132,10 @@ CHARSETS: dict[str, Charset] = {
     "utf16le": Charset(CODEC, 4, "utf-16-le"),
     "utf32": Charset(CODEC, 4, "utf-32-be"),
     "big5": Charset(
-        CODEC, 2, "big5", (*_undefined(0xA15A, 0xA1C3, 0xA1C5, 0xA1FE, 0xA240, 0xA2CC, 0xA2CE), *_run(0xF9D6, "碁銹裏墻恒粧嫺"))
+        CODEC,
+        2,
+        "big5",
+        (*_undefined(0xA15A, 0xA1C3, 0xA1C5, 0xA1FE, 0xA240, 0xA2CC, 0xA2CE), *_run(0xF9D6, "碁銹裏墻恒粧嫺")),
     ),
     "cp932": Charset(CODEC, 2, "cp932", _undefined(0x80, 0xA0, 0xFD, 0xFE, 0xFF)),
     "eucjpms": Charset(CODEC, 3, "euc_jp", (*_MICROSOFT, *_EUC_PRIVATE)),
@@ -156,7 +174,8 @@ def table(name: str, key: bool = False) -> bytes:
 
 
 def to_utf8(name: str, value: bytes, key: bool = False) -> bytes | None:
-    """The value in UTF-8; None where the bytes are no text of that set, or, in a key, spell a character in its second way."""
+    """The value in UTF-8; None where the bytes are no text of that set, or, in a key,
+    spell a character in its second way."""
     charset = CHARSETS[name]
     changes, suspects = _changes(name)
     if key and (doubles := _doubles(name)):
@@ -179,7 +198,9 @@ def readable(name: str, value: bytes) -> bool:
     return CHARSETS[name].kind == CODEC and to_utf8(name, value) is not None
 
 
-def _by_character(charset: Charset, changes: dict[bytes, str], value: bytes, doubles: frozenset[bytes] = frozenset()) -> bytes | None:
+def _by_character(
+    charset: Charset, changes: dict[bytes, str], value: bytes, doubles: frozenset[bytes] = frozenset()
+) -> bytes | None:
     text, at = [], 0
     while at < len(value):
         found = next(_spelled(charset, changes, value, at), None)

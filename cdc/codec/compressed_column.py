@@ -1,8 +1,8 @@
 """The values of MariaDB's COMPRESSED columns, as the row image holds them.
 
-A first byte (the method in its upper half, then a flag for a stream without zlib's frame, then the width of a length), the length
-of the value, big-endian, and the stream; the method 0 keeps a value as it is, and an empty value has no first byte either.
-https://mariadb.com/kb/en/storage-engine-independent-column-compression/
+A first byte (the method in its upper half, then a flag for a stream without zlib's frame, then the width of a length),
+the length of the value, big-endian, and the stream; the method 0 keeps a value as it is, and an empty value has no
+first byte either. https://mariadb.com/kb/en/storage-engine-independent-column-compression/
 """
 
 from __future__ import annotations

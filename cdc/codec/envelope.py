@@ -1,7 +1,7 @@
 """The schemas of data records, as Debezium writes them, and the constant parts of their values.
 
-Every column's schema carries the parameters `__debezium.source.column.*`, so that a sink can choose its types from the schema
-alone. No field has a default but null: the table map knows none, and the two ways a row comes in must agree.
+Every column's schema carries the parameters `__debezium.source.column.*`, so that a sink can choose its types from the
+schema alone. No field has a default but null: the table map knows none, and the two ways a row comes in must agree.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def avro_name(name: str) -> str:
 
 
 def field_names(table: Table) -> list[str]:
-    """Avro field names of the columns in order, unique: what Avro allows stays, and others that fall together get a number."""
+    """Avro field names of the columns in order, unique: what Avro allows stays,
+    and others that fall together get a number."""
     taken = {column.name for column in table.columns if avro_name(column.name) == column.name}
     names: list[str] = []
     for column in table.columns:
@@ -64,7 +65,9 @@ def _parameters(column: Column) -> dict[str, str]:
         found["length"] = "1"
     found["name"] = column.name
     chosen = types.chosen_of(column, at_capture=True)
-    return {PARAMETER + key: value for key, value in found.items()} | {policies.PARAMETER + key: value for key, value in chosen.items()}
+    return {PARAMETER + key: value for key, value in found.items()} | {
+        policies.PARAMETER + key: value for key, value in chosen.items()
+    }
 
 
 def key_schema(prefix: str, table: Table) -> Schema | None:
@@ -77,7 +80,8 @@ def key_schema(prefix: str, table: Table) -> Schema | None:
 
 
 def _unlike(schema: Schema, seen: set[str]) -> Schema:
-    """A record under a name of its own: Avro lets a name be defined once, and a mere reference could not carry the parameters."""
+    """A record under a name of its own: Avro lets a name be defined once,
+    and a mere reference could not carry the parameters."""
     if schema["type"] != "record":
         return schema
     name = str(schema["name"])
@@ -136,7 +140,14 @@ def source_schema(flavour: str) -> Schema:
         _optional("query", "string"),
     ]
     name = f"{space}.Source"
-    return {"type": "record", "name": "Source", "namespace": space, "fields": fields, "connect.version": 1, "connect.name": name}
+    return {
+        "type": "record",
+        "name": "Source",
+        "namespace": space,
+        "fields": fields,
+        "connect.version": 1,
+        "connect.name": name,
+    }
 
 
 def transaction_schema() -> Schema:
@@ -146,11 +157,19 @@ def transaction_schema() -> Schema:
         {"name": "total_order", "type": "long"},
         {"name": "data_collection_order", "type": "long"},
     ]
-    return {"type": "record", "name": "block", "namespace": "event", "fields": fields, "connect.version": 1, "connect.name": "event.block"}
+    return {
+        "type": "record",
+        "name": "block",
+        "namespace": "event",
+        "fields": fields,
+        "connect.version": 1,
+        "connect.name": "event.block",
+    }
 
 
 def value_schema(prefix: str, table: Table, flavour: str) -> Schema:
-    """The schema of the record's value, `Envelope`; it also carries the table's true names, which its namespace may not."""
+    """The schema of the record's value, `Envelope`; it also carries the table's true names,
+    which its namespace may not."""
     space = namespace(prefix, table)
     fields: list[Schema] = [
         {"name": "before", "type": ["null", row_schema(prefix, table)], "default": None},

@@ -1,4 +1,5 @@
-"""The rare parts of MySQL's JSON text: doubles, decimals, dates and opaque values, spelled as the server spells them."""
+"""The rare parts of MySQL's JSON text: doubles, decimals, dates and opaque values,
+spelled as the server spells them."""
 
 from __future__ import annotations
 

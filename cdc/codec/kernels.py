@@ -1,4 +1,5 @@
-"""Which form of the kernels runs: the compiled one when it was built from exactly these sources, the source itself when told so."""
+"""Which form of the kernels runs: the compiled one when it was built from exactly these sources,
+the source itself when told so."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ REBUILD = "build it again (python setup.py build_ext --inplace), or set CDC_PURE
 
 
 def sources_sha256() -> str:
-    """The hash over name and content of every kernel source and declaration file, as setup.py writes it into the extension."""
+    """The hash over name and content of every kernel source and declaration file,
+    as setup.py writes it into the extension."""
     digest = hashlib.sha256()
     kernels = (path for path in PLACE.glob("_*.py") if path.name != "__init__.py")
     for path in sorted([*kernels, *PLACE.glob("*.pxd")]):
@@ -61,7 +63,9 @@ def _from_source(name: str) -> ModuleType:
     """The uncompiled module, even when an extension lies beside it."""
     full = f"cdc.codec.{name}"
     if importlib.util.find_spec("cython") is None:
-        raise Refused("codec_build", full, "the uncompiled codec needs Cython", "pip install Cython, or build the extension")
+        raise Refused(
+            "codec_build", full, "the uncompiled codec needs Cython", "pip install Cython, or build the extension"
+        )
     path = PLACE / f"{name}.py"
     spec = importlib.util.spec_from_file_location(full, path, loader=SourceFileLoader(full, str(path)))
     if spec is None or spec.loader is None:

@@ -27,7 +27,8 @@ _DIGIT_BYTES = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)  # bytes of a decimal's group of s
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One column: the opcode, up to three numbers whose meaning the opcode gives, and what does not fit into a number."""
+    """One column: the opcode, up to three numbers whose meaning the opcode gives,
+    and what does not fit into a number."""
 
     op: int
     a: int = 0

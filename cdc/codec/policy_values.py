@@ -1,7 +1,8 @@
 """What policies make of values: bytes in, bytes out; plain Python, because only values that do not fit come here.
 
-Capture's side gives Avro forms, the sink's side fields of a COPY tuple without their length, each with the reason under which the
-change is counted; None for the field is a null. A key's value is never changed: `Halt`, whatever the policy says.
+Capture's side gives Avro forms, the sink's side fields of a COPY tuple without their length, each with the reason under
+which the change is counted; None for the field is a null. A key's value is never changed: `Halt`, whatever the policy
+says.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ _ESCAPE = re.compile(rb"\\(?:u([0-9A-Fa-f]{4})|.)", re.DOTALL)
 _LARGE_NUMBER = re.compile(rb"[0-9][eE][+-]?[0-9]{4,}|[0-9]{10000}")
 _BEYOND_THREE_BYTES = re.compile("[\U00010000-\U0010ffff]")
 _LARGEST_INT8 = (1 << 63) - 1
-_HINT = "choose another policy for the column ([policies] in the configuration), mend the row on the source, or exclude the table"
+_HINT = (
+    "choose another policy for the column ([policies] in the configuration), mend the row on the source, "
+    "or exclude the table"
+)
 
 
 def sentinel(column: Column) -> bytes:
@@ -42,7 +46,9 @@ def sentinel(column: Column) -> bytes:
     if column.type != "timestamp":
         return b""
     day = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)).date()
-    return avro_text(f"{day.year:04}-{day.month:02}-{day.day:02}T00:00:00{'.' + '0' * column.scale if column.scale else ''}Z")
+    return avro_text(
+        f"{day.year:04}-{day.month:02}-{day.day:02}T00:00:00{'.' + '0' * column.scale if column.scale else ''}Z"
+    )
 
 
 def replaced(charset: str, value: bytes) -> bytes:
@@ -57,7 +63,9 @@ def replaced(charset: str, value: bytes) -> bytes:
         return b"".join(one[1 : 1 + one[0]] or REPLACEMENT.encode() for one in entries)
     out, at, unit = bytearray(), 0, _UNITS.get(charset, 1)
     while at < len(value):
-        found = ((n, charsets.to_utf8(charset, value[at : at + n])) for n in range(unit, 5, unit) if at + n <= len(value))
+        found = (
+            (n, charsets.to_utf8(charset, value[at : at + n])) for n in range(unit, 5, unit) if at + n <= len(value)
+        )
         size, text = next(((n, text) for n, text in found if text), (unit, REPLACEMENT.encode()))
         out += text
         at += size
@@ -104,8 +112,8 @@ def document(policy: Policy, key: bool) -> Choose:
 def refused(text: bytes) -> str:
     """Why jsonb would refuse a well-formed document; empty when it takes it.
 
-    https://www.postgresql.org/docs/current/datatype-json.html. The size is estimated from above: documents close to the limit of
-    255 MB count as beyond it.
+    https://www.postgresql.org/docs/current/datatype-json.html. The size is estimated from above: documents close to the
+    limit of 255 MB count as beyond it.
     """
     if len(text) > _SMALL_JSON and len(text) + 20 * sum(text.count(one) for one in b",:[{") > _MOST_JSON:
         return "its size"
@@ -191,7 +199,12 @@ def whole(policy: Policy, key: bool) -> Choose:
 def _demand(key: bool, policy: str, code: str, rule: str) -> None:
     """Halt unless the policy lets the value be changed."""
     if key:
-        raise Halt(code, "", f"a key column holds {rule}", "no policy changes a key: mend the row on the source, or exclude the table")
+        raise Halt(
+            code,
+            "",
+            f"a key column holds {rule}",
+            "no policy changes a key: mend the row on the source, or exclude the table",
+        )
     if policy == "error":
         raise Halt(code, "", rule, _HINT)
 

@@ -23,7 +23,8 @@ class Stamp(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """What stands in one record's value: places are offsets into it, -1 where the image is null; times are microseconds."""
+    """What stands in one record's value: places are offsets into it, -1 where the image is null;
+    times are microseconds."""
 
     epoch: int
     seq: int
@@ -39,8 +40,8 @@ class Opened(NamedTuple):
 class Numbers:
     """The numbers of one topic: `seq` is the last one used per partition, gapless from 1.
 
-    `total` and `order` count within the source transaction: `begin(total)` hands over what other topics have used of it, and
-    `total` says afterwards how far it got. `order` starts again by itself when the transaction changes.
+    `total` and `order` count within the source transaction: `begin(total)` hands over what other topics have used of
+    it, and `total` says afterwards how far it got. `order` starts again by itself when the transaction changes.
     """
 
     __slots__ = ("epoch", "order", "partitions", "seq", "total", "transaction")

@@ -56,7 +56,9 @@ class ValuePlan:
     `chosen` says which policies were at work, by column: capture's from the schema, the sink's from the configuration.
     """
 
-    def __init__(self, value_schema: Mapping[str, object], key_schema: Mapping[str, object] | None, book: Policies | None = None):
+    def __init__(
+        self, value_schema: Mapping[str, object], key_schema: Mapping[str, object] | None, book: Policies | None = None
+    ):
         names = Names(value_schema)
         envelope = names.fields(value_schema)
         row = names.fields(names.plain(envelope["before"]))
@@ -87,7 +89,16 @@ class ValuePlan:
         policy = self._book.of(self.db, self.table, column)
         at_capture = {key: known[PARAMETER + key] for key in AT_CAPTURE if PARAMETER + key in known}
         op, number, postgres, choice, keys = _chosen(*found, known, policy, key)
-        return Field(name, column, op, number, postgres, null_branch(schema), choice, at_capture | dict(policies.chosen(policy, keys)))
+        return Field(
+            name,
+            column,
+            op,
+            number,
+            postgres,
+            null_branch(schema),
+            choice,
+            at_capture | dict(policies.chosen(policy, keys)),
+        )
 
     def open(self, values: Sequence[bytes]) -> list[Opened]:
         """Find the images and the numbers of each value; Malformed where one does not fit its schema."""
@@ -116,7 +127,9 @@ class ValuePlan:
         copy_rows(self._key_plan, [(key, FRAME) for key in keys], out)
 
 
-def select_to_copy(plan: RowPlan, copy_plan: ValuePlan, block: bytes | bytearray, start: int, end: int, out: bytearray) -> tuple[int, int]:
+def select_to_copy(
+    plan: RowPlan, copy_plan: ValuePlan, block: bytes | bytearray, start: int, end: int, out: bytearray
+) -> tuple[int, int]:
     """Row packets to COPY tuples, through each row's Avro form; how many bytes and rows that were."""
     try:
         used: tuple[int, int] = _select_to_copy(plan, copy_plan.copy_plan, block, start, end, out)
@@ -126,10 +139,12 @@ def select_to_copy(plan: RowPlan, copy_plan: ValuePlan, block: bytes | bytearray
 
 
 def _with_mend(error: Halt) -> Halt:
-    """The error with what to do about it, which a kernel leaves out; of a value without a form in PostgreSQL, as a row's."""
+    """The error with what to do about it, which a kernel leaves out;
+    of a value without a form in PostgreSQL, as a row's."""
     if error.code == "nul_in_text" and not error.hint:
         hint = (
-            "take it out on the source (WHERE LOCATE(CHAR(0), the column) finds the rows), choose policies.nul_text for the column,"
+            "take it out on the source (WHERE LOCATE(CHAR(0), the column) finds the rows), "
+            "choose policies.nul_text for the column,"
             " or exclude the table"
         )
         error = Halt(error.code, error.place, error.rule, hint)

@@ -84,7 +84,9 @@ def _serve(config: Config, generation: list[int], parts: ThreadGroup, metrics: M
         member.serve(group.poll, parts)
 
 
-def _shard_work(config: Config, shards: int, generation: int, parts: ThreadGroup, metrics: Metrics, until: int | None = None) -> Work:
+def _shard_work(
+    config: Config, shards: int, generation: int, parts: ThreadGroup, metrics: Metrics, until: int | None = None
+) -> Work:
     def work(shard: int, told: Callable[[], bool]) -> None:
         def check_stop() -> None:
             parts.check_stop()

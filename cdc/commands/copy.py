@@ -1,6 +1,7 @@
 """`cdc copy`: ask capture to copy a table while it streams, and wait for what becomes of it.
 
-Whatever can be known before is refused before anything is asked. The request survives this process, and every other one.
+Whatever can be known before is refused before anything is asked. The request survives this process, and every other
+one.
 """
 
 from __future__ import annotations
@@ -30,12 +31,15 @@ from cdc.transport.kafka.connect import broker_of
 from cdc.transport.kafka.signals import send
 
 Report = Callable[[str, int, int], None]
-"""A table, the rows of it that are copied, and how many there are by estimate; UNKNOWN: nobody has counted those that are asked for."""
+"""A table, the rows of it that are copied, and how many there are by estimate;
+UNKNOWN: nobody has counted those that are asked for."""
 UNKNOWN = -1
 ASKED, WAITING = "asked", "waiting"
 
 
-def copy(config: Config, name: str, where: str, keys: str, swap: bool, wait: bool, timeout: float, progress: Report) -> Document:
+def copy(
+    config: Config, name: str, where: str, keys: str, swap: bool, wait: bool, timeout: float, progress: Report
+) -> Document:
     """The document of `cdc copy`; `timeout` in seconds, 0 for none."""
     started = time.monotonic()
     with Catalog(config.source) as catalog:
@@ -44,15 +48,22 @@ def copy(config: Config, name: str, where: str, keys: str, swap: bool, wait: boo
     request = ask(config, table, where=where, keys=asked, swap=swap)
     wanted = len(asked) or (UNKNOWN if where else estimate)
     found = (
-        await_outcome(config, request, (table.db, table.name), timeout, lambda rows, over: progress(name, rows, rows if over else wanted))
+        await_outcome(
+            config,
+            request,
+            (table.db, table.name),
+            timeout,
+            lambda rows, over: progress(name, rows, rows if over else wanted),
+        )
         if wait
         else None
     )
     outcome = found or {"outcome": WAITING if wait else ASKED, "rows": 0, "reason": ""}
     kind = KEYS if keys else WHERE if where else WHOLE
     return {
-        "pipeline": config.pipeline.name, "request": request, "table": name, "kind": kind, "outcome": outcome["outcome"],
-        "rows": outcome["rows"], "reason": outcome["reason"], "seconds": time.monotonic() - started,
+        "pipeline": config.pipeline.name, "request": request, "table": name, "kind": kind,
+        "outcome": outcome["outcome"], "rows": outcome["rows"], "reason": outcome["reason"],
+        "seconds": time.monotonic() - started,
     }  # fmt: skip
 
 
@@ -62,7 +73,9 @@ def stop(config: Config, name: str, wait: bool, timeout: float) -> Document:
     with StateStore(config.target, config.pipeline.name) as state:
         known = next((one for one in state.tables() if f"{one.db}.{one.table}" == name), None)
     if known is None:
-        raise Refused("not_selected", name, "is no table of this pipeline", "cdc status lists them; write it as db.table")
+        raise Refused(
+            "not_selected", name, "is no table of this pipeline", "cdc status lists them; write it as db.table"
+        )
     request = _send(config, lambda id_: signals.stop(id_, name))
     found = await_outcome(config, request, known.name, timeout, lambda rows, over: None) if wait else None
     outcome = found or {"outcome": WAITING if wait else ASKED, "reason": ""}
@@ -98,7 +111,8 @@ def _send(config: Config, make: Callable[[str], Document]) -> str:
 def await_outcome(
     config: Config, request: str, table: tuple[str, str], timeout: float, told: Callable[[int, bool], None]
 ) -> Mapping[str, Any] | None:
-    """What became of a request, once it is over; None when the time is up before. `told` hears of rows, and whether these are all."""
+    """What became of a request, once it is over; None when the time is up before.
+    `told` hears of rows, and whether these are all."""
     until = time.monotonic() + timeout if timeout else None
     with StateStore(config.target, config.pipeline.name) as state:
         while True:
@@ -116,7 +130,12 @@ def await_outcome(
 def _checked(config: Config, catalog: Catalog, name: str, where: str, keys: str, swap: bool) -> tuple[Table, int]:
     found = [one for one in catalog.tables(config.source.tables, config.source.exclude) if one.qualified == name]
     if not found:
-        raise Refused("not_selected", name, "is no table that source.tables selects", "cdc status lists them; write it as db.table")
+        raise Refused(
+            "not_selected",
+            name,
+            "is no table that source.tables selects",
+            "cdc status lists them; write it as db.table",
+        )
     table = found[0]
     if (where and keys) or (swap and (where or keys)):
         raise Refused("usage", "cdc copy", "--where, --keys and --swap exclude one another", "choose one")
@@ -133,9 +152,16 @@ def _checked(config: Config, catalog: Catalog, name: str, where: str, keys: str,
 def _check_loaded(target: TargetConfig, pipeline: str, table: Table, *, whole: bool) -> None:
     with StateStore(target, pipeline) as state:
         if state.version() and not state.check():
-            raise Refused("state_older", "schema cdc", "was made by an earlier version", "start the pipeline with this version first")
+            raise Refused(
+                "state_older",
+                "schema cdc",
+                "was made by an earlier version",
+                "start the pipeline with this version first",
+            )
         if not state.version() or state.read().progress is None:
-            raise Refused("not_loaded", table.qualified, "the pipeline has not copied anything yet", "cdc run, or cdc snapshot")
+            raise Refused(
+                "not_loaded", table.qualified, "the pipeline has not copied anything yet", "cdc run, or cdc snapshot"
+            )
         known = state.table(table.db, table.name)
         if whole and known is not None:
             state_requests.check_can_be_emptied(state, known.target_schema, known.target_table)
@@ -150,7 +176,10 @@ def _try(source: SourceConfig, table: Table, where: str) -> None:
             raise
         except CdcError as error:
             raise Refused(
-                "condition", table.qualified, f"the server does not accept the condition: {error.rule}", "try it in a SELECT"
+                "condition",
+                table.qualified,
+                f"the server does not accept the condition: {error.rule}",
+                "try it in a SELECT",
             ) from None
 
 
@@ -167,7 +196,9 @@ def keys_of(table: Table, text: str) -> list[Key]:
     if not key_text.can_be_said(table):
         raise Refused("key_type", table.qualified, "its rows cannot be named by texts of their keys", "use --where")
     if not keys or any(len(key) != len(table.key) for key in keys):
-        raise Refused("keys", "--keys", f"each key of {table.qualified} has {len(table.key)} parts", 'write [["a","1"],["b","2"]]')
+        raise Refused(
+            "keys", "--keys", f"each key of {table.qualified} has {len(table.key)} parts", 'write [["a","1"],["b","2"]]'
+        )
     for key in keys:
         _check_key(table, key)
     return keys
@@ -179,7 +210,10 @@ def _check_key(table: Table, key: Key) -> None:
             key_text.expression(table.columns[at], text)
     except ValueError:
         raise Refused(
-            "keys", "--keys", "a key is no text of its column's type", "numbers, dates and times as the server prints them, bytes as 0x00ff"
+            "keys",
+            "--keys",
+            "a key is no text of its column's type",
+            "numbers, dates and times as the server prints them, bytes as 0x00ff",
         ) from None
 
 

@@ -27,7 +27,11 @@ Ready = Callable[[], None]
 @contextmanager
 def serving_metrics(config: Config) -> Iterator[Metrics]:
     metrics = Metrics(
-        config.pipeline.name, transport=config.transport.kind, codec=codec.KIND, version=cdc.__version__, prefix=config.transport.prefix
+        config.pipeline.name,
+        transport=config.transport.kind,
+        codec=codec.KIND,
+        version=cdc.__version__,
+        prefix=config.transport.prefix,
     )
     endpoint = metrics.serve(config.metrics.listen, yields="listen" not in config.metrics.model_fields_set)
     try:

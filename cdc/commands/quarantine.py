@@ -1,4 +1,5 @@
-"""`cdc quarantine`: the keys whose changes the target refused, looked at, replayed and discarded, without showing a value."""
+"""`cdc quarantine`: the keys whose changes the target refused, looked at, replayed and discarded,
+without showing a value."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from cdc.state.store import StateStore
 from sinks.postgres.quarantine_release import Releaser
 
 _DISCARDED = (
-    "the target lacks these changes: cdc reconcile shows the rows that differ, and --repair has them read again. A row of a table without"
+    "the target lacks these changes: cdc reconcile shows the rows that differ, "
+    "and --repair has them read again. A row of a table without"
     " a key that is gone on one side only stops the pipeline when the source deletes it"
 )
 
@@ -25,7 +27,12 @@ _DISCARDED = (
 def listed(config: Config, table: str, key: str) -> Document:
     """The document of `cdc quarantine list`."""
     keys = _waiting(config.target, config.pipeline.name, table, key)
-    return {"pipeline": config.pipeline.name, "total_keys": len(keys), "total_changes": sum(one["changes"] for one in keys), "keys": keys}
+    return {
+        "pipeline": config.pipeline.name,
+        "total_keys": len(keys),
+        "total_changes": sum(one["changes"] for one in keys),
+        "keys": keys,
+    }
 
 
 def shown(config: Config, table: str, key: str) -> Document:
@@ -33,12 +40,22 @@ def shown(config: Config, table: str, key: str) -> Document:
     keys = _waiting(config.target, config.pipeline.name, table, key)
     if len(keys) != 1:
         rule = "no such key waits" if not keys else "several tables have a key with this hash"
-        raise Refused("quarantine_key", f"{table or 'any table'}, key {key}", rule, "cdc quarantine list names them; --table chooses one")
+        raise Refused(
+            "quarantine_key",
+            f"{table or 'any table'}, key {key}",
+            rule,
+            "cdc quarantine list names them; --table chooses one",
+        )
     (one,) = keys
     with StateStore(config.target, config.pipeline.name) as state:
         changes = state_quarantine.changes(state, one["table"], one["key"])
         columns = _columns(state_quarantine.schema(state, one["table"], one["key"]))
-    return {"pipeline": config.pipeline.name, **one, "columns": columns, "queue": [_stamped(change) for change in changes]}
+    return {
+        "pipeline": config.pipeline.name,
+        **one,
+        "columns": columns,
+        "queue": [_stamped(change) for change in changes],
+    }
 
 
 def replayed(config: Config, table: str, key: str) -> Document:
@@ -48,7 +65,13 @@ def replayed(config: Config, table: str, key: str) -> Document:
         with closing(_releaser(config.target, config.pipeline.name, config.policies.policies)) as work:
             found = [_replayed(work, one) for one in keys]
     refused = sum(one["outcome"] == "refused" for one in found)
-    return {"pipeline": config.pipeline.name, "complete": not refused, "replayed": len(found) - refused, "refused": refused, "keys": found}
+    return {
+        "pipeline": config.pipeline.name,
+        "complete": not refused,
+        "replayed": len(found) - refused,
+        "refused": refused,
+        "keys": found,
+    }
 
 
 def _releaser(target: TargetConfig, pipeline: str, policies: Policies) -> Releaser:
@@ -66,11 +89,20 @@ def _replayed(work: Releaser, one: Document) -> Document:
 def discarded(config: Config, table: str, key: str, everything: bool) -> Document:
     """The document of `cdc quarantine discard`: which keys were dropped. What to drop must be said."""
     if not (table or key or everything):
-        raise Refused("quarantine_key", "cdc quarantine discard", "does not say what to drop", "--key, --table, or --all")
+        raise Refused(
+            "quarantine_key", "cdc quarantine discard", "does not say what to drop", "--key, --table, or --all"
+        )
     with closing(_releaser(config.target, config.pipeline.name, config.policies.policies)) as work:
         keys = _waiting(config.target, config.pipeline.name, table, key)
-        found = [{"table": one["table"], "key": one["key"], "changes": work.discard(_name(one), one["key"])} for one in keys]
-    return {"pipeline": config.pipeline.name, "discarded": len(found), "keys": found, "note": _DISCARDED if found else ""}
+        found = [
+            {"table": one["table"], "key": one["key"], "changes": work.discard(_name(one), one["key"])} for one in keys
+        ]
+    return {
+        "pipeline": config.pipeline.name,
+        "discarded": len(found),
+        "keys": found,
+        "note": _DISCARDED if found else "",
+    }
 
 
 def _waiting(target: TargetConfig, pipeline: str, table: str, key: str) -> list[Document]:

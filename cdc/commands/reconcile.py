@@ -35,7 +35,9 @@ def reconcile(config: Config, tables: Sequence[str], repair: bool, report_dir: P
             return _verified(config, catalog, state, table, most)
 
         if not state.version():
-            raise Refused("not_loaded", "schema cdc", "the pipeline has not copied anything yet", "cdc run, or cdc snapshot")
+            raise Refused(
+                "not_loaded", "schema cdc", "the pipeline has not copied anything yet", "cdc run, or cdc snapshot"
+            )
         position = catalog.log.written_position().to_json()
         chosen = selected_tables(catalog, config.source, config.policies.policies, tables)
         results, repairs = [verified(table) for table in chosen], list[mending.Repair]()
@@ -50,8 +52,16 @@ def reconcile(config: Config, tables: Sequence[str], repair: bool, report_dir: P
 
 def _verified(config: Config, catalog: Catalog, state: StateStore, table: Table, most: int) -> Result:
     known = state.table(table.db, table.name)
-    schema, name = (known.target_schema, known.target_table) if known else target_of(config.target.schema_, table.db, table.name)
-    with closing(connect(config.source, raw=True)) as source, closing(state_connect(config.target, "cdc reconcile")) as target:
-        sides = SourceSide(source, table, catalog.engine(table), catalog.row_estimate(table)), PostgresSide(target, table, schema, name)
+    schema, name = (
+        (known.target_schema, known.target_table) if known else target_of(config.target.schema_, table.db, table.name)
+    )
+    with (
+        closing(connect(config.source, raw=True)) as source,
+        closing(state_connect(config.target, "cdc reconcile")) as target,
+    ):
+        sides = (
+            SourceSide(source, table, catalog.engine(table), catalog.row_estimate(table)),
+            PostgresSide(target, table, schema, name),
+        )
         judge = judge_for(table, catalog.flavour, config.policies.policies, *sides)
         return verify(table, *sides, lambda: settle(catalog, state), judge=judge, most_differences=most)

@@ -34,7 +34,11 @@ def run(config: Config, stop: threading.Event) -> Document:
         with closing(target):
             patience = config.pipeline.start_timeout_seconds
             supervise(partial(work, config, target, stop, metrics), stop, "run", metrics, patience)
-        return {**capture_totals(config, metrics), **apply_totals(config, metrics), "seconds": time.monotonic() - started}
+        return {
+            **capture_totals(config, metrics),
+            **apply_totals(config, metrics),
+            "seconds": time.monotonic() - started,
+        }
 
 
 def _run_direct(config: Config, target: PostgresTarget, stop: threading.Event, metrics: Metrics, ready: Ready) -> None:

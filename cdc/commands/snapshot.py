@@ -48,7 +48,9 @@ def snapshot(config: Config, stop: threading.Event, progress: Report) -> Documen
         return copied(config.target, config.pipeline.name, complete[0], time.monotonic() - started, tally.reads())
 
 
-def initial_load(config: Config, target: PostgresTarget, stored: Stored, check_stop: Idle, tally: LoadProgress, metrics: Metrics) -> Stored:
+def initial_load(
+    config: Config, target: PostgresTarget, stored: Stored, check_stop: Idle, tally: LoadProgress, metrics: Metrics
+) -> Stored:
     """What the target holds, copied first if it holds nothing yet."""
     if stored.progress is not None or config.snapshot.through == "topics":
         return stored

@@ -18,21 +18,18 @@ from urllib.parse import quote
 from pydantic import BaseModel, ValidationError
 
 from cdc.config.settings import (
-    SECRET_WORDS,
-    VARIABLE,
     ApplyConfig,
     Config,
     MetricsConfig,
     PipelineConfig,
     PoliciesConfig,
     PolicyKeys,
-    ServerUrl,
     SnapshotConfig,
     SourceConfig,
     TargetConfig,
     TransportConfig,
-    substitute,
 )
+from cdc.config.values import SECRET_WORDS, VARIABLE, ServerUrl, substitute
 from cdc.errors import Refused
 
 __all__ = [
@@ -97,13 +94,19 @@ def read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise Refused("config", str(path), "the file does not exist", "name it with --config; config/pipeline.toml is a model") from None
+        raise Refused(
+            "config", str(path), "the file does not exist", "name it with --config; config/pipeline.toml is a model"
+        ) from None
     except OSError as error:
-        raise Refused("config", str(path), f"the file cannot be read: {os.strerror(error.errno or 0)}", "check its permissions") from None
+        raise Refused(
+            "config", str(path), f"the file cannot be read: {os.strerror(error.errno or 0)}", "check its permissions"
+        ) from None
     except UnicodeDecodeError:
         raise Refused("config", str(path), "the file is not UTF-8 text", "save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
-        raise Refused("config", str(path), f"the file is not TOML: {error}", "https://toml.io shows the syntax") from None
+        raise Refused(
+            "config", str(path), f"the file is not TOML: {error}", "https://toml.io shows the syntax"
+        ) from None
 
 
 def _validated(filled: Any, written: dict[str, Any], problems: list[Problem]) -> Config | None:
@@ -111,7 +114,10 @@ def _validated(filled: Any, written: dict[str, Any], problems: list[Problem]) ->
         return Config.model_validate(filled)
     except ValidationError as error:
         known = {problem.key for problem in problems}
-        found = [_problem(detail, written) for detail in error.errors(include_url=False, include_context=False, include_input=False)]
+        found = [
+            _problem(detail, written)
+            for detail in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
         problems += [problem for problem in found if problem.key not in known]
         return None
 
@@ -141,7 +147,11 @@ def _filled_text(text: str, path: tuple[str, ...], environ: dict[str, str]) -> A
 def _missing_files(filled: dict[str, Any]) -> list[Problem]:
     """Certificates and keys that are named must be there: found before anything is started."""
     source, target = filled.get("source"), filled.get("target")
-    named = [(f"source.{key}", source.get(key)) for key in ("ssl_ca", "ssl_cert", "ssl_key")] if isinstance(source, dict) else []
+    named = (
+        [(f"source.{key}", source.get(key)) for key in ("ssl_ca", "ssl_cert", "ssl_key")]
+        if isinstance(source, dict)
+        else []
+    )
     url = target.get("url") if isinstance(target, dict) else None
     if isinstance(url, ServerUrl):
         named += [(f"target.url ?{key}", url.options.get(key)) for key in ("sslrootcert", "sslcert", "sslkey")]
@@ -204,7 +214,9 @@ def shown(path: tuple[str, ...], value: Any) -> str:
     """A value as written, for an error: variables by name, passwords never."""
     if path[:2] in (("source", "url"), ("target", "url"), ("transport", "registry")):
         return repr(_masked_url(value)) if isinstance(value, str) else "(not shown)"
-    if any(word in ".".join(path).lower() for word in SECRET_WORDS) and not (isinstance(value, str) and VARIABLE.fullmatch(value)):
+    if any(word in ".".join(path).lower() for word in SECRET_WORDS) and not (
+        isinstance(value, str) and VARIABLE.fullmatch(value)
+    ):
         return "***"
     return repr(value)
 

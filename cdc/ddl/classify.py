@@ -1,9 +1,10 @@
-"""Does a logged statement touch a followed table? Irrelevant only when that is proven; everything else is unsupported. Pure.
+"""Does a logged statement touch a followed table? Irrelevant only when that is proven; everything else is unsupported.
+Pure.
 
-The statement's own words decide what it is and which tables it names (`cdc/ddl/tokens.py`); sqlglot is asked only for the tables of
-an UPDATE or DELETE that names none with its database. Not seen: what a statement-format DML on another table does through a
-trigger, a stored function, a view or a MERGE table (`binlog_format` must be ROW, `doctor` checks it), and rows that REPAIR TABLE
-drops (`reconcile` finds them).
+The statement's own words decide what it is and which tables it names (`cdc/ddl/tokens.py`); sqlglot is asked only for
+the tables of an UPDATE or DELETE that names none with its database. Not seen: what a statement-format DML on another
+table does through a trigger, a stored function, a view or a MERGE table (`binlog_format` must be ROW, `doctor` checks
+it), and rows that REPAIR TABLE drops (`reconcile` finds them).
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class Irrelevant:
 
 @dataclass(frozen=True, slots=True)
 class Unsupported:
-    """Capture must stop here: `reason` is one of created, changed, dropped, renamed, truncated, written, database, unknown."""
+    """Capture must stop here: `reason` is one of created, changed, dropped, renamed, truncated, written, database,
+    unknown."""
 
     reason: str
     tables: tuple[Name, ...] = ()
@@ -37,8 +39,8 @@ class Unsupported:
 
 # fmt: off
 _HARMLESS = frozenset({
-    "GRANT", "REVOKE", "FLUSH", "OPTIMIZE", "REPAIR", "CHECK", "CHECKSUM", "INSTALL", "UNINSTALL", "KILL", "SAVEPOINT", "RELEASE",
-    "COMMIT", "ROLLBACK", "USE",
+    "GRANT", "REVOKE", "FLUSH", "OPTIMIZE", "REPAIR", "CHECK", "CHECKSUM", "INSTALL", "UNINSTALL", "KILL", "SAVEPOINT",
+    "RELEASE", "COMMIT", "ROLLBACK", "USE",
 })
 """First words of statements that change neither a table's rows nor its shape."""
 _HARMLESS_PAIRS = frozenset({
@@ -47,13 +49,14 @@ _HARMLESS_PAIRS = frozenset({
 })
 """The same, where the second word decides."""
 _OTHER_OBJECTS = frozenset({
-    "USER", "ROLE", "VIEW", "PROCEDURE", "FUNCTION", "TRIGGER", "EVENT", "PACKAGE", "SERVER", "LOGFILE", "SEQUENCE", "RESOURCE",
-    "REFERENCE", "INSTANCE", "LIBRARY",
+    "USER", "ROLE", "VIEW", "PROCEDURE", "FUNCTION", "TRIGGER", "EVENT", "PACKAGE", "SERVER", "LOGFILE", "SEQUENCE",
+    "RESOURCE", "REFERENCE", "INSTANCE", "LIBRARY",
 })
 _OBJECTS = _OTHER_OBJECTS | {"TABLE", "TABLES", "DATABASE", "SCHEMA", "INDEX", "TABLESPACE"}
 _BEFORE_OBJECT = frozenset({
-    "OR", "REPLACE", "DEFINER", "ALGORITHM", "UNDEFINED", "MERGE", "TEMPTABLE", "SQL", "SECURITY", "INVOKER", "AGGREGATE", "TEMPORARY",
-    "UNIQUE", "FULLTEXT", "SPATIAL", "VECTOR", "ONLINE", "OFFLINE", "IGNORE", "BODY", "UNDO", "EXTERNAL", "JSON", "RELATIONAL", "DUALITY",
+    "OR", "REPLACE", "DEFINER", "ALGORITHM", "UNDEFINED", "MERGE", "TEMPTABLE", "SQL", "SECURITY", "INVOKER",
+    "AGGREGATE", "TEMPORARY", "UNIQUE", "FULLTEXT", "SPATIAL", "VECTOR", "ONLINE", "OFFLINE", "IGNORE", "BODY", "UNDO",
+    "EXTERNAL", "JSON", "RELATIONAL", "DUALITY",
 })
 """Words that may stand between CREATE, ALTER or DROP and the kind of object."""
 _OPTIONS = ("IF", "NOT", "EXISTS")
@@ -61,8 +64,11 @@ _INSERT_OPTIONS = ("LOW_PRIORITY", "DELAYED", "HIGH_PRIORITY", "IGNORE", "INTO")
 # fmt: on
 
 
-def classify(sql: str, default_db: str, wants: Callable[[str, str], bool], *, sql_mode: int = 0) -> Irrelevant | Unsupported:
-    """Whether a statement of the log is proven irrelevant for the tables that `wants` selects; `sql_mode` is that of its session.
+def classify(
+    sql: str, default_db: str, wants: Callable[[str, str], bool], *, sql_mode: int = 0
+) -> Irrelevant | Unsupported:
+    """Whether a statement of the log is proven irrelevant for the tables that `wants` selects; `sql_mode` is that of
+    its session.
 
     Text in `/*! */` may or may not have run, by the server's version: both readings must be irrelevant.
     `wants` may be a `Selection`: it also knows in which databases a followed table can be.
@@ -115,7 +121,8 @@ def _verdict(words: Words, wants: Callable[[str, str], bool]) -> Verdict:
 
 
 def _at_inner_statement(first: str, words: Words) -> bool:
-    """Stand at the statement that MariaDB's SET STATEMENT .. FOR runs, or its ANALYZE [FORMAT = JSON]: both execute it."""
+    """Stand at the statement that MariaDB's SET STATEMENT .. FOR runs, or its ANALYZE [FORMAT = JSON]:
+    both execute it."""
     if first == "ANALYZE":
         if words.skip("FORMAT"):
             words.at += 2
@@ -232,7 +239,11 @@ def _changed_rows(words: Words, wants: Callable[[str, str], bool]) -> Verdict:
         return Irrelevant()
     words.at -= 1
     [tree] = sqlglot.parse(rendered(words.left()), dialect="mysql")
-    tables = [] if tree is None else [(table.db or words.default_db, table.name) for table in tree.find_all(expressions.Table)]
+    tables = (
+        []
+        if tree is None
+        else [(table.db or words.default_db, table.name) for table in tree.find_all(expressions.Table)]
+    )
     return ("written", tables) if tables and not isinstance(tree, expressions.Command) else Unsupported("unknown")
 
 

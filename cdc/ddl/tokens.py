@@ -1,7 +1,8 @@
 """A logged statement as words: comments gone, quotes understood by the statement's own sql_mode. Pure.
 
-https://dev.mysql.com/doc/refman/8.4/en/lexical-structure.html and https://dev.mysql.com/doc/refman/8.4/en/comments.html. Read as
-far as it is asked for: an INSERT of a gigabyte is judged by its first words.
+https://dev.mysql.com/doc/refman/8.4/en/lexical-structure.html and
+https://dev.mysql.com/doc/refman/8.4/en/comments.html. Read as far as it is asked for: an INSERT of a gigabyte is judged
+by its first words.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class UnreadableError(Exception):
 
 
 class Token(NamedTuple):
-    """`kind` is word, name (quoted), text (a string; its content is left out) or sign; `gap` says whether space stood before it."""
+    """`kind` is word, name (quoted), text (a string; its content is left out) or sign;
+    `gap` says whether space stood before it."""
 
     kind: str
     text: str
@@ -42,7 +44,8 @@ def _pattern(sql_mode: int, conditional: bool) -> re.Pattern[str]:
     version = r"/\*M?!\d*|\*/" if conditional else r"/\*M?!.*?\*/"
     word = r"[\w$\x80-\U0010ffff]+"
     return re.compile(
-        f"(?P<gap>{comment}|{version})|(?P<text>{'|'.join(text)})|(?P<name>{'|'.join(name)})|(?P<word>{word})|(?P<sign>.)", re.DOTALL
+        f"(?P<gap>{comment}|{version})|(?P<text>{'|'.join(text)})|(?P<name>{'|'.join(name)})|(?P<word>{word})|(?P<sign>.)",
+        re.DOTALL,
     )
 
 
@@ -144,7 +147,8 @@ class Words:
                 yield
 
     def dotted(self) -> list[Name]:
-        """Every pair of names with a dot between them, from here on: a table with its database, or a column with its table."""
+        """Every pair of names with a dot between them, from here on:
+        a table with its database, or a column with its table."""
         found = self.left()
         return [
             (first.text, last.text)

@@ -1,4 +1,5 @@
-"""The main job on this machine, from nothing: servers, a practice at work, copy, stream, lag, and the proof at the end."""
+"""The main job on this machine, from nothing: servers, a practice at work, copy, stream, lag,
+and the proof at the end."""
 
 from __future__ import annotations
 
@@ -36,12 +37,19 @@ _END_SECONDS = 20.0
 Say = Callable[[str], None]
 
 
-def demo(*, source: str, transport: str, seconds: float, size: float, stop: threading.Event, progress: Report) -> Document:
+def demo(
+    *, source: str, transport: str, seconds: float, size: float, stop: threading.Event, progress: Report
+) -> Document:
     """Run everything for `seconds` of work; the document of `cdc demo`."""
     say = _teller()
     with tempfile.TemporaryDirectory(prefix="cdc-demo-") as folder:
-        say(f"starting {source}, PostgreSQL{' and Kafka' if transport == 'kafka' else ''} (installed first if they are missing)")
-        with stack.lent(Path(folder) / "stack", source=source, kafka=transport == "kafka", databases=(_DATABASE,)) as servers:
+        say(
+            f"starting {source}, PostgreSQL{' and Kafka' if transport == 'kafka' else ''} (installed first if they "
+            "are missing)"
+        )
+        with stack.lent(
+            Path(folder) / "stack", source=source, kafka=transport == "kafka", databases=(_DATABASE,)
+        ) as servers:
             config = _config(servers, Path(folder))
             rows = _practice(servers, size, say)
             found = _work(servers, config, Path(folder), seconds, stop, progress, say)
@@ -76,7 +84,13 @@ def _practice(servers: stack.Stack, size: float, say: Say) -> int:
 
 
 def _work(
-    servers: stack.Stack, config: Config, folder: Path, seconds: float, stop: threading.Event, progress: Report, say: Say
+    servers: stack.Stack,
+    config: Config,
+    folder: Path,
+    seconds: float,
+    stop: threading.Event,
+    progress: Report,
+    say: Say,
 ) -> Document:
     closing = threading.Event()
     practice = opendental.Workload(_connection(servers), _DATABASE, RATE, 1, "MyISAM")
@@ -85,7 +99,10 @@ def _work(
     try:
         say(f"people start to work ({RATE:g} changes a second); the tables are copied meanwhile")
         copied = snapshot(config, stop, progress)
-        say(f"copied {copied['rows']} rows of {len(copied['tables'])} tables in {copied['seconds']:.1f} s; now every change streams")
+        say(
+            f"copied {copied['rows']} rows of {len(copied['tables'])} tables in {copied['seconds']:.1f} s; "
+            "now every change streams"
+        )
         with _streaming(config, folder, servers) as alive:
             lags = _watch(config, seconds, stop, say, alive)
             if stop.is_set():
@@ -122,7 +139,9 @@ def _start(name: str, folder: Path, environ: dict[str, str]) -> subprocess.Popen
     with (folder / f"{name}.log").open("wb") as log:
         command = [sys.executable, "-m", "cdc", "--config", str(folder / "pipeline.toml"), name]
         own = {**os.environ, **environ}  # a session of its own: Ctrl-C reaches the demo, which ends it in order
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=own, start_new_session=True)
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=own, start_new_session=True
+        )
 
 
 def _watch(config: Config, seconds: float, stop: threading.Event, say: Say, alive: Callable[[], None]) -> list[float]:

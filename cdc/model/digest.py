@@ -1,8 +1,9 @@
 """A row, a key and a set of rows as one short number, by SQL that gives the same number on every server.
 
-The canonical text of a column comes from `cdc.model.types`; here columns become rows (injectively), rows become SHA-256, and rows of a
-set become count, XOR of 64 bits and, for tables without a key, SUM of 60 other bits (XOR alone cannot see a pair of twins).
-MySQL 9 has no MD5(); SHA2(x, 256) and PostgreSQL's sha256(bytea) are the pair that all servers have.
+The canonical text of a column comes from `cdc.model.types`; here columns become rows (injectively), rows become
+SHA-256, and rows of a set become count, XOR of 64 bits and, for tables without a key, SUM of 60 other bits (XOR alone
+cannot see a pair of twins). MySQL 9 has no MD5(); SHA2(x, 256) and PostgreSQL's sha256(bytea) are the pair that all
+servers have.
 """
 
 from __future__ import annotations
@@ -58,17 +59,25 @@ def merge(parts: Iterable[Digest]) -> Digest:
 
 def digest(row: Sequence[object]) -> Digest:
     """A digest from a result row (count, xor, sum), whose numbers may be signed, NULL or text, as the server likes."""
-    count, xor, total = (int(str(value, "ascii") if isinstance(value, bytes) else str(value)) if value is not None else 0 for value in row)
+    count, xor, total = (
+        int(str(value, "ascii") if isinstance(value, bytes) else str(value)) if value is not None else 0
+        for value in row
+    )
     return Digest(count, xor & _MASK_64, total)
 
 
 def by_value(table: Table) -> bool:
     """Whether the key is one integer: such a table is cut into spans that mean the same on every server."""
-    return len(table.key) == 1 and table.columns[table.key[0]].type in _INTEGERS and not boolean(table.columns[table.key[0]])
+    return (
+        len(table.key) == 1
+        and table.columns[table.key[0]].type in _INTEGERS
+        and not boolean(table.columns[table.key[0]])
+    )
 
 
 def key_hash(key: Key) -> str:
-    """How a row is named in reports: 16 hex digits of the SHA-256 of its key text, which each server can compute (`RowSql.name`)."""
+    """How a row is named in reports: 16 hex digits of the SHA-256 of its key text,
+    which each server can compute (`RowSql.name`)."""
     text = "".join(f"{len(part.encode())}:{part}" for part in key)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -108,7 +117,8 @@ class Dialect(NamedTuple):
 
 
 def row_sql(dialect: Dialect, table: Table) -> RowSql:
-    """The expressions for a table; the two dialects give equal values for equal rows and different ones for different rows."""
+    """The expressions for a table; the two dialects give equal values for equal rows and different ones for different
+    rows."""
     texts = [dialect.canonical(c, dialect.column(c.name)) for c in table.columns]
     row = dialect.hash(dialect.join([_field(dialect, c, x) for c, x in zip(table.columns, texts)]))
     keys = [texts[i] for i in table.key]
@@ -125,8 +135,11 @@ def row_sql(dialect: Dialect, table: Table) -> RowSql:
 
 
 def _field(dialect: Dialect, column: Column, text: str) -> str:
-    # The length form names `text` twice, which the servers compute twice: 10 to 25 % of a checksum's time on tables of numbers.
-    closed = dialect.join([text, "','"]) if column.type in _TOKENS and not types.spelled(column) else _sized(dialect, text)
+    # The length form names `text` twice, which the servers compute twice: 10 to 25 % of a checksum's time on tables of
+    # numbers.
+    closed = (
+        dialect.join([text, "','"]) if column.type in _TOKENS and not types.spelled(column) else _sized(dialect, text)
+    )
     return f"COALESCE({closed}, '~')"
 
 
@@ -163,7 +176,9 @@ POSTGRES = Dialect(
     canonical=types.canonical_postgres,
     quote=_postgres_name,
     column=lambda name: _postgres_name(names.column(name)),
-    join=lambda parts: "(" + " || ".join(parts) + ")",  # NULL when any part is, as MySQL's CONCAT; PostgreSQL's skips NULL
+    join=lambda parts: (
+        "(" + " || ".join(parts) + ")"
+    ),  # NULL when any part is, as MySQL's CONCAT; PostgreSQL's skips NULL
     length=lambda text: f"octet_length({text})",
     hash=lambda text: f"encode(sha256(convert_to({text}, 'UTF8')), 'hex')",
     number=_postgres_number,

@@ -8,7 +8,8 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One obstacle ("error": capture will not start or would lose something) or risk ("warning"), and the SQL that mends it."""
+    """One obstacle ("error": capture will not start or would lose something) or risk ("warning"),
+    and the SQL that mends it."""
 
     level: Literal["error", "warning"]
     code: str

@@ -1,7 +1,8 @@
-"""What a source's name is called where it cannot stand as it is: PostgreSQL's 63 bytes, its own words, and Kafka's topics.
+"""What a source's name is called where it cannot stand as it is: PostgreSQL's 63 bytes, its own words, and Kafka's
+topics.
 
-Every name is made from the source's name alone, so that nothing that is added or dropped beside it ever changes it. Two names
-that would become one are not guessed apart by their order: they are refused (docs/decisions/013-names.md).
+Every name is made from the source's name alone, so that nothing that is added or dropped beside it ever changes it. Two
+names that would become one are not guessed apart by their order: they are refused (docs/decisions/013-names.md).
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ _SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"}
 
 
 def fitted(name: str) -> str:
-    """The name itself when it has at most 63 bytes in UTF-8; else as much of it as fits, and eight digits of its hash."""
+    """The name itself when it has at most 63 bytes in UTF-8;
+    else as much of it as fits, and eight digits of its hash."""
     return name if len(name.encode()) <= NAME_BYTES else _marked(name)
 
 
@@ -50,8 +52,10 @@ def is_reserved_schema(schema: str) -> bool:
 
 
 def primary_key(schema: str, table: str) -> str:
-    """The name of a target table's primary key: an index shares its schema with the tables, and `a_pkey` may be one of them."""
-    return f"{fitted(table).encode()[: NAME_BYTES - _SUFFIX - 5].decode(errors='ignore')}_{_hash(f'{schema}.{table}')}_pkey"
+    """The name of a target table's primary key: an index shares its schema with the tables,
+    and `a_pkey` may be one of them."""
+    start = fitted(table).encode()[: NAME_BYTES - _SUFFIX - 5].decode(errors="ignore")
+    return f"{start}_{_hash(f'{schema}.{table}')}_pkey"
 
 
 def renamed(columns: Iterable[str]) -> dict[str, str]:
@@ -72,12 +76,18 @@ def topic(prefix: str, db: str, table: str) -> str:
     """Debezium's topic of a table, what Kafka forbids made `_`; Halt where the name is longer than a topic may be."""
     name = re.sub(r"[^a-zA-Z0-9._-]", "_", f"{prefix}.{db}.{table}")
     if len(name) > TOPIC_LENGTH:
-        raise Halt("topic_name", f"{db}.{table}", f"its topic name is longer than {TOPIC_LENGTH} characters", "choose a shorter prefix")
+        raise Halt(
+            "topic_name",
+            f"{db}.{table}",
+            f"its topic name is longer than {TOPIC_LENGTH} characters",
+            "choose a shorter prefix",
+        )
     return name
 
 
 def alike(topic: str) -> str:
-    """Equal for topics of which a broker holds only one: it names its metrics with `.` made `_`, and refuses the second."""
+    """Equal for topics of which a broker holds only one: it names its metrics with `.` made `_`,
+    and refuses the second."""
     return topic.replace(".", "_")
 
 

@@ -1,8 +1,9 @@
-"""What becomes of values that PostgreSQL, or the wire, cannot hold as they are: the named policies of one column, and of a pipeline.
+"""What becomes of values that PostgreSQL, or the wire, cannot hold as they are: the named policies of one column, and
+of a pipeline.
 
-A policy is *lossy* when the target cannot tell afterwards what the source held. No key takes a lossy one: where a key's value would
-have to be changed, the process stops, whatever is configured. Every other value that is changed is counted, by table, column and
-reason. docs/decisions/009-policies.md says why each acts where it does.
+A policy is *lossy* when the target cannot tell afterwards what the source held. No key takes a lossy one: where a key's
+value would have to be changed, the process stops, whatever is configured. Every other value that is changed is counted,
+by table, column and reason. docs/decisions/009-policies.md says why each acts where it does.
 """
 
 from __future__ import annotations
@@ -64,7 +65,11 @@ def chosen(policy: Policy, keys: Iterable[str]) -> dict[str, str]:
     return found
 
 
-_HANGS_ON = (("sentinel_date", "zero_date", "sentinel"), ("timestamp_zone", "timestamp", "timestamp"), ("refused_json", "json", "jsonb"))
+_HANGS_ON = (
+    ("sentinel_date", "zero_date", "sentinel"),
+    ("timestamp_zone", "timestamp", "timestamp"),
+    ("refused_json", "json", "jsonb"),
+)
 
 
 def of_chosen(found: Chosen) -> Policy:
@@ -74,7 +79,8 @@ def of_chosen(found: Chosen) -> Policy:
 
 
 def mixed(before: Chosen, now: Chosen) -> str:
-    """The first key by which rows written before and rows written now would not mean the same; empty when there is none.
+    """The first key by which rows written before and rows written now would not mean the same; empty when there is
+    none.
 
     What stopped at such values wrote none of them, so `error` may become anything.
     """
@@ -89,14 +95,16 @@ def mixed(before: Chosen, now: Chosen) -> str:
 class Policies:
     """The policies of a pipeline: one for all columns, and what differs by pattern.
 
-    Patterns are "database.table.column" with * and ?. All that match count, key by key: one with fewer wildcard parts over one with
-    more, and of two alike the later. Columns are compared without case, as the servers do.
+    Patterns are "database.table.column" with * and ?. All that match count, key by key: one with fewer wildcard parts
+    over one with more, and of two alike the later. Columns are compared without case, as the servers do.
     """
 
     def __init__(self, default: Policy = DEFAULT, columns: Mapping[str, Mapping[str, str]] | None = None) -> None:
         self.default = default
         entries = [(pattern, dict(keys)) for pattern, keys in (columns or {}).items()]
-        self._entries = [(_expression(pattern), keys) for pattern, keys in sorted(entries, key=lambda one: -_wildcards(one[0]))]
+        self._entries = [
+            (_expression(pattern), keys) for pattern, keys in sorted(entries, key=lambda one: -_wildcards(one[0]))
+        ]
         self.patterns = tuple(pattern for pattern, _ in entries)
 
     def of(self, db: str, table: str, column: str) -> Policy:
@@ -176,7 +184,8 @@ def _change(info: ZoneInfo, low: datetime, high: datetime, offset: int) -> int:
 
 
 def local(zone: str, micros: int) -> tuple[int, bool]:
-    """The naive time that a moment is in a zone, both in microseconds, and whether another moment is the same naive time there.
+    """The naive time that a moment is in a zone, both in microseconds, and whether another moment is the same naive
+    time there.
 
     Where clocks are set back an hour comes twice, and the naive time does not say which one it was.
     """
@@ -185,7 +194,11 @@ def local(zone: str, micros: int) -> tuple[int, bool]:
     moments, offsets = transitions(zone)
     at = bisect_right(moments, micros // 1_000_000)
     naive = micros + offsets[at] * 1_000_000
-    twins = (naive - offsets[other] * 1_000_000 for other in (at - 1, at + 1) if 0 < other < len(offsets) and offsets[other] != offsets[at])
+    twins = (
+        naive - offsets[other] * 1_000_000
+        for other in (at - 1, at + 1)
+        if 0 < other < len(offsets) and offsets[other] != offsets[at]
+    )
     return naive, any(twin >= 0 and twin != micros and _is(zone, twin, naive) for twin in twins)
 
 

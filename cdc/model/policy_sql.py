@@ -1,7 +1,9 @@
-"""The canonical text of a column whose policy changes values, in SQL of both sides: what our codec writes, said by the servers.
+"""The canonical text of a column whose policy changes values, in SQL of both sides: what our codec writes, said by the
+servers.
 
-`adapted` takes the templates of the table of types and gives those of the column's policy. Where SQL cannot say what our codec does
-(`needs_codec`), rows that differ are read and passed through the codec itself before they are called different.
+`adapted` takes the templates of the table of types and gives those of the column's policy. Where SQL cannot say what
+our codec does (`needs_codec`), rows that differ are read and passed through the codec itself before they are called
+different.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ Texts = tuple[str, str]
 def needs_codec(column: Column) -> bool:
     """Whether SQL alone may call equal values of this column different."""
     policy = column.policy
-    return (bool(column.charset) and policy.invalid_text != "error") or (column.type == "json" and policy.json == "jsonb")
+    return (bool(column.charset) and policy.invalid_text != "error") or (
+        column.type == "json" and policy.json == "jsonb"
+    )
 
 
 def adapted(column: Column, texts: Texts, bad: str) -> Texts:

@@ -2,18 +2,18 @@
 
 `covers` answers "is every transaction of the other one included here?":
 
-1. Both read on the same server (`server` equal) and both with a file of the same series: by file number, then offset. The log
-   of one server is a total order, so this is exact, and it holds for positions read on the writing side, whose GTIDs are only
-   an upper bound (MySQL: executed and owned transactions, see `LogPositions.written_position`).
+1. Both read on the same server (`server` equal) and both with a file of the same series: by file number, then offset.
+   The log of one server is a total order, so this is exact, and it holds for positions read on the writing side, whose
+   GTIDs are only an upper bound (MySQL: executed and owned transactions, see `LogPositions.written_position`).
 2. Else by GTID containment, when the other one has GTIDs, or has nothing at all.
 3. Else (no GTIDs, another server or series, or no file): not covered. Unknown is never "yes".
 
-A position of MySQL without GTIDs but with a file is followed by file and offset, on its own server only; one with neither is
-the beginning of a log that holds GTIDs. (On MariaDB every transaction has a GTID: none is the beginning.)
+A position of MySQL without GTIDs but with a file is followed by file and offset, on its own server only; one with
+neither is the beginning of a log that holds GTIDs. (On MariaDB every transaction has a GTID: none is the beginning.)
 
-A position may stand behind changes that are not decided yet (XA transactions that are prepared). Then it carries its *floor*: an
-earlier position, from which a reader has to begin to know them. And it carries its *peers*: where the log of other servers was read
-last, so that one that is come back to is known again. Neither is a part of what is compared.
+A position may stand behind changes that are not decided yet (XA transactions that are prepared). Then it carries its
+*floor*: an earlier position, from which a reader has to begin to know them. And it carries its *peers*: where the log
+of other servers was read last, so that one that is come back to is known again. Neither is a part of what is compared.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ Intervals = tuple[tuple[int, int], ...]
 
 PEERS = 4
 """So many other servers are remembered."""
-_FIELDS: Mapping[str, type] = {"flavour": str, "server": str, "gtids": str, "file": str, "offset": int, "file_created": int}
+_TEXTS, _NUMBERS = ("flavour", "server", "gtids", "file"), ("offset", "file_created")
+_FIELDS: Mapping[str, type] = dict.fromkeys(_TEXTS, str) | dict.fromkeys(_NUMBERS, int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,8 @@ class Position:
     server: str
     """Server UUID (MySQL), server_uid or else server_id as text (MariaDB)."""
     gtids: str = ""
-    """Canonical text: MySQL "uuid:1-5:7,uuid:tag:1-3", sorted; MariaDB "0-1-5,1-2-7", one per domain; "" without GTIDs."""
+    """Canonical text: MySQL "uuid:1-5:7,uuid:tag:1-3", sorted; MariaDB "0-1-5,1-2-7", one per domain;
+    "" without GTIDs."""
     file: str = ""
     offset: int = 0
     """Byte offset in `file`, counted in 64 bits (the log's own field wraps at 4 GiB)."""
@@ -51,8 +53,8 @@ class Position:
     floor: Position | None = field(default=None, compare=False)
     """Where reading has to begin to go on from here; None: here. It has no floor of its own."""
     peers: tuple[Position, ...] = field(default=(), compare=False)
-    """The last place that was read on each other server of this history, the newest first, and where this position has no place, one of
-    its own server's log that is included. They have no floors and no peers."""
+    """The last place that was read on each other server of this history, the newest first, and where this position has
+    no place, one of its own server's log that is included. They have no floors and no peers."""
 
     def to_json(self) -> dict[str, object]:
         """The document that `from_json` turns back into an equal position with the same floor."""
@@ -93,7 +95,8 @@ class Position:
         return replace(self, floor=None, peers=())
 
     def places(self, server: str) -> tuple[Position, ...]:
-        """Where that server's log was read, as far as is remembered: here, if that is there; a peer beside what is not known for sure."""
+        """Where that server's log was read, as far as is remembered: here, if that is there;
+        a peer beside what is not known for sure."""
         here = (self,) if self.server == server and self.file else ()
         if here and self.file_created:
             return here
@@ -109,7 +112,8 @@ class Position:
         return replace(self, floor=other.begin, peers=other.beside)
 
     def moved_to(self, server: str) -> Position:
-        """The same transactions on another server of the same history, whose files are its own; this place becomes a peer."""
+        """The same transactions on another server of the same history, whose files are its own;
+        this place becomes a peer."""
         here = [self.bare] if self.file else []
         left = here + [peer for peer in self.peers if peer.server not in (self.server, server)]
         floor = None if self.floor is None else replace(self.floor, server=server, file="", offset=0, file_created=0)
@@ -135,14 +139,20 @@ class Position:
         (series, number), (other_series, other_number) = log_number(self.file), log_number(other.file)
         if series != other_series:
             return None
-        if number == other_number and 0 not in (self.file_created, other.file_created) and self.file_created != other.file_created:
+        if (
+            number == other_number
+            and 0 not in (self.file_created, other.file_created)
+            and self.file_created != other.file_created
+        ):
             return None
         return (number, self.offset) >= (other_number, other.offset)
 
     def joined(self, other: Position) -> Position:
-        """What either includes, for two of which neither covers the other: read on two servers, which log domains in another order.
+        """What either includes, for two of which neither covers the other: read on two servers, which log domains in
+        another order.
 
-        It has no place in a file: no server's log need have been at it. Reading begins below whatever is prepared behind either.
+        It has no place in a file: no server's log need have been at it. Reading begins below whatever is prepared
+        behind either.
         """
         gtids = _either(self.flavour, self.gtids, other.gtids)
         floor = None
@@ -174,12 +184,8 @@ def least(a: Position, b: Position) -> Position:
         return a
     if a.covers(b):
         return b
-    raise Halt(
-        "positions_diverge",
-        a.server,
-        "two positions of one pipeline hold transactions that the other lacks",
-        "the source was restored or replaced: copy the tables again",
-    )
+    rule = "two positions of one pipeline hold transactions that the other lacks"
+    raise Halt("positions_diverge", a.server, rule, "the source was restored or replaced: copy the tables again")
 
 
 def file_transaction(file: str, end: int) -> str:
@@ -208,7 +214,8 @@ def mysql_gtid(text: str) -> tuple[str, int]:
 
 @lru_cache(maxsize=64)
 def mysql_gtids(text: str) -> Mapping[str, Intervals]:
-    """The set that a text of MySQL stands for, in any spelling the server accepts; the result is shared, do not change it."""
+    """The set that a text of MySQL stands for, in any spelling the server accepts;
+    the result is shared, do not change it."""
     found: dict[str, list[tuple[int, int]]] = {}
     for item in "".join(text.split()).lower().split(","):
         if item:
@@ -301,7 +308,9 @@ def _either(flavour: Flavour, a: str, b: str) -> str:
     if flavour == "mysql":
         return canonical_gtids(flavour, ",".join(filter(None, (a, b))))
     one, two = mariadb_gtids(a), mariadb_gtids(b)
-    return mariadb_text({domain: max(one.get(domain, (0, -1)), two.get(domain, (0, -1)), key=_number) for domain in {**one, **two}})
+    return mariadb_text(
+        {domain: max(one.get(domain, (0, -1)), two.get(domain, (0, -1)), key=_number) for domain in {**one, **two}}
+    )
 
 
 def _both(flavour: Flavour, a: str, b: str) -> str:
@@ -310,7 +319,9 @@ def _both(flavour: Flavour, a: str, b: str) -> str:
         one, two = mysql_gtids(a), mysql_gtids(b)
         return mysql_text({source: _common(one[source], two[source]) for source in sorted(one.keys() & two.keys())})
     left, right = mariadb_gtids(a), mariadb_gtids(b)
-    return mariadb_text({domain: min(left[domain], right[domain], key=_number) for domain in left.keys() & right.keys()})
+    return mariadb_text(
+        {domain: min(left[domain], right[domain], key=_number) for domain in left.keys() & right.keys()}
+    )
 
 
 def _number(last: tuple[int, int]) -> int:
@@ -369,12 +380,8 @@ class Tracker:
         if ranges and number == ranges[-1][1] + 1:
             ranges = (*ranges[:-1], (ranges[-1][0], number))
         elif _inside(ranges, number, number):
-            raise Halt(
-                "transaction_repeated",
-                gtid,
-                "the log sends a transaction that the position already holds",
-                "the source was restored or reset: copy the tables again",
-            )
+            rule = "the log sends a transaction that the position already holds"
+            raise Halt("transaction_repeated", gtid, rule, "the source was restored or reset: copy the tables again")
         else:
             ranges = _merged([*ranges, (number, number)])
         self._sources[source] = ranges
@@ -386,11 +393,7 @@ class Tracker:
     def _with_mariadb(self, gtid: str) -> str:
         domain, server, number = mariadb_gtid(gtid)
         if domain in self._domains and number <= self._domains[domain][1]:
-            raise Halt(
-                "sequence_not_growing",
-                gtid,
-                "the sequence number of a replication domain does not grow",
-                "the source was restored, reset or written at two places: copy the tables again",
-            )
+            hint = "the source was restored, reset or written at two places: copy the tables again"
+            raise Halt("sequence_not_growing", gtid, "the sequence number of a replication domain does not grow", hint)
         self._domains[domain] = (server, number)
         return mariadb_text(self._domains)

@@ -15,7 +15,10 @@ SYSTEM_SCHEMAS = frozenset({"mysql", "information_schema", "performance_schema",
 def chosen(tables: Iterable[Table], policies: Policies) -> list[Table]:
     """The tables with each column's policy."""
     return [
-        replace(t, columns=tuple(replace(column, policy=policies.of(t.db, t.name, column.name)) for column in t.columns)) for t in tables
+        replace(
+            t, columns=tuple(replace(column, policy=policies.of(t.db, t.name, column.name)) for column in t.columns)
+        )
+        for t in tables
     ]
 
 

@@ -24,16 +24,18 @@ class Column:
     unsigned: bool = False
     nullable: bool = True
     length: int = 0
-    """char/varchar: characters; binary/varbinary, and MariaDB's vector: bytes; bit: bits; decimal: precision; others 0."""
+    """char/varchar: characters; binary/varbinary, and MariaDB's vector: bytes; bit: bits; decimal: precision;
+    others 0."""
     scale: int = 0
     """decimal: scale; datetime/timestamp/time: fractional digits (0..6); others 0."""
     charset: str = ""
-    """MySQL character set name for text, enum and set ("utf8mb4", "latin1"); "" for everything else ("binary" is never used)."""
+    """MySQL character set name for text, enum and set ("utf8mb4", "latin1");
+    "" for everything else ("binary" is never used)."""
     labels: tuple[str, ...] = ()
     """enum and set members in definition order."""
     storage: str = ""
-    """How a row image holds it where that is not the type's usual form: "compressed" (MariaDB's COMPRESSED columns), "old"
-    (temporals as they were before MySQL 5.6); else ""."""
+    """How a row image holds it where that is not the type's usual form: "compressed" (MariaDB's COMPRESSED columns),
+    "old" (temporals as they were before MySQL 5.6); else ""."""
     display: int = field(default=0, compare=False)
     """The display width of a signed tinyint, 1 for a boolean; only information_schema knows it."""
     policy: Policy = field(default=DEFAULT, compare=False)
@@ -55,6 +57,7 @@ class Table:
 
     @property
     def shape(self) -> str:
-        """A digest of what is compared of its columns and key: a process that comes later knows by it whether they are the same."""
+        """A digest of what is compared of its columns and key:
+        a process that comes later knows by it whether they are the same."""
         columns = [[getattr(column, one.name) for one in fields(column) if one.compare] for column in self.columns]
         return hashlib.blake2b(repr((columns, self.key)).encode(), digest_size=12).hexdigest()

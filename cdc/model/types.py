@@ -1,7 +1,8 @@
-"""The one table of types: for each MySQL/MariaDB column type its wire form, its PostgreSQL type and its canonical text on both sides.
+"""The one table of types: for each MySQL/MariaDB column type its wire form, its PostgreSQL type and its canonical text
+on both sides.
 
-A line is read by the envelope (wire schema), the codec (opcode), the sink (PostgreSQL type) and the verifier (canonical SQL).
-A type that is not in the table stops the table at start; it is never treated as text.
+A line is read by the envelope (wire schema), the codec (opcode), the sink (PostgreSQL type) and the verifier (canonical
+SQL). A type that is not in the table stops the table at start; it is never treated as text.
 """
 
 from __future__ import annotations
@@ -81,7 +82,12 @@ def _bit(column: Column) -> Schema:
     if column.length == 1:
         return {"type": "boolean"}
     parameters = {"length": str(column.length)}
-    return {"type": "bytes", "connect.version": 1, "connect.parameters": parameters, "connect.name": "io.debezium.data.Bits"}
+    return {
+        "type": "bytes",
+        "connect.version": 1,
+        "connect.parameters": parameters,
+        "connect.name": "io.debezium.data.Bits",
+    }
 
 
 def _datetime(column: Column) -> Schema:
@@ -128,12 +134,14 @@ _SHORT, _HASH = "CONVERT({c} USING utf8mb4)", "SHA2({c},256)"
 _LONG = "SHA2(CONVERT({c} USING utf8mb4),256)"
 _PG_LONG = "encode(sha256(convert_to({c}::text,'UTF8')),'hex')"
 _PG_HASH = "encode(sha256({c}),'hex')"
-# The eight bytes of a double, which no rendering as text can bend (MySQL's and PostgreSQL's shortest texts differ: 1e23); a point's
+# The eight bytes of a double, which no rendering as text can bend (MySQL's and PostgreSQL's shortest texts differ:
+# 1e23); a point's
 # first coordinate is the only door to them that MySQL and MariaDB have, and a float passes it without loss.
 _MYSQL_DOUBLE, _PG_DOUBLE = "HEX(REVERSE(SUBSTR(POINT({c},0),10,8)))", "upper(encode(float8send({c}::float8),'hex'))"
 # Zero, partial, year-zero and impossible dates (ALLOW_INVALID_DATES) are null on the wire, so they are null here.
 _BAD_DATE = (
-    "YEAR({c})=0 OR MONTH({c})=0 OR DAYOFMONTH({c})=0 OR DAYOFMONTH({c})>CASE WHEN MONTH({c})=2 THEN 28+(MOD(YEAR({c}),4)=0 AND"
+    "YEAR({c})=0 OR MONTH({c})=0 OR DAYOFMONTH({c})=0 OR DAYOFMONTH({c})>CASE WHEN MONTH({c})=2 THEN "
+    "28+(MOD(YEAR({c}),4)=0 AND"
     " (MOD(YEAR({c}),100)<>0 OR MOD(YEAR({c}),400)=0)) WHEN MONTH({c}) IN (4,6,9,11) THEN 30 ELSE 31 END"
 )
 _MYSQL_TIME = "CAST(IF({c}<0,-1,1)*((HOUR({c})*3600+MINUTE({c})*60+SECOND({c}))*1000000+MICROSECOND({c})) AS CHAR)"
@@ -145,7 +153,8 @@ _PG_GEOMETRY = (
 )
 # MySQL stores little-endian floats; float4send gives big-endian ones.
 _PG_VECTOR = (
-    "(SELECT encode(sha256(coalesce(string_agg(substring(b from 4 for 1)||substring(b from 3 for 1)||substring(b from 2 for 1)||"
+    "(SELECT encode(sha256(coalesce(string_agg(substring(b from 4 for 1)||substring(b from 3 for 1)||substring(b from "
+    "2 for 1)||"
     "substring(b from 1 for 1),''::bytea ORDER BY n),''::bytea)),'hex') FROM unnest({c}) WITH ORDINALITY AS v(x,n),"
     " LATERAL (SELECT float4send(x)) AS s(b) HAVING {c} IS NOT NULL)"
 )
@@ -179,7 +188,14 @@ TYPES: dict[str, Type] = {
         Type("float", "FLOAT", _plain("float"), _as("real"), _MYSQL_DOUBLE, _PG_DOUBLE),
         Type("double", "DOUBLE", _plain("double"), _as("double precision"), _MYSQL_DOUBLE, _PG_DOUBLE),
         Type("bit", "BITS", _bit, _as("bit({n})"), "LPAD(BIN({c}+0),{n},'0')", _TEXT),
-        Type("year", "YEAR", _named("int", "io.debezium.time.Year"), _as("smallint"), "CAST(CAST({c} AS UNSIGNED) AS CHAR)", _TEXT),
+        Type(
+            "year",
+            "YEAR",
+            _named("int", "io.debezium.time.Year"),
+            _as("smallint"),
+            "CAST(CAST({c} AS UNSIGNED) AS CHAR)",
+            _TEXT,
+        ),
         Type(
             "date",
             "DATE",
@@ -189,7 +205,15 @@ TYPES: dict[str, Type] = {
             "to_char({c},'YYYY-MM-DD')",
             temporal=True,
         ),
-        Type("datetime", "DATETIME", _datetime, _stamp("timestamp"), _date_text("%Y-%m-%d %H:%i:%s.%f"), _PG_STAMP, temporal=True),
+        Type(
+            "datetime",
+            "DATETIME",
+            _datetime,
+            _stamp("timestamp"),
+            _date_text("%Y-%m-%d %H:%i:%s.%f"),
+            _PG_STAMP,
+            temporal=True,
+        ),
         Type(
             "timestamp",
             "TIMESTAMP",
@@ -228,7 +252,12 @@ TYPES: dict[str, Type] = {
         Type("uuid", "UUID", _named("string", "io.debezium.data.Uuid"), _as("uuid"), _CAST, _TEXT),
         Type("inet4", "INET4", _string, _as("inet"), _CAST, "host({c})"),
         Type(
-            "inet6", "INET6", _string, _as("inet"), "HEX(CAST({c} AS BINARY(16)))", "upper(encode(substring(inet_send({c}) from 5),'hex'))"
+            "inet6",
+            "INET6",
+            _string,
+            _as("inet"),
+            "HEX(CAST({c} AS BINARY(16)))",
+            "upper(encode(substring(inet_send({c}) from 5),'hex'))",
         ),
     )
 }
@@ -242,7 +271,12 @@ def of(column: Column) -> Type:
     name = column.type + (" unsigned" if column.unsigned and f"{column.type} unsigned" in TYPES else "")
     line = TYPES.get(name)
     if line is None:
-        raise Halt("column_type", column.name, f"the type {column.type} is not known", _MENDS.get(name, "exclude the table, or report it"))
+        raise Halt(
+            "column_type",
+            column.name,
+            f"the type {column.type} is not known",
+            _MENDS.get(name, "exclude the table, or report it"),
+        )
     return line
 
 
@@ -306,5 +340,6 @@ def policy_keys(column: Column) -> tuple[str, ...]:
 
 
 def chosen_of(column: Column, *, at_capture: bool = False) -> Chosen:
-    """What the column's policy says other than the default, of what matters to it; `at_capture`: only what acts before the wire."""
+    """What the column's policy says other than the default, of what matters to it;
+    `at_capture`: only what acts before the wire."""
     return chosen(column.policy, [key for key in policy_keys(column) if not at_capture or key in AT_CAPTURE])

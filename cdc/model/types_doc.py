@@ -31,8 +31,10 @@ _NOTES: Mapping[str, str] = {
     "double": "both ways in give the eight bytes themselves",
     "bit": "BIT(1) is a boolean on the wire; Debezium's sink makes it one in PostgreSQL too, here it stays a bit",
     "year": "0000 stays 0; Debezium's sink makes it an integer",
-    "date": "Debezium sends 1970-01-01 for a zero date in a NOT NULL column; here dates are nullable on the wire, and it is null",
-    "datetime": "up to three digits Timestamp (milliseconds), beyond MicroTimestamp, as if in UTC; zero dates as with date",
+    "date": "Debezium sends 1970-01-01 for a zero date in a NOT NULL column; here dates are nullable on the wire, "
+    "and it is null",
+    "datetime": "up to three digits Timestamp (milliseconds), beyond MicroTimestamp, as if in UTC; "
+    "zero dates as with date",
     "timestamp": "zero dates as with date",
     "time": "from -838:59:59 to 838:59:59, which PostgreSQL's time does not hold; Debezium's sink makes it a time",
     "char": "trailing spaces are not part of the value, as the server shows it; Debezium's sink makes it text",
@@ -45,30 +47,39 @@ _NOTES: Mapping[str, str] = {
     "vector": "Debezium's sink needs pgvector",
 }
 _POLICY_WORDS: Mapping[str, tuple[str, str]] = {
-    "zero_date": ("zero, partial and impossible dates, year 0", "null, sentinel (`sentinel_date`), text (the column is text), error"),
+    "zero_date": ("zero, partial and impossible dates, year 0", "null, sentinel (`sentinel_date`), "
+                                                                "text (the column is text), error"),
     "invalid_text": ("bytes that are no text of the column's character set", "error, replace (by U+FFFD)"),
     "nul_text": ("a NUL character, which PostgreSQL's text cannot hold", "error, strip, replace (by U+2400)"),
     "json": ("the PostgreSQL type of MySQL's JSON columns", "json, jsonb, text"),
-    "refused_json": ("what jsonb refuses: \\u0000, half a surrogate pair, more digits than numeric has, more than 255 MB",
+    "refused_json": ("what jsonb refuses: \\u0000, half a surrogate pair, more digits than numeric has, "
+                     "more than 255 MB",
                      "error, null, string (the document as one JSON string; null where it is too large)"),
     "timestamp": ("the PostgreSQL type of TIMESTAMP", "timestamptz, timestamp (naive, in `timestamp_zone`)"),
     "tinyint1": ("the PostgreSQL type of a signed TINYINT(1)", "smallint, boolean"),
     "bigint_unsigned": ("the PostgreSQL type of BIGINT UNSIGNED", "numeric, bigint"),
-    "over_wide": ("a value beyond a type chosen by tinyint1 or bigint_unsigned", "error, null, clamp (the largest; true)"),
+    "over_wide": ("a value beyond a type chosen by tinyint1 or bigint_unsigned", "error, null, clamp (the largest; "
+                                                                                 "true)"),
 }  # fmt: skip
 _KINDS = {"int": "int32", "long": "int64", "float": "float32", "double": "float64"}
 _PROSE = """\
 Made from `cdc/model/types.py` by `python -m cdc.model.types_doc > docs/types.md`; a test holds them equal.
 
-A type that is not here stops the table at start; it is never treated as text. The form on the wire is Debezium's (Avro, with the
-semantic name as `connect.name`) but for what the last column says. Every column's schema carries Debezium's source parameters
-(`__debezium.source.column.type`, `.length`, `.scale`, `.name`), no field has a default but null, and dates and times are always
-nullable. In PostgreSQL the columns of a key have the collation "C". A row that is selected and the same row read from the log give
+A type that is not here stops the table at start; it is never treated as text. The form on the wire is
+    Debezium's (Avro, with the
+semantic name as `connect.name`) but for what the last column says. Every column's schema carries Debezium's source
+    parameters
+(`__debezium.source.column.type`, `.length`, `.scale`, `.name`), no field has a default but null, and dates and times
+    are always
+nullable. In PostgreSQL the columns of a key have the collation "C". A row that is selected and the same row read from
+    the log give
 the same bytes.
 """
 _POLICY_PROSE = """\
-Each is a key of `[policies]`, for the whole pipeline or for columns by name ([config/pipeline.toml](../config/pipeline.toml)); the
-first choice is the default. No key column takes a lossy choice: its value stops the pipeline. Whatever is changed is counted by table,
+Each is a key of `[policies]`, for the whole pipeline or for columns by name
+    ([config/pipeline.toml](../config/pipeline.toml)); the
+first choice is the default. No key column takes a lossy choice: its value stops the pipeline. Whatever is changed is
+    counted by table,
 column and reason, in `cdc.anomaly` and in the metric `cdc_anomalies_total`. docs/decisions/009-policies.md says why.
 """
 
@@ -110,7 +121,9 @@ def samples(name: str) -> list[Column]:
     """Columns of a line of the table of types, which show what its form depends on."""
     kind, _, unsigned = name.partition(" ")
     line = types.TYPES[name]
-    plain = Column("c", kind, unsigned=bool(unsigned), charset="utf8mb4" if line.text else "", display=int(name == "tinyint"))
+    plain = Column(
+        "c", kind, unsigned=bool(unsigned), charset="utf8mb4" if line.text else "", display=int(name == "tinyint")
+    )
     return [replace(plain, **changes) for changes in _SAMPLES.get(name, ({},))]
 
 

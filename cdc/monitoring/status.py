@@ -27,12 +27,26 @@ def status(config: Config) -> dict[str, Any]:
         stored, quarantined = target.read(), target.quarantined() if target.version() else {}
         behind = target.behind() if stored.progress else None
         copied = state_copy.copied(target, stored.progress)
-        selected = {(t.db, t.name): catalog.row_estimate(t) for t in catalog.tables(config.source.tables, config.source.exclude)}
-        source = {"flavour": catalog.flavour, "version": catalog.version, "position": catalog.log.written_position().to_json()}
+        selected = {
+            (t.db, t.name): catalog.row_estimate(t) for t in catalog.tables(config.source.tables, config.source.exclude)
+        }
+        source = {
+            "flavour": catalog.flavour,
+            "version": catalog.version,
+            "position": catalog.log.written_position().to_json(),
+        }
         identity = _identity(catalog, stored.progress)
     progress, shown = stored.progress, identity["continues"] is not False
     tables = [
-        _table(config.target.schema_, name, stored, quarantined.get(name, 0), copied.tables.get(name), selected.get(name), shown)
+        _table(
+            config.target.schema_,
+            name,
+            stored,
+            quarantined.get(name, 0),
+            copied.tables.get(name),
+            selected.get(name),
+            shown,
+        )
         for name in sorted({*selected, *stored.tables})
     ]
     return {
@@ -44,13 +58,16 @@ def status(config: Config) -> dict[str, Any]:
         "applied": _applied(progress),
         # what capture has read and published is known to its process alone (its metrics); here, end to end
         "lag_seconds": {"read": None, "publish": None} | dict.fromkeys(("apply", "total"), behind if shown else None),
-        "copying": _loading(copied, tables) if progress is None and stored.tables else _streaming(copied, stored, tables),
+        "copying": _loading(copied, tables)
+        if progress is None and stored.tables
+        else _streaming(copied, stored, tables),
         "tables": tables,
     }
 
 
 def _identity(catalog: Catalog, progress: Progress | None) -> dict[str, Any]:
-    """Whether the source's log provably continues what was applied: else nothing is known of how far behind the target is."""
+    """Whether the source's log provably continues what was applied:
+    else nothing is known of how far behind the target is."""
     try:
         if progress is not None:
             catalog.identity.check(progress.position)
@@ -64,13 +81,15 @@ def _loading(copied: Copied, tables: Sequence[Mapping[str, Any]]) -> dict[str, A
     wanted = [table for table in tables if table["state"] != TableState.REFUSED]
     rows = sum(table["rows_loaded"] for table in wanted)
     estimate = sum(
-        table["rows_loaded"] if table["ceiling"] else max(table["rows_loaded"], table["rows_estimated"] or 0) for table in wanted
+        table["rows_loaded"] if table["ceiling"] else max(table["rows_loaded"], table["rows_estimated"] or 0)
+        for table in wanted
     )
     return _in_all(copied, rows, estimate)
 
 
 def _streaming(copied: Copied, stored: Stored, tables: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The copy that is made while the log is followed, and the tables that capture copies next because nothing of them is here yet."""
+    """The copy that is made while the log is followed, and the tables that capture copies next because nothing of them
+    is here yet."""
     fresh = {f"{one.db}.{one.table}" for one in stored.tables.values() if one.state == TableState.NEW}
     wanted = [table for table in tables if table["copying"] or table["source"] in fresh]
     if not wanted and not copied.paused:
@@ -108,17 +127,31 @@ def _json(position: Position | None) -> dict[str, object] | None:
 
 
 def _time(us: int) -> str | None:
-    return None if not us else datetime.fromtimestamp(us / 1e6, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return (
+        None
+        if not us
+        else datetime.fromtimestamp(us / 1e6, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    )
 
 
 def _applied(progress: Progress | None) -> dict[str, Any]:
     if progress is None:
         return {"cut_no": None, "position": None, "source_ts": None}
-    return {"cut_no": progress.cut_no, "position": progress.position.to_json(), "source_ts": _time(progress.source_ts_us)}
+    return {
+        "cut_no": progress.cut_no,
+        "position": progress.position.to_json(),
+        "source_ts": _time(progress.source_ts_us),
+    }
 
 
 def _table(
-    schema: str, name: tuple[str, str], stored: Stored, quarantined: int, going: Going | None, estimate: int | None, shown: bool
+    schema: str,
+    name: tuple[str, str],
+    stored: Stored,
+    quarantined: int,
+    going: Going | None,
+    estimate: int | None,
+    shown: bool,
 ) -> dict[str, Any]:
     db, table = name
     state = stored.tables.get(name) or TableProgress(db, table, *target_of(schema, db, table))
@@ -145,18 +178,23 @@ def _going(going: Going, estimate: int | None) -> dict[str, Any]:
 
 
 def _stored(target: TargetConfig, pipeline: str, complete: bool) -> tuple[Stored, dict[tuple[str, str], int]]:
-    """What the target holds, and of tables under way how much; nothing is known when a copy was stopped because the target is away."""
+    """What the target holds, and of tables under way how much;
+    nothing is known when a copy was stopped because the target is away."""
     try:
         with StateStore(target, pipeline) as state:
             stored = state.read()
-            return stored, {name: going.rows for name, going in state_copy.copied(state, stored.progress).tables.items()}
+            return stored, {
+                name: going.rows for name, going in state_copy.copied(state, stored.progress).tables.items()
+            }
     except Retry:
         if complete:
             raise
         return Stored(None, {}), {}
 
 
-def copied(target: TargetConfig, pipeline: str, complete: bool, seconds: float, reads: Mapping[str, Any]) -> dict[str, Any]:
+def copied(
+    target: TargetConfig, pipeline: str, complete: bool, seconds: float, reads: Mapping[str, Any]
+) -> dict[str, Any]:
     """The document of `cdc snapshot`."""
     stored, found = _stored(target, pipeline, complete)
     tables = [

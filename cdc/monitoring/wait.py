@@ -20,7 +20,8 @@ def waiting(keys: int) -> str:
 
 
 def settle(catalog: Catalog, target: StateStore, timeout: float = timing.TIMES.position_seconds) -> None:
-    """Return once the target has applied all that the source had written at the call; TimeoutError when it does not come so far."""
+    """Return once the target has applied all that the source had written at the call;
+    TimeoutError when it does not come so far."""
     wanted, until, checked = catalog.log.written_position(), clock.monotonic() + timeout, False
     while True:
         progress = target.read().progress
@@ -52,13 +53,21 @@ def _waited(source: SourceConfig, catalog: Catalog, target: StateStore, timeout:
         stored = target.read()
         held = any(table.state == TableState.QUARANTINED for table in stored.tables.values())
         behind = _behind(stored, selected, wanted, target.quarantined() if held else {})
-        if stored.progress is not None and not (checked and behind):  # numbers are compared: of one log, at first and at last
+        if stored.progress is not None and not (
+            checked and behind
+        ):  # numbers are compared: of one log, at first and at last
             catalog.identity.check(stored.progress.position)
             checked = True
         seconds = clock.monotonic() - started
         if not behind or seconds >= timeout:
             applied = stored.progress.position.to_json() if stored.progress else None
-            return {"reached": not behind, "position": wanted.to_json(), "applied": applied, "seconds": seconds, "behind": behind}
+            return {
+                "reached": not behind,
+                "position": wanted.to_json(),
+                "applied": applied,
+                "seconds": seconds,
+                "behind": behind,
+            }
         clock.sleep(timing.TIMES.position_poll_seconds)
 
 
@@ -66,7 +75,13 @@ def _behind(
     stored: Stored, selected: set[tuple[str, str]], wanted: Position, quarantined: Mapping[tuple[str, str], int]
 ) -> list[dict[str, str]]:
     covered = stored.progress is not None and stored.progress.position.covers(wanted)
-    found = [] if covered else [{"table": "*", "state": str(TableState.CATCHING_UP), "reason": "changes of the source are not applied yet"}]
+    found = (
+        []
+        if covered
+        else [
+            {"table": "*", "state": str(TableState.CATCHING_UP), "reason": "changes of the source are not applied yet"}
+        ]
+    )
     for db, table in sorted(selected):
         state = stored.tables.get((db, table))
         kind = state.state if state else TableState.NEW

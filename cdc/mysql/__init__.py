@@ -1,1 +1,2 @@
-"""The only place that asks MySQL and MariaDB by SQL: connection, catalog, identity, preflight, reading tables in pieces."""
+"""The only place that asks MySQL and MariaDB by SQL: connection, catalog, identity, preflight,
+reading tables in pieces."""

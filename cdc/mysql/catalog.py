@@ -23,9 +23,11 @@ SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE, TABLE_ROWS, TABLE_TYPE FROM information
 WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND
   TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')"""
 _DISGUISED_SQL = f"""
-SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, IF(COLUMN_TYPE LIKE '%{OLD}', CAST(DATETIME_PRECISION AS CHAR), LOWER(DATA_TYPE))
+SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, IF(COLUMN_TYPE LIKE '%{OLD}', CAST(DATETIME_PRECISION AS CHAR),
+LOWER(DATA_TYPE))
 FROM information_schema.COLUMNS
-WHERE (DATA_TYPE IN ('uuid', 'inet4', 'inet6', 'vector') OR (DATA_TYPE IN ('datetime', 'timestamp', 'time') AND COLUMN_TYPE LIKE '%{OLD}'))
+WHERE (DATA_TYPE IN ('uuid', 'inet4', 'inet6', 'vector') OR (DATA_TYPE IN ('datetime', 'timestamp',
+'time') AND COLUMN_TYPE LIKE '%{OLD}'))
   AND TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')"""
 
 
@@ -59,7 +61,9 @@ class Catalog:
     def __enter__(self) -> Catalog:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -73,7 +77,10 @@ class Catalog:
     def tables(self, patterns: Sequence[str], exclude: Sequence[str] = ()) -> list[Table]:
         """The existing tables that are selected, ordered by name; views, sequences and system schemas never."""
         selected = self.selection(patterns, exclude)
-        self._found = {(db, name): Listed(engine or "", int(rows or 0), kind) for db, name, engine, rows, kind in self._all(_TABLES_SQL)}
+        self._found = {
+            (db, name): Listed(engine or "", int(rows or 0), kind)
+            for db, name, engine, rows, kind in self._all(_TABLES_SQL)
+        }
         wanted = frozenset(name for name in self._found if selected.wants(*name))
         schemas = sorted({db for db, _ in wanted})
         columns = [row for schema in schemas for row in self._all(COLUMNS_SQL, schema)]
@@ -83,13 +90,17 @@ class Catalog:
     def check_unchanged(self, tables: Iterable[Table]) -> None:
         """Stops when one of these tables is not any more as it was listed.
 
-        Asked once a copy's position is taken: what changes later is in the log, what changed since the listing is nowhere.
+        Asked once a copy's position is taken: what changes later is in the log, what changed since the listing is
+        nowhere.
         """
         for table in self.changed(tables):
-            raise Halt("shape_changed", table.qualified, "the table's columns changed while its copy began", "start again")
+            raise Halt(
+                "shape_changed", table.qualified, "the table's columns changed while its copy began", "start again"
+            )
 
     def changed(self, tables: Iterable[Table]) -> list[Table]:
-        """Which of these selected tables are not any more as they were listed; one that is gone is none of what it was."""
+        """Which of these selected tables are not any more as they were listed;
+        one that is gone is none of what it was."""
         now = {(table.db, table.name): table for table in self.tables(self.source.tables, self.source.exclude)}
         return [table for table in tables if now.get((table.db, table.name)) != table]
 
@@ -125,14 +136,21 @@ class Catalog:
     def collations(self) -> dict[int, tuple[str, int]]:
         """Each collation's number -> its character set and that set's longest character in bytes."""
         longest = {
-            str(name): int(size) for name, size in self._all("SELECT CHARACTER_SET_NAME, MAXLEN FROM information_schema.CHARACTER_SETS")
+            str(name): int(size)
+            for name, size in self._all("SELECT CHARACTER_SET_NAME, MAXLEN FROM information_schema.CHARACTER_SETS")
         }
         rows = self._all(
-            "SELECT ID, CHARACTER_SET_NAME FROM information_schema.COLLATIONS WHERE ID IS NOT NULL AND CHARACTER_SET_NAME IS NOT NULL"
+            "SELECT ID, CHARACTER_SET_NAME FROM information_schema.COLLATIONS WHERE ID IS NOT NULL "
+            "AND CHARACTER_SET_NAME IS NOT NULL"
         )
-        if self.flavour == "mariadb" and version_of(self.version) >= (10, 10, 1):  # the uca1400 family: one name, an id per set
+        if self.flavour == "mariadb" and version_of(self.version) >= (
+            10,
+            10,
+            1,
+        ):  # the uca1400 family: one name, an id per set
             rows += self._all(
-                "SELECT ID, CHARACTER_SET_NAME FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY WHERE ID IS NOT NULL"
+                "SELECT ID, CHARACTER_SET_NAME FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY "
+                "WHERE ID IS NOT NULL"
             )
         return {int(number): (canonical_charset(name), longest[name]) for number, name in rows}
 
@@ -150,6 +168,8 @@ def _settings_of(session: Session) -> ServerSettings:
     return ServerSettings(flavour, version, values)
 
 
-def selected_tables(catalog: Catalog, source: SourceConfig, policies: Policies, patterns: Sequence[str] = ()) -> list[Table]:
+def selected_tables(
+    catalog: Catalog, source: SourceConfig, policies: Policies, patterns: Sequence[str] = ()
+) -> list[Table]:
     """The selected tables, with the policies of their columns; `patterns` in place of the configuration's."""
     return chosen(catalog.tables(patterns or source.tables, source.exclude), policies)

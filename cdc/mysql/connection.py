@@ -16,7 +16,9 @@ from cdc.config.load import SourceConfig
 from cdc.errors import CdcError, Halt, Refused, Retry
 from cdc.runtime import clock, timing
 
-_REFUSING_LOGIN = frozenset({1044, 1045, 1130, 1251, 1275, 1396, 1524, 1698, 1820, 1862, 2049, 2054, 2059, 3118, 3159, 4151})
+_REFUSING_LOGIN = frozenset(
+    {1044, 1045, 1130, 1251, 1275, 1396, 1524, 1698, 1820, 1862, 2049, 2054, 2059, 3118, 3159, 4151}
+)
 """Wrong user, password, host, plug-in; locked or expired account; TLS demanded by the server (3159)."""
 _REFUSING_STATEMENT = frozenset({1044, 1142, 1143, 1227, 1370, 3530})
 """A privilege is missing."""
@@ -53,22 +55,26 @@ _LOST = frozenset(
         4031,
     }
 )
-"""The connection broke, the server is stopping or busy, or somebody killed the query: the same statement may succeed later."""
+"""The connection broke, the server is stopping or busy, or somebody killed the query:
+the same statement may succeed later."""
 
 SESSION = (
-    "SET autocommit = 1, time_zone = '+00:00', sql_mode = '', sql_select_limit = 18446744073709551615, sql_big_selects = 1, "
+    "SET autocommit = 1, time_zone = '+00:00', sql_mode = '', sql_select_limit = 18446744073709551615, "
+    "sql_big_selects = 1, "
     "completion_type = 'NO_CHAIN' /*M! , max_statement_time = 0 */ /*!80014 , max_execution_time = 0 */ "
     "/*!80030 , show_gipk_in_create_table_and_information_schema = ON */",
     "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",  # else WITH CONSISTENT SNAPSHOT is a word without effect
 )
-"""What a server may preset and a copy must not have: an answer that ends early, a snapshot that moves, a key that is not listed.
+"""What a server may preset and a copy must not have: an answer that ends early, a snapshot that moves, a key that is
+not listed.
 
 Each flavour passes over the other's comments.
 """
 
 
 def connect(source: SourceConfig, *, read_timeout: float | None = None, raw: bool = False) -> Connection[Any]:
-    """A session on the source that is as `SESSION` says, whatever the server presets; raises Refused or Retry, never a driver's error.
+    """A session on the source that is as `SESSION` says, whatever the server presets; raises Refused or Retry, never a
+    driver's error.
 
     `raw`: text arrives in each column's own character set and every value as the bytes that the server sent.
     """
@@ -80,7 +86,9 @@ def connect(source: SourceConfig, *, read_timeout: float | None = None, raw: boo
     except (RuntimeError, ValueError) as error:  # the driver's own: a missing crypto library, a time-out out of range
         raise Refused("source_auth", place, f"the driver refused to connect: {type(error).__name__}") from None
     if source.ssl_mode not in ("disabled", "preferred") and not isinstance(socket_of(connection), ssl.SSLSocket):
-        raise Refused("source_tls", place, "the server offers no TLS, source.ssl_mode demands it")  # older drivers only fall back
+        raise Refused(
+            "source_tls", place, "the server offers no TLS, source.ssl_mode demands it"
+        )  # older drivers only fall back
     with deciding(place), connection.cursor() as cursor:
         for sql in SESSION:
             cursor.execute(sql)
@@ -163,14 +171,18 @@ def _login_decision(error: err.MySQLError, place: str) -> CdcError:
             f"the server refuses this account (error {number})",
             "check user and password in source.url, and the host the account may come from",
         )
-    return Retry("source_unreachable", place, f"cannot connect (error {number})", "is the server up, and source.url right?")
+    return Retry(
+        "source_unreachable", place, f"cannot connect (error {number})", "is the server up, and source.url right?"
+    )
 
 
 def decision(error: BaseException, place: str) -> CdcError:
     """What a failed statement on an open connection means; the server's text is left out, it may carry values."""
     number = errno(error)
     if number in _REFUSING_STATEMENT:
-        return Refused("source_privilege", place, f"the account lacks a privilege (error {number})", "cdc doctor prints the GRANT")
+        return Refused(
+            "source_privilege", place, f"the account lacks a privilege (error {number})", "cdc doctor prints the GRANT"
+        )
     if number in _LOST or isinstance(error, OSError | err.InterfaceError):
         return Retry("source_lost", place, f"the connection was lost or the statement was ended (error {number})")
     return Halt("source_statement", place, f"the server rejects a statement (error {number})")
@@ -210,7 +222,9 @@ class Session:
                 return list(cursor.fetchall())
         except (err.MySQLError, OSError) as error:
             if errno(error) in _NO_PRIVILEGE:
-                raise Refused("source_privilege", self.place, f"the account may not run {sql.split()[0]} {sql.split()[1]}") from None
+                raise Refused(
+                    "source_privilege", self.place, f"the account may not run {sql.split()[0]} {sql.split()[1]}"
+                ) from None
             raise decision(error, self.place) from None
 
     def one(self, sql: str, *values: object) -> Any:

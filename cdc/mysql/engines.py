@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 _LOCKING = frozenset({"myisam", "aria", "memory", "csv", "archive", "mrg_myisam"})
-"""As information_schema.TABLES writes them, in lower case. https://dev.mysql.com/doc/refman/8.4/en/internal-locking.html"""
+"""As information_schema.TABLES writes them, in lower case.
+https://dev.mysql.com/doc/refman/8.4/en/internal-locking.html"""
 
 
 def locks_on_read(engine: str) -> bool:

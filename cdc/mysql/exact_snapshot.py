@@ -1,9 +1,11 @@
-"""A snapshot of InnoDB whose position in the log is known exactly: it shows what stands up to there, and nothing behind.
+"""A snapshot of InnoDB whose position in the log is known exactly: it shows what stands up to there, and nothing
+behind.
 
-MariaDB tells where a snapshot stands, and that is true of every transaction but one kind: an XA COMMIT is in the log before the engine
-does it, and the snapshot may be taken in between. All the while the transaction is shown as prepared. So a snapshot is taken only if the
-log (`Heads`) holds as undecided, at its place, whatever was shown as prepared just before, and decides nothing from then on up to there.
-MySQL counts a transaction as executed when the engine has done it, XA COMMIT included. Docs: docs/decisions/030-exact-beside-xa.md.
+MariaDB tells where a snapshot stands, and that is true of every transaction but one kind: an XA COMMIT is in the log
+before the engine does it, and the snapshot may be taken in between. All the while the transaction is shown as prepared.
+So a snapshot is taken only if the log (`Heads`) holds as undecided, at its place, whatever was shown as prepared just
+before, and decides nothing from then on up to there. MySQL counts a transaction as executed when the engine has done
+it, XA COMMIT included. Docs: docs/decisions/030-exact-beside-xa.md.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from cdc.runtime import clock, timing
 
 Rows = list[tuple[bytes, ...]]
 Execute = Callable[[str], list[Rows]]
-"""Runs a statement on the connection that is to have the snapshot: each of its answers, values as the bytes that the server sent."""
+"""Runs a statement on the connection that is to have the snapshot:
+each of its answers, values as the bytes that the server sent."""
 Place = tuple[str, int]
 _SNAPSHOT = "START TRANSACTION WITH CONSISTENT SNAPSHOT"
 _AT_ONCE = f"BEGIN NOT ATOMIC SHOW MASTER STATUS; XA RECOVER; {_SNAPSHOT}; SHOW STATUS LIKE 'binlog_snapshot_%'; END"
@@ -50,11 +53,14 @@ class Snapshots:
     """If given, the log is followed meanwhile: nobody waits for long."""
 
     def begin(self, mariadb: bool) -> tuple[str, Place | None]:
-        """Open one: its GTIDs, and on MariaDB its place in the log. Retry when there is none in time; nothing is open then."""
+        """Open one: its GTIDs, and on MariaDB its place in the log. Retry when there is none in time;
+        nothing is open then."""
         if not mariadb:
             return self._quiet_one(), None
         file, offset, gtids = self._where_known()
-        return self._decided_one(Heads(self.source, file, offset, gtids, self.known.undecided if self.known else frozenset()))
+        return self._decided_one(
+            Heads(self.source, file, offset, gtids, self.known.undecided if self.known else frozenset())
+        )
 
     def _until(self) -> float:
         return clock.monotonic() + (timing.TIMES.exact_on_the_way_seconds if self.known else timing.TIMES.exact_seconds)
@@ -62,7 +68,8 @@ class Snapshots:
     # -- MySQL
 
     def _quiet_one(self) -> str:
-        """No commit falls between the two readings and none is halfway: without the second test 18 of 6,810 were wrong."""
+        """No commit falls between the two readings and none is halfway:
+        without the second test 18 of 6,810 were wrong."""
         until = self._until()
         while True:
             before = self._row("SELECT @@GLOBAL.gtid_executed")[0]
@@ -71,7 +78,9 @@ class Snapshots:
                 return before.decode()
             self.execute("ROLLBACK")
             if clock.monotonic() > until:
-                raise Retry("busy", self.place, "there is no moment without a commit", "does a commit hang on the server?")
+                raise Retry(
+                    "busy", self.place, "there is no moment without a commit", "does a commit hang on the server?"
+                )
 
     # -- MariaDB
 

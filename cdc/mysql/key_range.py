@@ -1,8 +1,8 @@
 """A piece of a table by its primary key, as SQL; pure.
 
-Bounds are SQL literals made from bytes that the server itself sent, and every comparison happens on the server, in the key's
-own order and collation: nothing here compares keys. Composite keys compare as row values, spelled out because the optimiser
-uses an index for `a > x OR (a = x AND b > y)` and not for `(a, b) > (x, y)`.
+Bounds are SQL literals made from bytes that the server itself sent, and every comparison happens on the server, in the
+key's own order and collation: nothing here compares keys. Composite keys compare as row values, spelled out because the
+optimiser uses an index for `a > x OR (a = x AND b > y)` and not for `(a, b) > (x, y)`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def literal(column: Column, raw: bytes) -> str:
 
 
 def check_walkable(table: Table) -> None:
-    """Refuse a key whose order cannot be told by literals, whatever the table's size today: FLOAT loses digits in text."""
+    """Refuse a key whose order cannot be told by literals, whatever the table's size today:
+    FLOAT loses digits in text."""
     for column in key_columns(table):
         if column.type not in _PLAIN | _QUOTED | _BYTES | _TEXT | _NUMBERED:
             raise _unwalkable(column)
@@ -84,7 +85,10 @@ def check_walkable(table: Table) -> None:
 
 def _unwalkable(column: Column) -> Refused:
     return Refused(
-        "key_type", f"column {column.name}", f"a primary key of type {column.type} cannot be walked in pieces", "exclude the table"
+        "key_type",
+        f"column {column.name}",
+        f"a primary key of type {column.type} cannot be walked in pieces",
+        "exclude the table",
     )
 
 

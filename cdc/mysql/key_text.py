@@ -1,9 +1,9 @@
 """Rows named by texts of their keys, as SQL of the source and as the bytes of a row packet; pure.
 
-The texts are canonical ones (`cdc.model.digest.Key`), or what somebody says (`cdc copy --keys`): then text of any length as it is,
-and bytes as `0x` and hexadecimal digits, where the canonical text is a hash. What is said is never mistaken for a hash: `named` and
-`expression` take what is said, `any_of` what is canonical; where a key is tellable (`are_tellable`) the two agree.
-It holds row values: never log what comes from here.
+The texts are canonical ones (`cdc.model.digest.Key`), or what somebody says (`cdc copy --keys`): then text of any
+length as it is, and bytes as `0x` and hexadecimal digits, where the canonical text is a hash. What is said is never
+mistaken for a hash: `named` and `expression` take what is said, `any_of` what is canonical; where a key is tellable
+(`are_tellable`) the two agree. It holds row values: never log what comes from here.
 """
 
 from __future__ import annotations
@@ -43,11 +43,14 @@ def any_of(table: Table, keys: Iterable[Key]) -> str:
     columns = key_columns(table)
     if len(columns) == 1 and columns[0].type in _NUMBERS:
         return f"{quoted(columns[0].name)} IN ({', '.join(_number(part) for key in keys for part in key)})"
-    return " OR ".join("(" + " AND ".join(equals(c, x) for c, x in zip(columns, key, strict=True)) + ")" for key in keys)
+    return " OR ".join(
+        "(" + " AND ".join(equals(c, x) for c, x in zip(columns, key, strict=True)) + ")" for key in keys
+    )
 
 
 def equals(column: Column, text: str) -> str:
-    """A condition that rows with this canonical text meet; on an index where the text can be said in the column's own form."""
+    """A condition that rows with this canonical text meet; on an index where the text can be said in the column's own
+    form."""
     name = quoted(column.name)
     if column.type in _NUMBERS:
         return f"{name} = {_number(text)}"
@@ -57,7 +60,8 @@ def equals(column: Column, text: str) -> str:
 
 
 def named(table: Table, keys: Iterable[Key]) -> str:
-    """A condition that the rows of the keys that somebody says meet, and perhaps others; ValueError where a text is none of its type."""
+    """A condition that the rows of the keys that somebody says meet, and perhaps others;
+    ValueError where a text is none of its type."""
     columns = key_columns(table)
     if len(columns) == 1 and columns[0].type in _NUMBERS:
         return any_of(table, keys)
@@ -72,7 +76,11 @@ def _is(column: Column, text: str) -> str:
         return f"{name} = {int(_bits(column, text), 2)}"
     if column.type in _LONG:
         said = f"X'{text.encode().hex()}'"
-        return f"{name} = _{column.charset} {said}" if _says(column.charset, text) else f"CONVERT({name} USING utf8mb4) = _utf8mb4 {said}"
+        return (
+            f"{name} = _{column.charset} {said}"
+            if _says(column.charset, text)
+            else f"CONVERT({name} USING utf8mb4) = _utf8mb4 {said}"
+        )
     return equals(column, text)
 
 
@@ -87,7 +95,8 @@ def _number(text: str) -> str:
 
 
 def are_tellable(table: Table) -> bool:
-    """Whether a key that is gone can be told from its canonical texts alone: not where they are hashes, or what a policy made."""
+    """Whether a key that is gone can be told from its canonical texts alone:
+    not where they are hashes, or what a policy made."""
     return bool(table.key) and all(column.type in _TELLABLE and not _is_moved(column) for column in key_columns(table))
 
 
@@ -98,12 +107,17 @@ def can_be_said(table: Table) -> bool:
 
 
 def _is_moved(column: Column) -> bool:
-    zoned = column.type == "timestamp" and column.policy.timestamp != "timestamptz" and column.policy.timestamp_zone != "UTC"
+    zoned = (
+        column.type == "timestamp"
+        and column.policy.timestamp != "timestamptz"
+        and column.policy.timestamp_zone != "UTC"
+    )
     return spelled(column) or zoned
 
 
 def expression(column: Column, text: str) -> str:
-    """An SQL expression of the bytes that a SELECT of the column would send for this text; ValueError where there is none."""
+    """An SQL expression of the bytes that a SELECT of the column would send for this text;
+    ValueError where there is none."""
     if column.type in _NUMBERS or column.type == "year":
         return f"'{_number(text)}'"
     if column.type in _MOMENTS:
@@ -122,7 +136,8 @@ def expression(column: Column, text: str) -> str:
 
 
 def may_lose(column: Column) -> bool:
-    """Whether the column's character set may lack what a text says: the server then puts a question mark, which is another key."""
+    """Whether the column's character set may lack what a text says:
+    the server then puts a question mark, which is another key."""
     return bool(column.charset) and column.charset != "utf8mb4"
 
 
@@ -135,7 +150,9 @@ def _moment(column: Column, text: str) -> str:
     found = _MOMENT.fullmatch(text)
     if found is None:
         raise ValueError("no date")
-    return found[1] if column.type == "date" else found[1] + (found[2] or " 00:00:00") + _fraction(found[3], column.scale)
+    return (
+        found[1] if column.type == "date" else found[1] + (found[2] or " 00:00:00") + _fraction(found[3], column.scale)
+    )
 
 
 def _clock(column: Column, text: str) -> str:

@@ -1,7 +1,9 @@
-"""A log file as mysqlbinlog reads it: as server 0, which ends nobody else's stream. Its header's time, and where MariaDB's GTIDs stand.
+"""A log file as mysqlbinlog reads it: as server 0, which ends nobody else's stream. Its header's time, and where
+MariaDB's GTIDs stand.
 
-MariaDB tells the GTIDs of a place (`BINLOG_GTID_POS`) only as long as no event before it in its file is above `max_allowed_packet`, and
-tells of no place which XA transactions were undecided there. Both are in the heads of the transactions, which this reads.
+MariaDB tells the GTIDs of a place (`BINLOG_GTID_POS`) only as long as no event before it in its file is above
+`max_allowed_packet`, and tells of no place which XA transactions were undecided there. Both are in the heads of the
+transactions, which this reads.
 """
 
 from __future__ import annotations
@@ -82,11 +84,15 @@ def _events(connection: Any, file: str, offset: int) -> Iterator[bytes]:
 class Heads:
     """The heads of MariaDB's transactions from a place on, whose GTIDs are known."""
 
-    def __init__(self, source: SourceConfig, file: str, offset: int, gtids: str, undecided: frozenset[Xid] = frozenset()) -> None:
-        """`offset` 4 is the beginning of a file, which names its GTIDs itself. `undecided`: XA transactions, prepared there."""
+    def __init__(
+        self, source: SourceConfig, file: str, offset: int, gtids: str, undecided: frozenset[Xid] = frozenset()
+    ) -> None:
+        """`offset` 4 is the beginning of a file, which names its GTIDs itself. `undecided`:
+        XA transactions, prepared there."""
         self.file, self.offset = file, offset
         self.undecided = set(undecided)
-        """Those that the log holds prepared and not decided; of those that were prepared before the beginning, the ones that were told."""
+        """Those that the log holds prepared and not decided;
+        of those that were prepared before the beginning, the ones that were told."""
         self.decided = file, 0
         """Where the last XA transaction was decided since the beginning."""
         self._domains = dict(mariadb_gtids(gtids))
@@ -103,7 +109,11 @@ class Heads:
         if self._at < wanted:
             self._read(wanted)
         if self._at != wanted:
-            raise Malformed("log_order", f"{file}:{offset}", "no event of the log ends where the server says that a transaction does")
+            raise Malformed(
+                "log_order",
+                f"{file}:{offset}",
+                "no event of the log ends where the server says that a transaction does",
+            )
 
     @property
     def _at(self) -> tuple[tuple[str, int], int]:
@@ -112,7 +122,9 @@ class Heads:
     def _read(self, wanted: tuple[tuple[str, int], int]) -> None:
         place = f"{self._source.url.host}:{self._source.url.port} {self.file}:{self.offset}"
         if self.offset >= _WRAP:
-            raise Refused("offset_too_large", place, "a place beyond 4 GiB in a file cannot be asked for", "FLUSH BINARY LOGS")
+            raise Refused(
+                "offset_too_large", place, "a place beyond 4 GiB in a file cannot be asked for", "FLUSH BINARY LOGS"
+            )
         connection = connect(self._source, read_timeout=self._source.connect_timeout_seconds)
         try:
             with deciding(place):
@@ -128,19 +140,26 @@ class Heads:
         kind, said, flags = event[4], int.from_bytes(event[13:17], "little"), int.from_bytes(event[17:19], "little")
         if kind == BINLOG.ROTATE_EVENT:
             if flags & _ARTIFICIAL:  # the name of the file that follows; else the end of this one
-                self.file, self.offset = _whole(event)[27:].decode("utf-8", "replace"), int.from_bytes(event[19:27], "little")
+                self.file, self.offset = (
+                    _whole(event)[27:].decode("utf-8", "replace"),
+                    int.from_bytes(event[19:27], "little"),
+                )
         elif kind == BINLOG.FORMAT_DESCRIPTION_EVENT:
             self._checked = event[-5] == 1
             self.offset = said or self.offset
         elif not flags & _ARTIFICIAL:
-            wrapped = self.offset - self.offset % _WRAP + said  # the log only goes forward, and says 32 bits of where it is
+            wrapped = (
+                self.offset - self.offset % _WRAP + said
+            )  # the log only goes forward, and says 32 bits of where it is
             self.offset = wrapped + _WRAP * (wrapped < self.offset) if said else self.offset + len(event)
             if kind in (BINLOG.MARIADB_GTID_EVENT, BINLOG.MARIADB_GTID_GTID_LIST_EVENT):
                 self._head(kind, self._verified(event))
 
     def _verified(self, event: bytes) -> bytes:
         if self._checked and len(_whole(event)) == len(event):
-            raise Malformed("checksum", f"{self.file}:{self.offset}", "the checksum of an event is wrong", "check the disk")
+            raise Malformed(
+                "checksum", f"{self.file}:{self.offset}", "the checksum of an event is wrong", "check the disk"
+            )
         return event
 
     def _head(self, kind: int, event: bytes) -> None:

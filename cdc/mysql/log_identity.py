@@ -1,9 +1,11 @@
-"""Whether a server's log continues a stored position exactly: proven, or a stop that says why. docs/identity.md lists every case.
+"""Whether a server's log continues a stored position exactly: proven, or a stop that says why. docs/identity.md lists
+every case.
 
-GTIDs say which transactions a server has, by number; they do not say that its number 5 is our number 5. A server that was reset, restored
-or cloned hands numbers out again, and in MariaDB any two servers have a 0-1-5. So wherever this server's log was read before, the very
-place is looked at: the file, the time in its header, its length, and (MariaDB) the GTIDs there; and if the file is gone, whether the server
-deleted it. A position that goes by GTIDs alone carries a place as its peer (`proven`).
+GTIDs say which transactions a server has, by number; they do not say that its number 5 is our number 5. A server that
+was reset, restored or cloned hands numbers out again, and in MariaDB any two servers have a 0-1-5. So wherever this
+server's log was read before, the very place is looked at: the file, the time in its header, its length, and (MariaDB)
+the GTIDs there; and if the file is gone, whether the server deleted it. A position that goes by GTIDs alone carries a
+place as its peer (`proven`).
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ from cdc.mysql.log_heads import gtids_at, log_created
 
 ANOTHER_SOURCE = "the source was restored, reset or replaced: copy the tables again"
 KEEP_LONGER = "copy the tables again, and let the server keep its log longer (binlog_expire_logs_seconds)"
-BEHIND = "a replica that has not caught up: start again when it has; else the source was restored or replaced: copy the tables again"
+BEHIND = (
+    "a replica that has not caught up: start again when it has; else the source was restored or replaced: "
+    "copy the tables again"
+)
 _BINLOG_GTID_POS_LIMIT = 1 << 32
 
 
@@ -42,7 +47,10 @@ class Identity:
         files = self._files()
         places = position.places(self.server)
         if position.server == self.server and not places:
-            raise self._halt("place_unknown", "the position names no place in this server's log: numbers alone do not prove that it is it")
+            raise self._halt(
+                "place_unknown",
+                "the position names no place in this server's log: numbers alone do not prove that it is it",
+            )
         found = [place for place in places if self._check_place(place, files)]
         held = found[0] if found else None
         if self.purged(position):
@@ -69,7 +77,9 @@ class Identity:
     def _created(self, file: str) -> int:
         created = log_created(self.source, file)
         if created is None:
-            raise Retry("source_lost", f"{self.session.place} {file}", "the server deleted the log file that it has just named")
+            raise Retry(
+                "source_lost", f"{self.session.place} {file}", "the server deleted the log file that it has just named"
+            )
         return created
 
     def purged(self, position: Position) -> bool:
@@ -85,15 +95,25 @@ class Identity:
     # A place in a file
 
     def _check_place(self, position: Position, files: dict[str, int]) -> bool:
-        """Whether the log still holds the place where the position was read; False when its file was deleted. Stops for any other log.
+        """Whether the log still holds the place where the position was read; False when its file was deleted. Stops for
+        any other log.
 
-        A reset and a restored copy begin their files anew; a crash without sync_binlog=1 shortens the log and hands out the same
-        numbers again.
+        A reset and a restored copy begin their files anew; a crash without sync_binlog=1 shortens the log and hands out
+        the same numbers again.
         """
         place, size = f"{position.file}:{position.offset}", files.get(position.file)
         if size is None:
-            if files and log_number(position.file) > log_number(list(files)[-1]) and _series(position.file) == _series(list(files)[-1]):
-                raise Halt("log_rewritten", place, f"the server's log ends before this file, with {list(files)[-1]}", ANOTHER_SOURCE)
+            if (
+                files
+                and log_number(position.file) > log_number(list(files)[-1])
+                and _series(position.file) == _series(list(files)[-1])
+            ):
+                raise Halt(
+                    "log_rewritten",
+                    place,
+                    f"the server's log ends before this file, with {list(files)[-1]}",
+                    ANOTHER_SOURCE,
+                )
             self._check_deleted(position, files)
             return False
         if position.file_created:
@@ -103,14 +123,20 @@ class Identity:
         return self.flavour == "mysql" or self._check_gtids(position)
 
     def _check_deleted(self, position: Position, files: dict[str, int]) -> None:
-        """The file of a place is not there any more: what stands up to the place must be what the server says that it deleted.
+        """The file of a place is not there any more: what stands up to the place must be what the server says that it
+        deleted.
 
         A log that begins anew, under another name too, deleted nothing.
         """
         deleted = self._at(self._deleted(files))
         if not position.by_file and not (position.gtids and deleted.covers(self._at(position.gtids))):
             place = f"{position.file}:{position.offset}"
-            raise Halt("log_rewritten", place, "the server's log begins before this place, and does not hold it", ANOTHER_SOURCE)
+            raise Halt(
+                "log_rewritten",
+                place,
+                "the server's log begins before this place, and does not hold it",
+                ANOTHER_SOURCE,
+            )
 
     def _deleted(self, files: dict[str, int]) -> str:
         """The GTIDs of what was in log files that the server has deleted."""
@@ -134,7 +160,12 @@ class Identity:
 
     def _check_gtids(self, position: Position) -> bool:
         if self._gtids_at(position.file, position.offset) != position.gtids:
-            raise Halt("log_rewritten", f"{position.file}:{position.offset}", "the server has other GTIDs at this place", ANOTHER_SOURCE)
+            raise Halt(
+                "log_rewritten",
+                f"{position.file}:{position.offset}",
+                "the server has other GTIDs at this place",
+                ANOTHER_SOURCE,
+            )
         return True
 
     def _is_same_log(self, position: Position, files: dict[str, int]) -> bool:
@@ -151,35 +182,44 @@ class Identity:
 
     def _check_executed(self, position: Position) -> None:
         if position.gtids and not self.gtid_mode:
-            raise self._halt("gtid_off", "the position goes by GTIDs and gtid_mode is not ON", "SET GLOBAL gtid_mode = ON")
+            raise self._halt(
+                "gtid_off", "the position goes by GTIDs and gtid_mode is not ON", "SET GLOBAL gtid_mode = ON"
+            )
         if not self._at(str(self.session.one("SELECT @@GLOBAL.gtid_executed"))).covers(self._at(position.gtids)):
             raise self._diverged(position)
 
     def _check_domains(self, position: Position, held: Position | None) -> None:
         """`held`: a place that was read before and stands in this log.
 
-        Sequence numbers alone tell nothing: any two servers have a 0-1-5. So what this server's id has written must lie below a
-        place that proves whose log this is.
+        Sequence numbers alone tell nothing: any two servers have a 0-1-5. So what this server's id has written must lie
+        below a place that proves whose log this is.
         """
         ours, elsewhere = mariadb_gtids(position.gtids), position.server != self.server
-        written = Position(self.flavour, "", mariadb_text({d: last for d, last in ours.items() if last[0] == self.server_id}))
+        written = Position(
+            self.flavour, "", mariadb_text({d: last for d, last in ours.items() if last[0] == self.server_id})
+        )
         if elsewhere and written.gtids and (held is None or not self._at(held.gtids).covers(written)):
             raise self._halt(
-                "other_server", f"another server than the position's that has the server_id {self.server_id} of a transaction in it"
+                "other_server",
+                f"another server than the position's that has the server_id {self.server_id} of a transaction in it",
             )
         theirs = self._at(str(self.session.one("SELECT @@GLOBAL.gtid_binlog_pos")))
         if not theirs.covers(self._at(position.gtids)):
             raise self._diverged(position)
         unknown = sorted(mariadb_gtids(theirs.gtids).keys() - ours.keys())
         if elsewhere and position.gtids and unknown:
-            raise self._halt("unknown_domain", f"another server with replication domains that the position lacks: {unknown}")
+            raise self._halt(
+                "unknown_domain", f"another server with replication domains that the position lacks: {unknown}"
+            )
 
     def _check_floor(self, floor: Position, files: dict[str, int]) -> None:
         if self.purged(floor):
             raise self._halt(
                 "log_purged",
-                "the server deleted log files that hold changes of an XA transaction which was prepared and not decided",
-                "copy the tables again, and decide XA transactions while the server keeps its log (binlog_expire_logs_seconds)",
+                "the server deleted log files that hold changes of "
+                "an XA transaction which was prepared and not decided",
+                "copy the tables again, and decide XA transactions while the server keeps its log "
+                "(binlog_expire_logs_seconds)",
             )
         if floor.server == self.server and floor.file:
             self._check_place(floor, files)
@@ -190,8 +230,13 @@ class Identity:
         return {str(row[0]): int(row[1]) for row in self.session.all("SHOW BINARY LOGS")}
 
     def _gtids_at(self, file: str, offset: int) -> str | None:
-        """MariaDB's GTIDs at a place of its log; None when nothing ends there. Where the server cannot tell, its log does."""
-        found = self.session.one("SELECT BINLOG_GTID_POS(%s, %s)", file, offset) if offset < _BINLOG_GTID_POS_LIMIT else None
+        """MariaDB's GTIDs at a place of its log; None when nothing ends there.
+        Where the server cannot tell, its log does."""
+        found = (
+            self.session.one("SELECT BINLOG_GTID_POS(%s, %s)", file, offset)
+            if offset < _BINLOG_GTID_POS_LIMIT
+            else None
+        )
         return gtids_at(self.source, file, offset) if found is None else canonical_gtids("mariadb", str(found))
 
     def _at(self, gtids: str) -> Position:

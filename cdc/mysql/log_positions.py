@@ -27,9 +27,9 @@ class LogPositions:
     def visible_position(self) -> Position:
         """A position whose every transaction a SELECT that starts now sees.
 
-        The log holds a transaction before the engine shows it, so the status of the log would promise too much. An XA transaction
-        may be logged below it and committed above: whatever is prepared now must be decided first, and what was prepared meanwhile
-        lies above the position's floor.
+        The log holds a transaction before the engine shows it, so the status of the log would promise too much. An XA
+        transaction may be logged below it and committed above: whatever is prepared now must be decided first, and what
+        was prepared meanwhile lies above the position's floor.
         """
         return self._identity.proven(self._visible())
 
@@ -44,10 +44,11 @@ class LogPositions:
         return replace(at, floor=before)
 
     def shows(self, position: Position, undecided: frozenset[Xid] = frozenset()) -> bool:
-        """Whether a SELECT that starts now sees every transaction of a position of this server's log, or of one it came from.
+        """Whether a SELECT that starts now sees every transaction of a position of this server's log, or of one it came
+        from.
 
-        `undecided`: XA transactions that are known to be prepared there and not decided; any other that is prepared now may be
-        decided there.
+        `undecided`: XA transactions that are known to be prepared there and not decided; any other that is prepared now
+        may be decided there.
         """
         if self.flavour == "mysql":
             return self.shown_position().covers(position)
@@ -64,10 +65,12 @@ class LogPositions:
         return self._locked_position()
 
     def written_position(self) -> Position:
-        """A position that holds everything visible to anyone when this was called; nothing newer needs to be waited for.
+        """A position that holds everything visible to anyone when this was called; nothing newer needs to be waited
+        for.
 
-        Its file and offset are exact. Its GTIDs may hold a little more, never less: on MySQL `gtid_executed` lags behind the
-        log, so the transactions that still own their GTID are added (asked first: a GTID goes from owned to executed).
+        Its file and offset are exact. Its GTIDs may hold a little more, never less: on MySQL `gtid_executed` lags
+        behind the log, so the transactions that still own their GTID are added (asked first: a GTID goes from owned to
+        executed).
         """
         file, offset = self._log_end()
         if self.flavour == "mariadb":
@@ -84,8 +87,9 @@ class LogPositions:
     def _snapshot_position(self) -> Position:
         """MariaDB: GTIDs first, then snapshots until one stands at or past the end that the log had after that.
 
-        The order matters: GTIDs asked for after the log's end may name a transaction behind it, which no snapshot has to show yet.
-        A snapshot's own place is exact, but `BINLOG_GTID_POS` turns it into GTIDs by reading the file, and not past a large event.
+        The order matters: GTIDs asked for after the log's end may name a transaction behind it, which no snapshot has
+        to show yet. A snapshot's own place is exact, but `BINLOG_GTID_POS` turns it into GTIDs by reading the file, and
+        not past a large event.
         """
         gtids = str(self._one("SELECT @@GLOBAL.gtid_binlog_pos"))
         written = self._at(gtids, *self._log_end())
@@ -97,7 +101,9 @@ class LogPositions:
                 return self._at(written.gtids) if moved else written
             time.sleep(pause)
             pause = min(0.02, pause + 0.0005)
-        raise Retry("busy", self.place, "transactions stay invisible behind the log's end", "does a commit hang on the server?")
+        raise Retry(
+            "busy", self.place, "transactions stay invisible behind the log's end", "does a commit hang on the server?"
+        )
 
     def _snapshot(self, written: Position) -> Position:
         """Where a snapshot taken now stands in the log; its GTIDs are not told."""
@@ -106,7 +112,9 @@ class LogPositions:
             status = {name.lower(): value for name, value in self._all("SHOW STATUS LIKE 'binlog_snapshot_%'")}
         finally:
             self._execute("ROLLBACK")
-        return replace(written, file=str(status["binlog_snapshot_file"]), offset=int(status["binlog_snapshot_position"]))
+        return replace(
+            written, file=str(status["binlog_snapshot_file"]), offset=int(status["binlog_snapshot_position"])
+        )
 
     def _locked_position(self) -> Position:
         """MySQL without GTIDs: commits are held for the moment of reading the status."""
@@ -126,7 +134,8 @@ class LogPositions:
         self._await(waiting)
 
     def _await_commits(self, since: tuple[str, int]) -> None:
-        """Wait for XA COMMITs that MariaDB has logged, and shows in a snapshot's place, and that its engine has not done yet.
+        """Wait for XA COMMITs that MariaDB has logged, and shows in a snapshot's place, and that its engine has not
+        done yet.
 
         They are all shown as prepared; of those, the log since `since` holds the others as undecided.
         """
@@ -154,7 +163,9 @@ class LogPositions:
             if self.flavour == "mariadb":
                 return frozenset(xid_of(*row) for row in self._all("XA RECOVER"))
             rows = self._all("XA RECOVER CONVERT XID")
-            return frozenset(xid_of(number, gtrid, bqual, bytes.fromhex(data[2:])) for number, gtrid, bqual, data in rows)
+            return frozenset(
+                xid_of(number, gtrid, bqual, bytes.fromhex(data[2:])) for number, gtrid, bqual, data in rows
+            )
         except Refused:
             return frozenset()  # an XA COMMIT in the log whose PREPARE was not read stops capture
 

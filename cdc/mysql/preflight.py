@@ -1,4 +1,5 @@
-"""Whether a source is fit for capture: settings, filters, privileges in, findings out, each with the SQL that mends it. Pure."""
+"""Whether a source is fit for capture: settings, filters, privileges in, findings out,
+each with the SQL that mends it. Pure."""
 
 from __future__ import annotations
 
@@ -48,7 +49,15 @@ class _Demand(NamedTuple):
 
 
 _DEMANDS = (
-    _Demand("both", "error", "log_off", "log_bin", "ON", "the server writes no binary log", "-- server option log_bin, then restart"),
+    _Demand(
+        "both",
+        "error",
+        "log_off",
+        "log_bin",
+        "ON",
+        "the server writes no binary log",
+        "-- server option log_bin, then restart",
+    ),
     _Demand(
         "both",
         "error",
@@ -83,7 +92,8 @@ _DEMANDS = (
         "gtid_mode",
         "ON",
         "without GTIDs capture cannot move to another server",
-        "SET GLOBAL enforce_gtid_consistency = ON; SET GLOBAL gtid_mode = OFF_PERMISSIVE; SET GLOBAL gtid_mode = ON_PERMISSIVE; "
+        "SET GLOBAL enforce_gtid_consistency = ON; SET GLOBAL gtid_mode = OFF_PERMISSIVE; "
+        "SET GLOBAL gtid_mode = ON_PERMISSIVE; "
         "SET GLOBAL gtid_mode = ON",
     ),
     _Demand(
@@ -118,7 +128,13 @@ def settings(server: ServerSettings, place: str) -> list[Finding]:
     ]
     if server.values.get("server_id") == "0":
         found.append(
-            Finding("error", "server_id", f"{place} server_id", "with server_id 0 the log cannot be read", "SET GLOBAL server_id = 1")
+            Finding(
+                "error",
+                "server_id",
+                f"{place} server_id",
+                "with server_id 0 the log cannot be read",
+                "SET GLOBAL server_id = 1",
+            )
         )
     return found + _expiry(server.values, place)
 
@@ -130,11 +146,14 @@ def _meets(value: str | None, wanted: str) -> bool:
 
 def _too_old(server: ServerSettings, place: str) -> Finding:
     oldest = ".".join(map(str, OLDEST[server.flavour]))
-    return Finding("error", "server_version", place, f"{server.flavour} {server.version} is older than {oldest}", "-- upgrade the server")
+    rule = f"{server.flavour} {server.version} is older than {oldest}"
+    return Finding("error", "server_version", place, rule, "-- upgrade the server")
 
 
 def _expiry(values: Mapping[str, str], place: str) -> list[Finding]:
-    seconds = float(values.get("binlog_expire_logs_seconds") or 0) or float(values.get("expire_logs_days") or 0) * 86_400
+    seconds = (
+        float(values.get("binlog_expire_logs_seconds") or 0) or float(values.get("expire_logs_days") or 0) * 86_400
+    )
     if not 0 < seconds < 86_400:
         return []
     return [
@@ -178,10 +197,25 @@ def unlogged_updates(values: Mapping[str, str], follows: Callable[[], bool | Non
     if not cluster and (replica := follows()) is not True:
         if replica is False:
             return []
-        rule = f"with {variable} off changes of a server that this one follows are not in its log, and the account may not ask if it does"
-        return [Finding("warning", "log_replica_updates", f"{place} {variable}", rule, "-- GRANT REPLICA MONITOR, or give the option")]
+        rule = (
+            f"with {variable} off changes of a server that this one follows are not in its log, "
+            "and the account may not ask if it does"
+        )
+        return [
+            Finding(
+                "warning",
+                "log_replica_updates",
+                f"{place} {variable}",
+                rule,
+                "-- GRANT REPLICA MONITOR, or give the option",
+            )
+        ]
     rule = f"the server follows others, and with {variable} off their changes are not in its log"
-    return [Finding("error", "log_replica_updates", f"{place} {variable}", rule, f"-- server option {variable}, then restart")]
+    return [
+        Finding(
+            "error", "log_replica_updates", f"{place} {variable}", rule, f"-- server option {variable}, then restart"
+        )
+    ]
 
 
 _REPLICA = (8, 0, 22)
@@ -199,41 +233,36 @@ def prepared(count: int, place: str) -> list[Finding]:
     """A finding for XA transactions that nobody has decided: a copy cannot begin, and the log behind them is needed."""
     if not count:
         return []
-    rule = f"{count} XA transactions are prepared and not decided: a copy waits for them, and the log is needed from there on"
+    rule = (
+        f"{count} XA transactions are prepared and not decided: a copy waits for them, "
+        "and the log is needed from there on"
+    )
     return [Finding("warning", "xa_prepared", place, rule, "XA RECOVER; -- then XA COMMIT or XA ROLLBACK each")]
-
-
-def recovers_xa(flavour: Flavour, grants: Grants, place: str) -> list[Finding]:
-    """A finding for an account that cannot see what is prepared; MariaDB shows it to everybody."""
-    if flavour == "mariadb" or grants.may("XA_RECOVER_ADMIN"):
-        return []
-    rule = "the account may not list prepared XA transactions: one that is older than the copy stops capture when it is committed"
-    return [Finding("warning", "xa_unseen", place, rule, f"GRANT XA_RECOVER_ADMIN ON *.* TO {grants.account}")]
 
 
 def system_versioned(name: tuple[str, str]) -> Finding:
     """The finding for a MariaDB table WITH SYSTEM VERSIONING: its history rows look like further inserts in the log."""
-    return Finding(
-        "error",
-        "system_versioned",
-        ".".join(name),
-        "history rows cannot be told from current ones in the log",
-        f"-- exclude it, or: ALTER TABLE {dotted(name)} DROP SYSTEM VERSIONING",
-    )
+    rule = "history rows cannot be told from current ones in the log"
+    mend = f"-- exclude it, or: ALTER TABLE {dotted(name)} DROP SYSTEM VERSIONING"
+    return Finding("error", "system_versioned", ".".join(name), rule, mend)
 
 
 def hashed(name: tuple[str, str]) -> Finding:
-    """The finding for a MariaDB table with a UNIQUE key by hash, as of a TEXT: the log has a column of it that nothing else shows."""
+    """The finding for a MariaDB table with a UNIQUE key by hash, as of a TEXT:
+    the log has a column of it that nothing else shows."""
     return Finding(
         "error",
         "hashed_key",
         ".".join(name),
         "a UNIQUE key by hash gives its rows a hidden column, which is in the log alone",
-        "-- exclude it, or make the key an index, or one of at most so many characters that it needs no hash: UNIQUE (column(255))",
+        "-- exclude it, or make the key an index, or one of at most so many characters that it needs no hash: "
+        "UNIQUE (column(255))",
     )
 
 
-_CASCADE = re.compile(r"CONSTRAINT `((?:[^`]|``)+)` FOREIGN KEY .*?(?: ON (?:DELETE|UPDATE) (?:CASCADE|SET NULL))", re.IGNORECASE)
+_CASCADE = re.compile(
+    r"CONSTRAINT `((?:[^`]|``)+)` FOREIGN KEY .*?(?: ON (?:DELETE|UPDATE) (?:CASCADE|SET NULL))", re.IGNORECASE
+)
 
 
 def cascades(table: Table, create_sql: str) -> list[Finding]:
@@ -252,7 +281,8 @@ def cascades(table: Table, create_sql: str) -> list[Finding]:
 
 
 def version_of(text: str) -> tuple[int, int, int]:
-    """The numbers of "10.11.19-MariaDB-log" or "8.4.2"; a leading "5.5.5-" that old replication protocols need is skipped."""
+    """The numbers of "10.11.19-MariaDB-log" or "8.4.2"; a leading "5.5.5-" that old replication protocols need is
+    skipped."""
     numbers = re.match(r"(?:5\.5\.5-(?=1\d\.))?(\d+)\.(\d+)\.(\d+)", text)
     return (int(numbers[1]), int(numbers[2]), int(numbers[3])) if numbers else (0, 0, 0)
 
@@ -260,95 +290,3 @@ def version_of(text: str) -> tuple[int, int, int]:
 def dotted(name: Sequence[str]) -> str:
     """A database's table, or any dotted name, as the server wants it quoted."""
     return ".".join(quoted(part) for part in name)
-
-
-# Privileges
-
-_NAME = r"\*|`(?:[^`]|``)+`"
-_GRANT = re.compile(rf"GRANT (?P<what>.+?) ON (?:TABLE )?(?P<db>{_NAME}|\S+?)\.(?P<table>{_NAME}|\S+) TO ", re.IGNORECASE)
-_NEEDED: Mapping[Flavour, tuple[tuple[str, ...], ...]] = {
-    "mysql": (("REPLICATION SLAVE",), ("REPLICATION CLIENT",)),
-    "mariadb": (("REPLICATION SLAVE", "REPLICATION REPLICA"), ("BINLOG MONITOR", "REPLICATION CLIENT")),
-}
-
-
-class Grants:
-    """SHOW GRANTS, taken apart."""
-
-    def __init__(self, lines: Iterable[str]) -> None:
-        self.everywhere: set[str] = set()
-        self.selected: list[tuple[str, str]] = []
-        self.locked: list[str] = []
-        self.account = "CURRENT_USER()"
-        for line in lines:
-            self._read(line)
-
-    def _read(self, line: str) -> None:
-        grant = _GRANT.match(line)
-        if not grant:
-            return
-        privileges = {one.strip().upper() for one in re.sub(r"\([^)]*\)", "(COLUMNS)", grant["what"]).split(",")}
-        db, table = _unquoted(grant["db"]), _unquoted(grant["table"])
-        if (db, table) == ("*", "*"):
-            self.everywhere |= privileges
-            self.account = re.split(r" (?:IDENTIFIED|REQUIRE|WITH)\b", line[grant.end() :])[0].rstrip(";")
-        if privileges & {"SELECT", "ALL PRIVILEGES"}:
-            self.selected.append((db, table))
-        if privileges & {"LOCK TABLES", "ALL PRIVILEGES"} and table == "*":
-            self.locked.append(db)
-
-    def may_lock(self, table: Table) -> bool:
-        return any(_like(db, table.db) for db in self.locked)
-
-    def may(self, *names: str) -> bool:
-        return "ALL PRIVILEGES" in self.everywhere or bool(self.everywhere.intersection(names))
-
-    def may_read(self, table: Table) -> bool:
-        return any(one in ("*", table.name) and _like(db, table.db) for db, one in self.selected)
-
-
-def _unquoted(name: str) -> str:
-    return name[1:-1].replace("``", "`") if name.startswith("`") else name
-
-
-def _like(pattern: str, db: str) -> bool:
-    """Whether a grant's database, a LIKE pattern with backslash as escape, names this one."""
-    if pattern == "*":
-        return True
-    parts = re.findall(r"\\.|.", pattern, re.DOTALL)
-    return re.fullmatch("".join({"%": ".*", "_": "."}.get(part, re.escape(part[-1])) for part in parts), db, re.DOTALL) is not None
-
-
-def privileges(flavour: Flavour, grants: Grants, tables: Iterable[Table], *, gtids: bool, to_lock: Iterable[Table] = ()) -> list[Finding]:
-    """What the account lacks: reading the log, asking for its end, holding it for a moment, reading each table, locking some."""
-    needed = _NEEDED[flavour] if gtids else (*_NEEDED[flavour], ("BACKUP_ADMIN", "RELOAD"))
-    found = [
-        Finding("error", "privilege", names[0], f"the account lacks {names[0]}", f"GRANT {names[0]} ON *.* TO {grants.account}")
-        for names in needed
-        if not grants.may(*names)
-    ]
-    return (
-        found
-        + [
-            Finding(
-                "error",
-                "privilege",
-                table.qualified,
-                "the account may not read the table",
-                f"GRANT SELECT ON {dotted((table.db, table.name))} TO {grants.account}",
-            )
-            for table in tables
-            if not grants.may_read(table)
-        ]
-        + [
-            Finding(
-                "error",
-                "privilege",
-                table.qualified,
-                "the table has no key, is copied under LOCK TABLES .. READ, and the account may not lock it",
-                f"GRANT LOCK TABLES ON {dotted((table.db,))}.* TO {grants.account}",
-            )
-            for table in to_lock
-            if not grants.may_lock(table)
-        ]
-    )

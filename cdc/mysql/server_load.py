@@ -1,4 +1,5 @@
-"""The source's own signs of load, asked over a connection of its own: who runs, who waits for a table, how late it is as a replica."""
+"""The source's own signs of load, asked over a connection of its own:
+who runs, who waits for a table, how late it is as a replica."""
 
 from __future__ import annotations
 
@@ -43,7 +44,9 @@ class LoadProbe:
     def read(self) -> ServerLoad:
         """How busy it is now."""
         status = {row["Variable_name"].lower(): int(row["Value"]) for row in self._rows(_STATUS)}
-        return ServerLoad(status["threads_running"], self._waits(time.monotonic(), status["table_locks_waited"]), self._lag())
+        return ServerLoad(
+            status["threads_running"], self._waits(time.monotonic(), status["table_locks_waited"]), self._lag()
+        )
 
     def _waits(self, now: float, waited: int) -> float:
         before, self._waited = self._waited, (now, waited)
@@ -56,7 +59,9 @@ class LoadProbe:
             rows = self._rows(self._replica)
         except Refused:
             self._replica = ""
-            logs.logger("snapshot").info("replica_lag_unknown", place=self.place, hint="GRANT REPLICA MONITOR, or REPLICATION CLIENT")
+            logs.logger("snapshot").info(
+                "replica_lag_unknown", place=self.place, hint="GRANT REPLICA MONITOR, or REPLICATION CLIENT"
+            )
             return None
         lags = [row[name] for row in rows for name in _LAGS if row.get(name) is not None]
         return float(max(map(int, lags))) if lags else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cdc.errors import Refused
 from cdc.model.finding import Finding
 from cdc.model.table import Table
-from cdc.mysql import preflight
+from cdc.mysql import preflight, privileges
 from cdc.mysql.catalog import Catalog
 from cdc.mysql.information_schema import HASHED_SQL
 
@@ -17,15 +17,25 @@ def examine_server(catalog: Catalog) -> list[Finding]:
     tables = catalog.tables(catalog.source.tables, catalog.source.exclude)
     findings = preflight.settings(settings, place) + preflight.filters(logged_only, place)
     findings += preflight.unlogged_updates(settings.values, lambda: _follows(catalog), place)
-    grants = preflight.Grants(_grants(catalog))
+    grants = privileges.Grants(_grants(catalog))
     to_lock = [table for table in tables if not table.key and not catalog.has_snapshots(table)]
-    findings += preflight.privileges(settings.flavour, grants, tables, gtids=settings.gtid_mode, to_lock=to_lock)
-    findings += preflight.prepared(len(catalog.log.prepared()), place) + preflight.recovers_xa(settings.flavour, grants, place)
+    findings += privileges.privileges(settings.flavour, grants, tables, gtids=settings.gtid_mode, to_lock=to_lock)
+    findings += preflight.prepared(len(catalog.log.prepared()), place) + privileges.recovers_xa(
+        settings.flavour, grants, place
+    )
     selected = {(table.db, table.name): table for table in tables}
     findings += [preflight.system_versioned(name) for name in sorted(catalog.versioned & selected.keys())]
     if settings.flavour == "mariadb":
-        hashed = {(db, name) for schema in sorted({db for db, _ in selected}) for db, name in catalog.session.all(HASHED_SQL, schema)}
-        findings += [preflight.hashed(name) for name in sorted(hashed & selected.keys()) if catalog.engine(selected[name]) != "MEMORY"]
+        hashed = {
+            (db, name)
+            for schema in sorted({db for db, _ in selected})
+            for db, name in catalog.session.all(HASHED_SQL, schema)
+        }
+        findings += [
+            preflight.hashed(name)
+            for name in sorted(hashed & selected.keys())
+            if catalog.engine(selected[name]) != "MEMORY"
+        ]
     elif preflight.version_of(settings.version) >= (9, 6, 0):
         return findings  # cascades are logged
     return findings + [finding for table in tables if grants.may_read(table) for finding in _cascades(catalog, table)]
@@ -37,7 +47,11 @@ def _follows(catalog: Catalog) -> bool | None:
         return bool(catalog.session.all(preflight.replica_status_sql(catalog.version)))
     except Refused:
         running = catalog.session.all("SHOW GLOBAL STATUS LIKE 'Slaves_running'")  # MariaDB tells everybody
-        return True if any(int(count) for _, count in running) else (None if catalog.settings.values.get("gtid_slave_pos") else False)
+        return (
+            True
+            if any(int(count) for _, count in running)
+            else (None if catalog.settings.values.get("gtid_slave_pos") else False)
+        )
 
 
 def _cascades(catalog: Catalog, table: Table) -> list[Finding]:

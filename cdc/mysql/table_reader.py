@@ -1,8 +1,8 @@
 """Reading a table of the source in pieces, as raw row packets, without locking anybody out.
 
 On MyISAM a SELECT holds the table's read lock while it runs and blocks writers
-(https://dev.mysql.com/doc/refman/8.4/en/table-locking.html), so pieces are sized by time and read off the socket at once.
-A table without a key is read whole at an exact position of the log (docs/decisions/003-copy.md).
+(https://dev.mysql.com/doc/refman/8.4/en/table-locking.html), so pieces are sized by time and read off the socket at
+once. A table without a key is read whole at an exact position of the log (docs/decisions/003-copy.md).
 """
 
 from __future__ import annotations
@@ -82,10 +82,11 @@ class TableReader:
         most_rows: int = _MOST_ROWS,
         spare: list[Connection[Any]] | None = None,
     ) -> None:
-        """`catalog` is asked here and no more: it may serve another thread afterwards. `shape` is shared by all readers of a copy.
+        """`catalog` is asked here and no more: it may serve another thread afterwards. `shape` is shared by all readers
+        of a copy.
 
-        A piece has at most `most_rows` rows, however fast the server is: what a pace lets through at once. Connections are taken from
-        `spare` and left there, if it is given.
+        A piece has at most `most_rows` rows, however fast the server is: what a pace lets through at once. Connections
+        are taken from `spare` and left there, if it is given.
         """
         engine = catalog.engine(table)
         self.table = table
@@ -118,7 +119,8 @@ class TableReader:
             self._connection.close()
 
     def _let_go(self, sql: str) -> None:
-        """Give up what the session holds; in the middle of an answer by its end, else the rest would be taken for the next answer."""
+        """Give up what the session holds; in the middle of an answer by its end,
+        else the rest would be taken for the next answer."""
         if self._whole:
             self._whole = False
             self.execute(sql)
@@ -144,10 +146,16 @@ class TableReader:
         rows = self.execute("SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uid', 'server_uuid', 'server_id')")
         found = {row[0]: row[1] for row in rows}
         if (found.get(variable) or found[b"server_id"]).decode() != self._server:
-            raise Halt("other_server", self._place, "two connections reached two servers", "give source.url the address of one server")
+            raise Halt(
+                "other_server",
+                self._place,
+                "two connections reached two servers",
+                "give source.url the address of one server",
+            )
 
     def pieces(self, after: Bound | None, consume: Consume, upto: Bound | None = None) -> Iterator[Piece]:
-        """Read from `after` to `upto` (None: to the end of the table); each piece is complete in `consume` when it is yielded."""
+        """Read from `after` to `upto` (None: to the end of the table);
+        each piece is complete in `consume` when it is yielded."""
         check_walkable(self.table)
         while True:
             piece = KeyRange(after, self._bound(KeyRange(after, upto), self._rows) or upto)
@@ -165,7 +173,8 @@ class TableReader:
         self._rows = min(self._most, _MOST_ROWS, max(_LEAST_ROWS, int(self._rows * factor)))
 
     def scout(self, after: Bound | None) -> Bound | None:
-        """Where a span of many pieces that begins at `after` may end, found in the key's index; None: it is the table's last."""
+        """Where a span of many pieces that begins at `after` may end, found in the key's index;
+        None: it is the table's last."""
         check_walkable(self.table)
         started = time.monotonic()
         found = self._bound(KeyRange(after), self._span)
@@ -175,7 +184,8 @@ class TableReader:
 
     def _bound(self, within: KeyRange, rows: int) -> Bound | None:
         """The key of the range's row number `rows`; None when it has fewer."""
-        # Reads so many entries of the key's index and nothing else; the LIMIT starts where the range does, never at the table's start.
+        # Reads so many entries of the key's index and nothing else; the LIMIT starts where the range does, never at the
+        # table's start.
         sql = (
             f"SELECT {bound_list(self.table)} FROM {qualified(self.table)} WHERE {within.condition(self.table)} "
             f"ORDER BY {key_list(self.table)} LIMIT {rows - 1}, 1"
@@ -229,8 +239,9 @@ class TableReader:
     def exact(self) -> Iterator[Position]:
         """Hold the table still: within the block a read of it is exact at the position that the block is given.
 
-        InnoDB with GTIDs: a snapshot whose position is known, nobody waits. Else LOCK TABLES .. READ for as long as the block
-        runs, refused above a size limit; under the lock every write of this table is in the log, so any position taken now serves.
+        InnoDB with GTIDs: a snapshot whose position is known, nobody waits. Else LOCK TABLES .. READ for as long as the
+        block runs, refused above a size limit; under the lock every write of this table is in the log, so any position
+        taken now serves.
         """
         if self._by_snapshot:
             position = self._begin_snapshot()
@@ -269,7 +280,12 @@ class TableReader:
         connection._read_packet()  # EOF
         shape = [bytes(f.get_all_data()) for f in fields]
         if len(fields) != len(self.table.columns) or not self._shape.holds(shape):
-            raise Halt("shape_changed", self._place, "the table's columns changed while it was copied", "copy into a fresh pipeline")
+            raise Halt(
+                "shape_changed",
+                self._place,
+                "the table's columns changed while it was copied",
+                "copy into a fresh pipeline",
+            )
 
     def _rows_to(self, consume: Consume) -> None:
         receive = self._connection._rfile.read1  # type: ignore[attr-defined]
@@ -296,7 +312,9 @@ class Readers:
         self._asking = threading.Lock()  # the catalog has one connection
         self._shapes: dict[str, ResultShape] = {}
         self._spare: list[Connection[Any]] = []
-        self._most = max(1, snapshot.max_rows_per_second // snapshot.parallel) if snapshot.max_rows_per_second else _MOST_ROWS
+        self._most = (
+            max(1, snapshot.max_rows_per_second // snapshot.parallel) if snapshot.max_rows_per_second else _MOST_ROWS
+        )
 
     def __call__(self, table: Table) -> TableReader:
         """A reader of the table, for one worker."""

@@ -24,9 +24,9 @@ def connect(target: TargetConfig, purpose: str = "cdc", *, again: bool = False) 
     """
     url = target.url
     settings: dict[str, Any] = {
-        "host": url.host, "port": url.port, "user": url.user or None, "password": url.password or None, "dbname": url.database,
-        "application_name": purpose[:63], "client_encoding": "UTF8", "connect_timeout": timing.TIMES.target_connect_seconds,
-        "tcp_user_timeout": timing.TIMES.target_tcp_ms,
+        "host": url.host, "port": url.port, "user": url.user or None, "password": url.password or None,
+        "dbname": url.database, "application_name": purpose[:63], "client_encoding": "UTF8",
+        "connect_timeout": timing.TIMES.target_connect_seconds, "tcp_user_timeout": timing.TIMES.target_tcp_ms,
         "keepalives_idle": timing.TIMES.target_keepalive_seconds, **url.options,
     }  # fmt: skip
     try:
@@ -34,7 +34,9 @@ def connect(target: TargetConfig, purpose: str = "cdc", *, again: bool = False) 
     except Refused as error:
         if error.code != "target_auth":
             raise
-        connection = _connected(settings, url, again)  # it may have been starting up, and ready by the time it was asked why
+        connection = _connected(
+            settings, url, again
+        )  # it may have been starting up, and ready by the time it was asked why
     return _prepared(connection, target)
 
 
@@ -47,20 +49,33 @@ def _connected(settings: dict[str, Any], url: ServerUrl, again: bool) -> Connect
 
 
 def _unconnected(error: psycopg.Error, url: ServerUrl, again: bool) -> CdcError:
-    """What a failed connection means: the driver keeps no SQLSTATE of it, so the server is asked again, up to the password."""
+    """What a failed connection means: the driver keeps no SQLSTATE of it, so the server is asked again,
+    up to the password."""
     state = error.sqlstate or refusal(url)
     if state[:2] == "08":
-        return Retry("target_unreachable", str(url), "no connection to PostgreSQL", "is it running, and reachable from here?")
+        return Retry(
+            "target_unreachable", str(url), "no connection to PostgreSQL", "is it running, and reachable from here?"
+        )
     kind, code = cause(state[:2])  # a database that takes no connections now says 55000, and may again
     if kind in (Cause.AWAY, Cause.CONFLICT):
         return Retry(code, str(url), f"PostgreSQL says {state}", LATER)
     if not state and f'database "{url.database}" does not exist' in str(error):
         return Refused("target_database", str(url), "the database does not exist", f'CREATE DATABASE "{url.database}"')
-    if not state and any(word in str(error) for word in ("certificate", "SSL")):  # libpq's own words: they decide and stay inside
-        hint = "?sslmode=verify-full&sslrootcert=... in target.url names the authority that signed the server's certificate"
+    if not state and any(
+        word in str(error) for word in ("certificate", "SSL")
+    ):  # libpq's own words: they decide and stay inside
+        hint = (
+            "?sslmode=verify-full&sslrootcert=... in target.url names the authority that signed the server's "
+            "certificate"
+        )
         return Refused("target_tls", str(url), "no TLS connection by the options of target.url", hint)
     if not state and again:
-        return Retry("target_refuses", str(url), "the server is up and refuses us", "no free connection, or was the password changed?")
+        return Retry(
+            "target_refuses",
+            str(url),
+            "the server is up and refuses us",
+            "no free connection, or was the password changed?",
+        )
     said = f" (it says {state})" if state else ""
     return Refused(code if kind is Cause.DENIED else "target_auth", str(url), f"the server is up and refuses us{said}",
                    "check user, password, database, TLS and free connections")  # fmt: skip
@@ -69,8 +84,10 @@ def _unconnected(error: psycopg.Error, url: ServerUrl, again: bool) -> CdcError:
 def _prepared(connection: Connection, target: TargetConfig) -> Connection:
     try:
         connection.execute(
-            "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET bytea_output = 'hex';"
-            f"SET lock_timeout = {timing.TIMES.target_lock_ms}; SET idle_in_transaction_session_timeout = {timing.TIMES.target_idle_ms};"
+            "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; "
+            "SET bytea_output = 'hex';"
+            f"SET lock_timeout = {timing.TIMES.target_lock_ms}; "
+            f"SET idle_in_transaction_session_timeout = {timing.TIMES.target_idle_ms};"
             f"SET statement_timeout = 0; SET synchronous_commit = {'on' if target.synchronous_commit else 'off'};"
             "SET search_path = pg_catalog"
         )

@@ -1,8 +1,8 @@
 """What PostgreSQL's refusals mean, by SQLSTATE and nothing else: the one table that every user of the target asks.
 
 The classes are those of https://www.postgresql.org/docs/current/errcodes-appendix.html; a class that is not here stops.
-Where one SQLSTATE means another thing than its class, it stands here itself. A decision names SQLSTATE, table and constraint,
-never the server's message, detail or context: those carry values.
+Where one SQLSTATE means another thing than its class, it stands here itself. A decision names SQLSTATE, table and
+constraint, never the server's message, detail or context: those carry values.
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ def decide(error: psycopg.Error, place: str, *, starting: bool = False) -> CdcEr
     lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
     if lost and not state:
         return verdict(state, place, "the connection to PostgreSQL is lost", lost=True)
-    return verdict(state, place, f"PostgreSQL says {state or 'nothing'} ({type(error).__name__})" + _named(error), starting=starting)
+    return verdict(
+        state,
+        place,
+        f"PostgreSQL says {state or 'nothing'} ({type(error).__name__})" + _named(error),
+        starting=starting,
+    )
 
 
 def _named(error: psycopg.Error) -> str:
@@ -73,12 +78,18 @@ CAUSES: dict[str, tuple[Cause, str]] = {
     "25": (Cause.AWAY, "target_lost"),  # 25P03: cut while idle in a transaction; 25006: read-only, a standby: both pass
     "53": (Cause.AWAY, "target_resources"),
     "55": (Cause.AWAY, "target_locked"),
-    "55000": (Cause.DENIED, "target_denied"),  # the table is not as the statement needs it: published, and without a replica identity
+    "55000": (
+        Cause.DENIED,
+        "target_denied",
+    ),  # the table is not as the statement needs it: published, and without a replica identity
     "57": (Cause.AWAY, "target_stopped"),
     "40": (Cause.CONFLICT, "target_conflict"),
     "22": (Cause.ROW, "target_value"),
     "23": (Cause.ROW, "target_value"),
-    "54000": (Cause.ROW, "target_value"),  # a key that is too large for an index, a row for a page: nothing of the target can be mended
+    "54000": (
+        Cause.ROW,
+        "target_value",
+    ),  # a key that is too large for an index, a row for a page: nothing of the target can be mended
     "28": (Cause.DENIED, "target_auth"),
     "3D": (Cause.DENIED, "target_database"),
     "3F": (Cause.DENIED, "target_denied"),
@@ -90,7 +101,8 @@ LATER = "it passes by itself: what runs always tries again for as long as it tak
 
 
 def cause(state: str, *, lost: bool = False) -> tuple[Cause, str]:
-    """What to do about an SQLSTATE, or its class, and the reason code; `lost`: the driver knows only that the connection is gone."""
+    """What to do about an SQLSTATE, or its class, and the reason code;
+    `lost`: the driver knows only that the connection is gone."""
     otherwise = (Cause.AWAY, "target_lost") if lost and not state else (Cause.UNKNOWN, "target_error")
     return CAUSES.get(state) or CAUSES.get(state[:2], otherwise)
 
@@ -104,4 +116,6 @@ def verdict(state: str, place: str, said: str, *, lost: bool = False, starting: 
         return RowRefused(code, place, said, "mend the target's definition, or the row on the source", state)
     if kind is Cause.DENIED:
         return (Refused if starting else Halt)(code, place, said, _NO_RIGHT if state == "42501" else _DENIED)
-    return Halt(code, place, said, "an SQLSTATE class that no rule is known for: mend the cause on the target and start again")
+    return Halt(
+        code, place, said, "an SQLSTATE class that no rule is known for: mend the cause on the target and start again"
+    )

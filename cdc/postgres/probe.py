@@ -9,7 +9,7 @@ import socket
 import ssl
 import struct
 
-from cdc.config.settings import ServerUrl
+from cdc.config.values import ServerUrl
 from cdc.runtime import timing
 
 _SSL_REQUEST = struct.pack(">ii", 8, 80877103)

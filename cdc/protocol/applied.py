@@ -11,7 +11,8 @@ from cdc.protocol.copy_progress import NOTHING, Copies
 from cdc.protocol.table_states import FOLLOWED, TableState
 
 MADE = "made"
-"""In a table's `schema`: its place in the target is this pipeline's, and whether it was made for it (else it was found, and taken)."""
+"""In a table's `schema`: its place in the target is this pipeline's,
+and whether it was made for it (else it was found, and taken)."""
 REMAKE = "remake"
 """In a table's `schema`: its initial load was given up, and the sink makes its target anew."""
 Partition = tuple[str, int]
@@ -30,7 +31,8 @@ class Progress:
     source_ts_us: int
     """Up to here, by the source's clock, the target holds everything; microseconds since the epoch, 0: unknown."""
     partitions: Mapping[Partition, tuple[int, int]] = field(default_factory=dict)
-    """(topic, partition) -> (next offset, number of the last record applied). A commit may carry only those that moved."""
+    """(topic, partition) -> (next offset, number of the last record applied).
+    A commit may carry only those that moved."""
     mark: str = ""
     """Digest of the control record before `control_next` (`cdc.protocol.control.mark`).
 
@@ -39,9 +41,11 @@ class Progress:
     copies: Copies = NOTHING
     """How far requests and the copy under way are, as of the cut."""
     since: Mapping[Partition, tuple[int, int] | None] = field(default_factory=dict)
-    """Of a commit: the place that each of `partitions` had before, from which it goes on; None, or none: a base says where it stands."""
+    """Of a commit: the place that each of `partitions` had before, from which it goes on;
+    None, or none: a base says where it stands."""
     clock_offset_us: int = field(default=0, compare=False)
-    """How far the source's clock was ahead of this machine's at the cut: measured, and so a little different each time that it is read."""
+    """How far the source's clock was ahead of this machine's at the cut:
+    measured, and so a little different each time that it is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,8 @@ class TableProgress:
 
     @property
     def ours(self) -> bool:
-        """Whether the rows in its place are this pipeline's; a place that was refused may be somebody else's whatever happened since."""
+        """Whether the rows in its place are this pipeline's;
+        a place that was refused may be somebody else's whatever happened since."""
         return MADE in self.schema or self.state in FOLLOWED
 
     @property
@@ -87,7 +92,11 @@ class Stored:
     @property
     def lowest_floor(self) -> Position | None:
         """The position that the floor of every table covers; None when no table has one."""
-        floors = [state.floor for state in self.tables.values() if state.floor is not None and state.state != TableState.REFUSED]
+        floors = [
+            state.floor
+            for state in self.tables.values()
+            if state.floor is not None and state.state != TableState.REFUSED
+        ]
         return functools.reduce(least, floors) if floors else None
 
 

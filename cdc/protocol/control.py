@@ -1,9 +1,10 @@
 """The records of the control topic; which of them count is in `cdc/protocol/ledger.py`. Pure.
 
-Four kinds, in one order. `start` opens an epoch (its offset is the epoch's number). `base` says where that epoch begins: the
-cut it goes on from, the numbers and end offsets of every partition, and the tables followed. `cut` says that every record it
-covers is acknowledged and that a consistent state ends there, unless it is `partial`. `copy` is a barrier: what the target holds
-of the table gives way to the rows that follow. Cuts and bases carry how far copies are (`cdc/protocol/copy_progress.py`).
+Four kinds, in one order. `start` opens an epoch (its offset is the epoch's number). `base` says where that epoch
+begins: the cut it goes on from, the numbers and end offsets of every partition, and the tables followed. `cut` says
+that every record it covers is acknowledged and that a consistent state ends there, unless it is `partial`. `copy` is a
+barrier: what the target holds of the table gives way to the rows that follow. Cuts and bases carry how far copies are
+(`cdc/protocol/copy_progress.py`).
 
 A record counts unless it is *void*: it bears a lower epoch than a start before it, or a later base went back below it
 (its cut_no is greater than that base's). Docs: docs/decisions/001-protocol.md.
@@ -107,7 +108,8 @@ class Cut:
     """Every partition that changed since the last full cut; all of them when full."""
     anomalies: tuple[Anomaly, ...] = ()
     followed: tuple[tuple[str, str], ...] = ()
-    """In a full cut: database and name of every table that is followed and copied, so that a restart need not look for the base."""
+    """In a full cut: database and name of every table that is followed and copied,
+    so that a restart need not look for the base."""
     copies: Copies = NOTHING
     ended: tuple[Ended, ...] = ()
     """The copies that end with this cut."""
@@ -204,7 +206,10 @@ def from_document(document: Document, offset: int) -> Entry:
         return make(**fields)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise Malformed(
-            "control_record", f"control offset {offset}", "is not a control record", "is transport.prefix another pipeline's?"
+            "control_record",
+            f"control offset {offset}",
+            "is not a control record",
+            "is transport.prefix another pipeline's?",
         ) from None
 
 

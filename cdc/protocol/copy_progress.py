@@ -1,4 +1,5 @@
-"""How far copies are that are made while the log is followed: values that travel in cuts and bases, and that the sink stores; pure.
+"""How far copies are that are made while the log is followed: values that travel in cuts and bases, and that the sink
+stores; pure.
 
 Docs: docs/decisions/017-copy-while-streaming.md.
 """
@@ -49,7 +50,8 @@ class Copies:
     def to_json(self) -> dict[str, Any]:
         """The document that `from_json` turns back."""
         active = self.active and {name: getattr(self.active, name) for name in Active.__slots__}
-        return {"next": self.next, "read": self.read, "last": self.last and list(self.last), "paused": self.paused, "active": active,
+        return {"next": self.next, "read": self.read, "last": self.last and list(self.last), "paused": self.paused,
+        "active": active,
                 "channel": self.channel}  # fmt: skip
 
     @classmethod
@@ -79,4 +81,5 @@ class Ended(NamedTuple):
     reason: str = ""
     """Why it was refused, in words without a value."""
     copy: str | None = None
-    """The id of the attempt, as its barrier bears it; "" for one that never began. None: an earlier version did not say."""
+    """The id of the attempt, as its barrier bears it; "" for one that never began. None:
+    an earlier version did not say."""

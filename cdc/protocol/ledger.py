@@ -47,8 +47,8 @@ class Point:
 def restart_point(records: Iterable[tuple[int, Entry]], holds: Callable[[Partition, Named], bool]) -> Point | None:
     """The newest whole cut (or base) that counts and whose named records are still held; None: there is none.
 
-    Older ones are tried when a broker lost acknowledged records. The records may begin anywhere: a cut serves only behind a base or
-    a full cut, because it names what changed since.
+    Older ones are tried when a broker lost acknowledged records. The records may begin anywhere: a cut serves only
+    behind a base or a full cut, because it names what changed since.
     """
     ledger = Ledger()
     known = list(records)
@@ -63,7 +63,9 @@ def restart_point(records: Iterable[tuple[int, Entry]], holds: Callable[[Partiti
     return held and _above(held[1], [entry for _, entry in known[held[0] + 1 :]])
 
 
-def _newest_held(points: Sequence[tuple[int, Point]], holds: Callable[[Partition, Named], bool]) -> tuple[int, Point] | None:
+def _newest_held(
+    points: Sequence[tuple[int, Point]], holds: Callable[[Partition, Named], bool]
+) -> tuple[int, Point] | None:
     """The newest point all of whose records are held. The partition that failed one is asked first of the next.
 
     A topic that was lost fails every point there is, perhaps days of them: the others need not be asked for each.
@@ -81,14 +83,17 @@ def _newest_held(points: Sequence[tuple[int, Point]], holds: Callable[[Partition
 def _above(point: Point, later: Sequence[Entry]) -> Point:
     """The point with what lies above it, void or not, because a sink may have gone by it.
 
-    By a base: then a table that it leaves out was stopped, and one that it has as uncopied does not count any more. By a cut: then every
-    copy begun there has begun.
+    By a base: then a table that it leaves out was stopped, and one that it has as uncopied does not count any more. By
+    a cut: then every copy begun there has begun.
     """
     for base in (entry for entry in later if isinstance(entry, Base)):
         point = replace(point, followed=point.followed & (base.copied | set(base.gone)))
     if not any(isinstance(entry, Cut) and not entry.partial for entry in later):
         return point
-    return replace(point, undone=frozenset((entry.db, entry.table) for entry in later if isinstance(entry, Copy) and not entry.swap))
+    return replace(
+        point,
+        undone=frozenset((entry.db, entry.table) for entry in later if isinstance(entry, Copy) and not entry.swap),
+    )
 
 
 def _behind(last: Point | None, cut: Cut) -> list[Point]:

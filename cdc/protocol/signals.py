@@ -1,8 +1,8 @@
 """What people ask of capture while it runs, in the form of Debezium's signals; pure.
 
-A signal is `{"id", "type", "data"}` (https://debezium.io/documentation/reference/stable/configuration/signalling.html). What cannot be
-understood comes out as a reason: a bad signal never stops anything. Neither conditions nor keys are shown: they hold values.
-Docs: docs/decisions/018-copy-requests.md.
+A signal is `{"id", "type", "data"}` (https://debezium.io/documentation/reference/stable/configuration/signalling.html).
+What cannot be understood comes out as a reason: a bad signal never stops anything. Neither conditions nor keys are
+shown: they hold values. Docs: docs/decisions/018-copy-requests.md.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Channel(Protocol):
     """An ordered, numbered log of requests that keeps what was read."""
 
     def resume(self, known: Copies) -> Copies:
-        """How far requests are read by the numbers that this log gives now: it may have been made anew since `known` was said."""
+        """How far requests are read by the numbers that this log gives now:
+        it may have been made anew since `known` was said."""
 
     def seek(self, number: int) -> None:
         """Read from this number on, or from the first one that is held."""
@@ -76,7 +77,11 @@ class Signal:
         for db, table in self.tables:
             where = next((text for pattern, text in conditions.items() if matches(pattern, (db, table))), "")
             kind = KEYS if keys else WHERE if where else WHOLE
-            found.append(CopyJob(self.number, self.id, db, table, kind, where, keys, bool(self.data.get("swap")) and kind == WHOLE))
+            found.append(
+                CopyJob(
+                    self.number, self.id, db, table, kind, where, keys, bool(self.data.get("swap")) and kind == WHOLE
+                )
+            )
         return found
 
 
@@ -156,14 +161,18 @@ def _check_execute(data: Mapping[str, Any], tables: tuple[Name, ...]) -> None:
     if not isinstance(conditions, list) or not all(_is_condition(one) for one in conditions):
         raise BadSignal("conditions_malformed")
     keys = data.get("keys", [])
-    if not isinstance(keys, list) or not all(isinstance(key, list) and key and all(isinstance(x, str) for x in key) for key in keys):
+    if not isinstance(keys, list) or not all(
+        isinstance(key, list) and key and all(isinstance(x, str) for x in key) for key in keys
+    ):
         raise BadSignal("keys_malformed")
     if keys and (len(tables) != 1 or conditions or len(keys) > MOST_KEYS):
         raise BadSignal("keys_malformed")
 
 
 def _is_condition(one: Any) -> bool:
-    return isinstance(one, dict) and all(isinstance(one.get(name), str) and one[name] for name in ("data-collection", "filter"))
+    return isinstance(one, dict) and all(
+        isinstance(one.get(name), str) and one[name] for name in ("data-collection", "filter")
+    )
 
 
 def execute(id_: str, table: str, *, where: str = "", keys: Sequence[Key] = (), swap: bool = False) -> dict[str, Any]:

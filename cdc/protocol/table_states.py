@@ -1,4 +1,5 @@
-"""The states of a table and every way between them: the table below is the machine, and docs/states.md is drawn from it.
+"""The states of a table and every way between them: the table below is the machine, and docs/states.md is drawn from
+it.
 
     new            selected; nothing of it is in the target that could be relied on
     copying        its rows are being copied; its floor is known, its ceiling is not
@@ -8,13 +9,15 @@
     refused        cannot be followed as it stands, found before it was touched; the others go on
     stopped        was followed and is no longer: its rows stay as they were
 
-A copy is withdrawn (`withdrawn`) when what it was read for does not hold any more: a base goes back behind its end, a change of
-its columns falls between floor and ceiling, or somebody asks for a new copy. Whatever was quarantined goes with it.
+A copy is withdrawn (`withdrawn`) when what it was read for does not hold any more: a base goes back behind its end, a
+change of its columns falls between floor and ceiling, or somebody asks for a new copy. Whatever was quarantined goes
+with it.
 
-A row that is refused while its table is being copied waits like any other; the table is shown as quarantined once it is copied.
+A row that is refused while its table is being copied waits like any other; the table is shown as quarantined once it is
+copied.
 
-Two rules. Everything that affects a transition lives in this file; and an event that a state does not expect is an error that
-changes nothing, because acting on it would show a table as something that it is not.
+Two rules. Everything that affects a transition lives in this file; and an event that a state does not expect is an
+error that changes nothing, because acting on it would show a table as something that it is not.
 """
 
 from __future__ import annotations
@@ -105,7 +108,12 @@ def follow(table: str, state: str, event: TableEvent) -> TableState:
     """The state after the event; Halt when the state does not expect it."""
     found = TRANSITIONS.get((TableState(state), event))
     if found is None:
-        raise Halt("illegal_transition", table, f"a table that is {state} cannot take the event {event}", "this is a defect: report it")
+        raise Halt(
+            "illegal_transition",
+            table,
+            f"a table that is {state} cannot take the event {event}",
+            "this is a defect: report it",
+        )
     return found
 
 
@@ -119,7 +127,8 @@ def document() -> str:
         [
             "# The states of a table",
             "",
-            "Made from `cdc/protocol/table_states.py` by `python -m cdc.protocol.table_states > docs/states.md`; a test holds them equal.",
+            "Made from `cdc/protocol/table_states.py` by `python -m cdc.protocol.table_states > docs/states.md`; "
+            "a test holds them equal.",
             "",
             prose.strip("\n"),
             "",

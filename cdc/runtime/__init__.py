@@ -1,1 +1,2 @@
-"""What every process of ours has: logs, metrics, clocks, durations, signals of the system, supervision, crash points."""
+"""What every process of ours has: logs, metrics, clocks, durations, signals of the system, supervision,
+crash points."""

@@ -2,8 +2,9 @@
 
 Every name is a plain function of the standard library until `lend` puts another in its place.
 
-`CDC_CLOCK`, a JSON object, makes a process's clock wrong: `{"seconds": 3600, "drift": 0.01, "jumps": [[2.5, -60]]}` is an hour ahead,
-gains a hundredth, and goes back by a minute 2.5 s after the start. It is for tests, and moves `now` alone: durations stay true.
+`CDC_CLOCK`, a JSON object, makes a process's clock wrong: `{"seconds": 3600, "drift": 0.01, "jumps": [[2.5, -60]]}` is
+an hour ahead, gains a hundredth, and goes back by a minute 2.5 s after the start. It is for tests, and moves `now`
+alone: durations stay true.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Named points of the protocol at which a process can be made to die, for the proof that it may die anywhere.
 
-`CRASH_AT=name:ordinal` in the environment ends the process by SIGKILL when it reaches that point for the ordinal-th time, so that
-nothing is cleaned up; `CRASH_AT=name:ordinal:stop` stops it there (SIGSTOP), as a zombie that somebody may wake later. Without
-the variable a point is a call of an empty function. Points stand where an order matters, never in a loop over rows.
+`CRASH_AT=name:ordinal` in the environment ends the process by SIGKILL when it reaches that point for the ordinal-th
+time, so that nothing is cleaned up; `CRASH_AT=name:ordinal:stop` stops it there (SIGSTOP), as a zombie that somebody
+may wake later. Without the variable a point is a call of an empty function. Points stand where an order matters, never
+in a loop over rows.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ POINTS: Mapping[str, str] = {
     "shard.meeting": "what the record asks for is done for all shards in the open transaction",
     "shard.met": "all shards are committed beyond the record, none knows it yet",
     "shard.gathered": "all shards are one again, not committed",
-    "quarantine.queued": "changes of a key that the target refuses, or that waits, are on their way to the queue, in the open transaction",
+    "quarantine.queued": "changes of a key that the target refuses, or that waits, are on their way to the queue, "
+    "in the open transaction",
     "quarantine.known": "a sink knows again which keys wait, it applies nothing yet",
     "quarantine.replayed": "what waits for a key is written in the open transaction, and is still in the queue",
     "quarantine.released": "a key is taken out of the queue, by a replay or a discard, not committed",
@@ -96,7 +98,9 @@ def _armed(text: str) -> Callable[[str], None]:
     chosen, _, rest = text.partition(":")
     ordinal, _, how = rest.partition(":")
     if chosen not in POINTS or not ordinal.isdecimal() or int(ordinal) < 1 or how not in ("", "stop"):
-        raise SystemExit(f"{VARIABLE}={text}: must be name:ordinal or name:ordinal:stop, with a name of docs/crash-points.md")
+        raise SystemExit(
+            f"{VARIABLE}={text}: must be name:ordinal or name:ordinal:stop, with a name of docs/crash-points.md"
+        )
     last, passed, end = int(ordinal), count(1), signal.SIGSTOP if how else signal.SIGKILL
 
     def point(name: str) -> None:
@@ -118,9 +122,12 @@ def document() -> str:
     head = ["# Crash points", "", made, ""]
     lane = [
         "",
-        "`tests/crash` makes a process die at each of them, beside work, and lets an oracle of its own judge what is in the target:",
-        "`make test` does each point once on one pair of source and transport that changes by the day, those of `shard.` excepted, where",
-        "a group misses each member for six seconds; `make soak MINUTES=n` does each at its first three passings on all pairs, then kills",
+        "`tests/crash` makes a process die at each of them, beside work, "
+        "and lets an oracle of its own judge what is in the target:",
+        "`make test` does each point once on one pair of source and transport that changes by the day, "
+        "those of `shard.` excepted, where",
+        "a group misses each member for six seconds; `make soak MINUTES=n` does each at its first three passings on "
+        "all pairs, then kills",
         "of the servers and faults that follow from seeds ([decision 015](decisions/015-crash-lane.md)).",
         "What does not occur on a transport is listed with its reason in `WAYS` of `tests/crash/points.py`.",
         "",

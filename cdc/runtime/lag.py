@@ -11,8 +11,8 @@ STAGES = ("read", "publish", "apply", "total")
 class Lag:
     """How far behind the source the target is, told in the source's own clock, part by part.
 
-    Each mark is the moment of the source up to which a stage has everything; only the newest counts. Nothing is stored as a
-    duration: what is stuck gets older by itself.
+    Each mark is the moment of the source up to which a stage has everything; only the newest counts. Nothing is stored
+    as a duration: what is stuck gets older by itself.
     """
 
     read_us: int | None = None
@@ -23,7 +23,8 @@ class Lag:
     """The target holds everything up to here."""
 
     def seconds(self, source_now: int) -> dict[str, float | None]:
-        """Seconds per stage, by what the source's clock shows; their sum is the total. A stage whose marks are unknown here is None."""
+        """Seconds per stage, by what the source's clock shows;
+        their sum is the total. A stage whose marks are unknown here is None."""
         marks = (self.read_us, self.published_us, self.applied_us)
         lags: dict[str, float | None] = {}
         before: int = source_now

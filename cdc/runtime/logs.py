@@ -1,8 +1,9 @@
-"""Log lines for machines and people: one JSON object per line on stderr (a coloured line on a terminal), no row value ever.
+"""Log lines for machines and people: one JSON object per line on stderr (a coloured line on a terminal), no row value
+ever.
 
-An event's name is its reason code, a closed lower-case word; what else it says are facts that name things: table, column, key
-hash, position, count. Values that could hold a row (bytes, arbitrary objects, messages of exceptions, messages of libraries)
-are cut down to their type before a line is rendered.
+An event's name is its reason code, a closed lower-case word; what else it says are facts that name things: table,
+column, key hash, position, count. Values that could hold a row (bytes, arbitrary objects, messages of exceptions,
+messages of libraries) are cut down to their type before a line is rendered.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ def configure(stream: TextIO | None = None, level: int = logging.INFO, *, termin
     out = stream or sys.stderr
     console = out.isatty() if terminal is None else terminal
     structlog.configure(
-        processors=[*_processors(), structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()],
+        processors=[
+            *_processors(),
+            structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(),
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(out),
         cache_logger_on_first_use=False,
@@ -47,13 +51,15 @@ def logger(component: str) -> Any:
 
 
 def failure(log: Any, error: BaseException, level: str = "error") -> None:
-    """One line for an error: an error of ours with place, rule and hint; any other by type and place in our code alone."""
+    """One line for an error: an error of ours with place, rule and hint;
+    any other by type and place in our code alone."""
     facts = described(error)
     getattr(log, level)(facts.pop("code"), **facts)
 
 
 def described(error: BaseException) -> dict[str, str]:
-    """The four fields of an error's document. The message of a foreign exception may hold a row's values: it is left out."""
+    """The four fields of an error's document. The message of a foreign exception may hold a row's values:
+    it is left out."""
     if isinstance(error, CdcError):
         return {"code": error.code, "place": error.place, "rule": error.rule, "hint": error.hint}
     return {

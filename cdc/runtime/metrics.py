@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from cdc.config.settings import address
+from cdc.config.values import address
 from cdc.errors import Refused
 from cdc.runtime import clock, logs
 from cdc.runtime.counters import ApplyCounters, CaptureCounters
@@ -30,7 +30,9 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series pe
 class Metrics:
     """The metrics of one process of a pipeline, in a registry of their own."""
 
-    def __init__(self, pipeline: str, *, transport: str = "", codec: str = "", version: str = "", prefix: str = "") -> None:
+    def __init__(
+        self, pipeline: str, *, transport: str = "", codec: str = "", version: str = "", prefix: str = ""
+    ) -> None:
         self.registry = CollectorRegistry()
         self.source_clock: SteadyClock | None = None
         """The source's, as the reader measured it; None where the log is not read."""
@@ -43,7 +45,9 @@ class Metrics:
         """What policies changed in rows that copies loaded, one mapping a copy."""
         self._info(transport, codec, version)
         self.rows_copied = self._counter("rows_copied", "Rows loaded by copies", "table")
-        self.copy_reads = self._histogram("copy_read_seconds", "How long copies read a table at a time; locking: writers waited", "locking")
+        self.copy_reads = self._histogram(
+            "copy_read_seconds", "How long copies read a table at a time; locking: writers waited", "locking"
+        )
         self.retries = self._counter("retries", "Work undone and tried again", "component", "code")
         self._state = self._gauge("state", "1 for the state that a component is in", "component", "state")
         self.registry.register(_Totals(self, prefix or pipeline))
@@ -97,7 +101,8 @@ class Metrics:
     def serve(self, listen: str, *, yields: bool = False) -> Endpoint | None:
         """Offer the metrics over HTTP; None when `listen` is empty, Refused when the port is not to be had.
 
-        `yields`: nobody chose this port, so where it is taken any free one does. Capture and apply of one pipeline share a file.
+        `yields`: nobody chose this port, so where it is taken any free one does. Capture and apply of one pipeline
+        share a file.
         """
         if not listen:
             return None
@@ -115,14 +120,18 @@ class Metrics:
         info.labels(self.pipeline, transport, codec, version).set(1)
 
     def _counter(self, name: str, text: str, *labels: str) -> Any:
-        return _curried(Counter(f"cdc_{name}", text, ["pipeline", *labels], registry=self.registry), self.pipeline, labels)
+        return _curried(
+            Counter(f"cdc_{name}", text, ["pipeline", *labels], registry=self.registry), self.pipeline, labels
+        )
 
     def _histogram(self, name: str, text: str, *labels: str) -> Any:
         found = Histogram(f"cdc_{name}", text, ["pipeline", *labels], registry=self.registry, buckets=READ_BUCKETS)
         return _curried(found, self.pipeline, labels)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Any:
-        return _curried(Gauge(f"cdc_{name}", text, ["pipeline", *labels], registry=self.registry), self.pipeline, labels)
+        return _curried(
+            Gauge(f"cdc_{name}", text, ["pipeline", *labels], registry=self.registry), self.pipeline, labels
+        )
 
 
 class Endpoint:
@@ -133,8 +142,13 @@ class Endpoint:
         try:
             self._server, self._thread = start_http_server(port, host, registry)
         except OSError as error:
-            hint = 'another process listens there, or the address is not this machine\'s; [metrics] listen names another, or is ""'
-            raise Refused("metrics_listen", f"metrics.listen {listen}", f"cannot listen there ({error.errno})", hint) from None
+            hint = (
+                "another process listens there, or the address is not this machine's; "
+                '[metrics] listen names another, or is ""'
+            )
+            raise Refused(
+                "metrics_listen", f"metrics.listen {listen}", f"cannot listen there ({error.errno})", hint
+            ) from None
         self.address = f"{host}:{self._server.server_port}"
 
     def close(self) -> None:
@@ -166,21 +180,46 @@ class _Totals(Collector):
     def collect(self) -> Iterable[Metric]:
         source_now = self._metrics.source_now_us()
         lag = self._metrics.lag.seconds(source_now)
-        yield self._gauge("lag_seconds", "Seconds behind the source, per stage", "stage", {k: v for k, v in lag.items() if v is not None})
-        yield self._gauge("cut_lag_seconds", "Age of the newest cut, in the source's clock", "role", self._metrics.lag.cuts(source_now))
-        yield self._gauge("clock_offset_seconds", "Source clock minus this machine's", "", {"": (source_now - clock.now_us()) / 1e6})
+        yield self._gauge(
+            "lag_seconds",
+            "Seconds behind the source, per stage",
+            "stage",
+            {k: v for k, v in lag.items() if v is not None},
+        )
+        yield self._gauge(
+            "cut_lag_seconds",
+            "Age of the newest cut, in the source's clock",
+            "role",
+            self._metrics.lag.cuts(source_now),
+        )
+        yield self._gauge(
+            "clock_offset_seconds", "Source clock minus this machine's", "", {"": (source_now - clock.now_us()) / 1e6}
+        )
         captured, applied = self._metrics.captured, self._metrics.applied
         if captured:
             yield from self._capture(captured)
         if applied:
             yield from self._apply(applied)
-        yield self._anomalies([*(one.anomalies for one in captured), *(one.anomalies for one in applied), *self._metrics.changed_by_copies])
+        yield self._anomalies(
+            [
+                *(one.anomalies for one in captured),
+                *(one.anomalies for one in applied),
+                *self._metrics.changed_by_copies,
+            ]
+        )
         yield from self._debezium(captured, applied, lag["read"])
 
     def _capture(self, captured: Sequence[CaptureCounters]) -> Iterable[Metric]:
-        yield self._counter("rows_read", "Row changes of followed tables read from the log", "", {"": sum(one.rows for one in captured)})
+        yield self._counter(
+            "rows_read", "Row changes of followed tables read from the log", "", {"": sum(one.rows for one in captured)}
+        )
         yield self._counter("row_bytes_read", "Bytes of their row images", "", {"": sum(one.bytes for one in captured)})
-        yield self._counter("transactions_read", "Transactions read, others' included", "", {"": sum(one.transactions for one in captured)})
+        yield self._counter(
+            "transactions_read",
+            "Transactions read, others' included",
+            "",
+            {"": sum(one.transactions for one in captured)},
+        )
         yield self._counter("cuts", "Cuts written", "", {"": sum(one.cuts for one in captured)})
         yield from self._copies(captured)
         yield self._gauge("written_cut_number", "Number of the newest cut written", "", {"": captured[-1].cut_no})
@@ -195,7 +234,9 @@ class _Totals(Collector):
         rows = _added({".".join(name): count for name, count in one.copied.copy().items()} for one in captured)
         yield self._counter("copied_rows", "Rows that copies read while the log was followed", "table", rows)
         yield self._gauge("copies_waiting", "Copies that wait or are under way", "", {"": captured[-1].copies})
-        family = CounterMetricFamily("cdc_signals", "Requests read, by what became of them", labels=["pipeline", "type", "outcome"])
+        family = CounterMetricFamily(
+            "cdc_signals", "Requests read, by what became of them", labels=["pipeline", "type", "outcome"]
+        )
         for (kind, outcome), count in _added(one.signals.copy() for one in captured).items():
             family.add_metric([self._metrics.pipeline, kind, outcome], count)
         yield family
@@ -209,20 +250,28 @@ class _Totals(Collector):
         return metric
 
     def _apply(self, applied: Sequence[ApplyCounters]) -> Iterable[Metric]:
-        yield self._counter("commits", "Transactions committed on the target", "", {"": sum(one.commits for one in applied)})
+        yield self._counter(
+            "commits", "Transactions committed on the target", "", {"": sum(one.commits for one in applied)}
+        )
         tables = _added({".".join(name): count for name, count in one.rows.copy().items()} for one in applied)
         yield self._counter("rows_applied", "Row changes given to the target", "table", tables)
         void = _added(dict(one.void) for one in applied)
-        yield self._counter("void_records", "Records that do not count: torn tails, late and zombie writes", "reason", void)
+        yield self._counter(
+            "void_records", "Records that do not count: torn tails, late and zombie writes", "reason", void
+        )
         yield self._gauge("tables", "Tables in each state", "state", dict(applied[-1].states))
         held = {".".join(name): count for name, count in applied[-1].held.items()}
         yield self._gauge("quarantined_keys", "Keys whose changes wait in quarantine", "table", held)
         queued = _added({".".join(name): count for name, count in one.queued.copy().items()} for one in applied)
         yield self._counter("quarantined_changes", "Row changes queued in quarantine", "table", queued)
         slowest = self._metrics.slowest
-        yield self._gauge("applied_cut_number", "Number of the newest cut applied", "", {"": slowest.cut_no if slowest else 0})
+        yield self._gauge(
+            "applied_cut_number", "Number of the newest cut applied", "", {"": slowest.cut_no if slowest else 0}
+        )
 
-    def _debezium(self, captured: Sequence[CaptureCounters], applied: Sequence[ApplyCounters], read: float | None) -> Iterable[Metric]:
+    def _debezium(
+        self, captured: Sequence[CaptureCounters], applied: Sequence[ApplyCounters], read: float | None
+    ) -> Iterable[Metric]:
         if captured:
             yield self._foreign("MilliSecondsBehindSource", "streaming", -1 if read is None else read * 1000)
             yield self._foreign("TotalNumberOfEventsSeen", "streaming", sum(one.rows for one in captured))
@@ -233,7 +282,9 @@ class _Totals(Collector):
             yield self._foreign("TotalNumberOfWrites", "sink", sum(sum(one.rows.copy().values()) for one in applied))
 
     def _counter(self, name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
-        return self._filled(CounterMetricFamily(f"cdc_{name}", text, labels=["pipeline", *filter(None, [label])]), values)
+        return self._filled(
+            CounterMetricFamily(f"cdc_{name}", text, labels=["pipeline", *filter(None, [label])]), values
+        )
 
     def _gauge(self, name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
         return self._filled(GaugeMetricFamily(f"cdc_{name}", text, labels=["pipeline", *filter(None, [label])]), values)
@@ -245,7 +296,9 @@ class _Totals(Collector):
         return metric
 
     def _foreign(self, name: str, context: str, value: float) -> Metric:
-        family = GaugeMetricFamily(f"debezium_metrics_{name}", f"As Debezium's {name}", labels=["plugin", "name", "context"])
+        family = GaugeMetricFamily(
+            f"debezium_metrics_{name}", f"As Debezium's {name}", labels=["plugin", "name", "context"]
+        )
         family.add_metric(["mysql", self._prefix, context], value)
         return family
 

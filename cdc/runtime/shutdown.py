@@ -23,7 +23,8 @@ class Interrupted(CdcError):
 
 
 class Shutdown:
-    """One process's wish to end. Work that streams watches `event`; a question, which has no half answer, is broken off."""
+    """One process's wish to end. Work that streams watches `event`;
+    a question, which has no half answer, is broken off."""
 
     def __init__(self) -> None:
         self.event = threading.Event()
@@ -48,7 +49,8 @@ class Shutdown:
     def forces_an_end(self) -> None:
         """From here on the process ends soon after a signal even while a thread waits for a server that says nothing.
 
-        For work that is as safe from this as from a crash: what it began and did not commit is undone, and done again by the next start.
+        For work that is as safe from this as from a crash: what it began and did not commit is undone, and done again
+        by the next start.
         """
         self._forces = True
 
@@ -59,7 +61,9 @@ class Shutdown:
         self.event.set()
         if self._forces:
             time.sleep(timing.TIMES.grace_seconds)
-            logs.logger("cli").warning("stop_forced", seconds=timing.TIMES.grace_seconds, reason="a server did not answer")
+            logs.logger("cli").warning(
+                "stop_forced", seconds=timing.TIMES.grace_seconds, reason="a server did not answer"
+            )
             os._exit(0)
 
     def _heard(self, _number: int, _frame: FrameType | None) -> None:

@@ -40,7 +40,8 @@ class ThreadGroup:
             raise Stopped
 
     def drains(self, taken: Callable[[], bool]) -> bool:
-        """Whether the part that takes what another one made is to go on: after the other's end, until all of that is taken."""
+        """Whether the part that takes what another one made is to go on:
+        after the other's end, until all of that is taken."""
         if self._stop.is_set() or not self.ended.is_set():
             return not self._stop.is_set()
         self._drained_by = self._drained_by or clock.monotonic() + timing.TIMES.linger_seconds
@@ -79,8 +80,8 @@ class ThreadGroup:
 def spare_collector() -> None:
     """Let the collector of cycles look rarely: rows on their way are many small values without any cycle.
 
-    At its own pace it took half of the CPU time (2026-11, per million rows: apply 9.6 -> 4.7 s, capture 3.0 -> 1.8 s), because
-    each of its full looks goes through every record held.
+    At its own pace it took half of the CPU time (2026-11, per million rows: apply 9.6 -> 4.7 s, capture 3.0 -> 1.8 s),
+    because each of its full looks goes through every record held.
     """
     gc.freeze()
     gc.set_threshold(*_COLLECTOR)
@@ -95,8 +96,8 @@ def supervise(
 ) -> None:
     """Do the work until it ends. It calls its argument when it has found every server fit, before it writes anything.
 
-    Until then Retry is tried again for `patience_seconds`, and Refused is exit code 2. From then on Retry is tried again for as
-    long as it takes, and Refused becomes Halt: something may have been written.
+    Until then Retry is tried again for `patience_seconds`, and Refused is exit code 2. From then on Retry is tried
+    again for as long as it takes, and Refused becomes Halt: something may have been written.
     """
     spare_collector()
     worked = threading.Event()
@@ -104,7 +105,8 @@ def supervise(
     _state(component, "starting", metrics)
     while not stop.is_set():
         if attempt:
-            gc.collect()  # an error and the frames that it went through hold each other, and so connections, threads and files
+            # an error and the frames that it went through hold each other, and so connections, threads and files
+            gc.collect()
         started = clock.monotonic()
         try:
             return work(worked.set)

@@ -1,9 +1,9 @@
 """Every duration that steers what is done when: one value each, in one place.
 
-What a user may choose is in the configuration (`cdc/config/settings.py`); these are the rest, and nothing in a user's hands should
-need them changed. `CDC_TIMING`, a JSON object of fields of `Timing`, replaces some of them in a process. It is for tests, which make
-a week pass within seconds by it: it is read once, when this module is, and a key that is no field, or a value that is no such number,
-is an error.
+What a user may choose is in the configuration (`cdc/config/settings.py`); these are the rest, and nothing in a user's
+hands should need them changed. `CDC_TIMING`, a JSON object of fields of `Timing`, replaces some of them in a process.
+It is for tests, which make a week pass within seconds by it: it is read once, when this module is, and a key that is no
+field, or a value that is no such number, is an error.
 
 Ask for `timing.TIMES.<field>` where the value is needed, so that a test may put another `TIMES` in its place.
 """
@@ -29,9 +29,11 @@ class Timing:
     cut_seconds: float = 0.05
     """Under load a cut is written this often; an idle log is cut at once."""
     full_cut_seconds: float = 60.0
-    """A cut this long after the last full one names all partitions, because an idle partition's last record may have expired."""
+    """A cut this long after the last full one names all partitions,
+    because an idle partition's last record may have expired."""
     near_us: int = 2_000_000
-    """A transaction this young stands near the end of the log, also while the next ones have arrived (commit times are whole seconds)."""
+    """A transaction this young stands near the end of the log,
+    also while the next ones have arrived (commit times are whole seconds)."""
     direct_wait_seconds: float = 0.2
     """In process: how often a writer that waits for room looks whether it shall stop."""
     heartbeat_seconds: float = 0.5
@@ -54,7 +56,8 @@ class Timing:
     source_silence_seconds: float = 600.0
     """The longest wait for the source's next answer, rows of a copy included."""
     invisible_seconds: float = 15.0
-    """A transaction is invisible for a few milliseconds after it is in the log; with a slow semi-synchronous replica, for its timeout."""
+    """A transaction is invisible for a few milliseconds after it is in the log;
+    with a slow semi-synchronous replica, for its timeout."""
     decision_seconds: float = 5.0
     """How long a prepared XA transaction of which the log knows the outcome may stay in the source's list."""
     xa_shown_seconds: float = 0.2
@@ -86,7 +89,8 @@ class Timing:
     read_seconds: float = 0.5
     """How long one statement may read from the other engines."""
     scout_seconds: float = 0.003
-    """A span's bound is looked up by stepping through the key's index alone, which locks as a read does: half as long as one."""
+    """A span's bound is looked up by stepping through the key's index alone, which locks as a read does:
+    half as long as one."""
     chunk_seconds: float = 1.0
     """What a load has read is committed at least this often."""
     load_look_seconds: float = 1.0
@@ -122,13 +126,15 @@ class Timing:
     flush_poll_seconds: float = 0.05
     """The same, while deliveries are awaited."""
     poll_silence_seconds: float = 5.0
-    """An answer that long overdue (heartbeat cuts come twice a second) is a reason to ask whether the broker is there at all."""
+    """An answer that long overdue (heartbeat cuts come twice a second) is a reason to ask whether the broker is there
+    at all."""
     close_seconds: float = 2.0
     """How long a consumer may take to close before it is left behind."""
     group_close_seconds: float = 3.0
     """The same for a member of a group, which says goodbye."""
     reconnect_longest_ms: int = 1_000
-    """librdkafka's pause between tries to connect; by default ten seconds: so long would a broker that is back go unnoticed."""
+    """librdkafka's pause between tries to connect; by default ten seconds:
+    so long would a broker that is back go unnoticed."""
     delivery_ms: int = 0
     """librdkafka's `message.timeout.ms`: 0 is for ever."""
     linger_ms: int = 0
@@ -176,7 +182,8 @@ class Timing:
     target_truncate_ms: int = 1_000
     """So long readers of a table keep it from being emptied at once, and others wait behind."""
     target_idle_ms: int = 120_000
-    """How long a transaction may idle: between two pieces of an oversized one (`idle_in_transaction_session_timeout`)."""
+    """How long a transaction may idle: between two pieces of an oversized one
+    (`idle_in_transaction_session_timeout`)."""
     target_tcp_ms: int = 30_000
     """How long sent data may stay unacknowledged (`tcp_user_timeout`)."""
     target_keepalive_seconds: int = 30
@@ -212,7 +219,8 @@ class Timing:
 
 
 def read(text: str | None) -> Timing:
-    """The durations with those of a JSON object in place of the usual ones; Refused for what is no field or no such number."""
+    """The durations with those of a JSON object in place of the usual ones;
+    Refused for what is no field or no such number."""
     try:
         given = json.loads(text) if text else {}
     except ValueError:
@@ -225,10 +233,14 @@ def read(text: str | None) -> Timing:
 def _checked(name: str, value: object) -> Any:
     usual = {field.name: field.default for field in fields(Timing)}.get(name)
     if usual is None:
-        raise Refused("timing_unknown", f"{ENVIRONMENT}: {name}", "there is no such duration", "cdc/runtime/timing.py lists them")
+        raise Refused(
+            "timing_unknown", f"{ENVIRONMENT}: {name}", "there is no such duration", "cdc/runtime/timing.py lists them"
+        )
     whole = isinstance(usual, int)
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not 0 <= value < math.inf:
-        raise Refused("timing_malformed", f"{ENVIRONMENT}: {name}", f"it is no {'whole ' if whole else ''}number from 0 on")
+        raise Refused(
+            "timing_malformed", f"{ENVIRONMENT}: {name}", f"it is no {'whole ' if whole else ''}number from 0 on"
+        )
     return value if whole else float(value)
 
 

@@ -1,4 +1,5 @@
-"""MariaDB or MySQL, PostgreSQL and Kafka as real local servers: for `cdc up`, for the demo and for the tests, by one code.
+"""MariaDB or MySQL, PostgreSQL and Kafka as real local servers: for `cdc up`, for the demo and for the tests, by one
+code.
 
     with stack.lent(folder, source="mysql", kafka=True) as servers: ...     ends with its block, and with its owner
     stack.up(folder)  /  stack.down(folder, purge=True)                      outlives the caller

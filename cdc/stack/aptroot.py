@@ -43,7 +43,9 @@ def _fill(what: str, pattern: str, folder: Path) -> None:
 
 
 def _unpack(package: Path, draft: Path) -> None:
-    done = subprocess.run(["dpkg", "-x", package, draft], check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        ["dpkg", "-x", package, draft], check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
     if done.returncode != 0:
         raise Halt("stack_install", package.name, f"dpkg ended with exit code {done.returncode}", done.stderr.strip())
 
@@ -58,7 +60,8 @@ def _private(root: Path) -> tuple[str, ...]:
         "Dir::Etc": root / "etc",
         "Dir::Etc::sourcelist": root / "etc" / "sources.list",
         "Dir::Etc::sourceparts": "/dev/null",
-        "Dir::Etc::trusted": "/etc/apt/trusted.gpg",  # the keys this machine trusts, where a source names none of its own
+        # the keys this machine trusts, where a source names none of its own
+        "Dir::Etc::trusted": "/etc/apt/trusted.gpg",
         "Dir::Etc::trustedparts": "/etc/apt/trusted.gpg.d",
         "Dir::State": root / "state",
         "Dir::State::lists": root / "lists",
@@ -73,11 +76,17 @@ def _private(root: Path) -> tuple[str, ...]:
 
 def _newest(what: str, pattern: str, options: tuple[str, ...]) -> str:
     done = subprocess.run(
-        ["apt-cache", *options, "--names-only", "search", pattern], check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        ["apt-cache", *options, "--names-only", "search", pattern],
+        check=False,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
     )
     names = [line.split()[0] for line in done.stdout.splitlines() if re.fullmatch(pattern, line.split()[0])]
     if not names:
-        raise Refused("stack_missing", what, f"this machine's package archive has no {pattern}", "put the server on PATH")
+        raise Refused(
+            "stack_missing", what, f"this machine's package archive has no {pattern}", "put the server on PATH"
+        )
     return max(names, key=lambda name: [int(number) for number in re.findall(r"\d+", name)] or [1 << 30])
 
 
@@ -88,7 +97,9 @@ def _source_line() -> str:
         if codename in suites:
             break
     else:
-        raise Refused("stack_missing", "apt sources", "no source of this machine names its own suite", "put the server on PATH")
+        raise Refused(
+            "stack_missing", "apt sources", "no source of this machine names its own suite", "put the server on PATH"
+        )
     signed = f" signed-by={keys}" if keys.startswith("/") else ""
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     parts = "main" if release.get("ID") in SUITES else "main universe"
@@ -100,7 +111,10 @@ def sources(etc: Path = Path("/etc/apt")) -> list[tuple[str, list[str], str]]:
     found = []
     for place in sorted((etc / "sources.list.d").glob("*.sources")):
         for stanza in re.split(r"\n\s*\n", place.read_text()):
-            fields = {name.lower(): value.strip() for name, value in re.findall(r"^([A-Za-z-]+):[ \t]*(.*)$", stanza, re.MULTILINE)}
+            fields = {
+                name.lower(): value.strip()
+                for name, value in re.findall(r"^([A-Za-z-]+):[ \t]*(.*)$", stanza, re.MULTILINE)
+            }
             if "deb" in fields.get("types", "").split() and fields.get("uris"):
                 found.append((fields["uris"].split()[0], fields.get("suites", "").split(), fields.get("signed-by", "")))
     for place in [etc / "sources.list", *sorted((etc / "sources.list.d").glob("*.list"))]:

@@ -1,7 +1,7 @@
 """The same servers by a Docker engine, where one runs. A client alone is not enough, and no engine is ever installed.
 
-The client stays in the foreground as *our* process: its log is the server's log, a signal to it reaches the server, and the
-container is removed when it ends.
+The client stays in the foreground as *our* process: its log is the server's log, a signal to it reaches the server, and
+the container is removed when it ends.
 """
 
 from __future__ import annotations
@@ -45,7 +45,16 @@ def command(name: str, port: int, image: Image, secrets: Path) -> list[str | Pat
     secrets.write_text("".join(f"{key}={value}\n" for key, value in image.environ.items()))
     mounts = [part for place, inside in image.files.items() for part in ("-v", f"{place}:{inside}:ro")]
     start = ["docker", "run", "--rm", "--name", name, "--label", "cdc.stack=1", "--env-file", str(secrets)]
-    return [*start, "-p", f"127.0.0.1:{port}:{image.port}", "-v", f"{name}:{image.data}", *mounts, image.name, *image.arguments]
+    return [
+        *start,
+        "-p",
+        f"127.0.0.1:{port}:{image.port}",
+        "-v",
+        f"{name}:{image.data}",
+        *mounts,
+        image.name,
+        *image.arguments,
+    ]
 
 
 def remove(name: str) -> None:
@@ -61,6 +70,11 @@ def forget(name: str) -> None:
 def _docker(*arguments: str, timeout_seconds: float = 60.0) -> int:
     command = ["docker", *arguments]
     done = subprocess.run(
-        command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=timeout_seconds
+        command,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        timeout=timeout_seconds,
     )
     return done.returncode

@@ -1,7 +1,8 @@
-"""Ends a stack's processes when the process that owns them is gone: `python -m cdc.stack.guard MARK PID STARTED [FOLDER]`.
+"""Ends a stack's processes when the process that owns them is gone:
+`python -m cdc.stack.guard MARK PID STARTED [FOLDER]`.
 
-A starter that is killed can clean up nothing. This process watches it and does what it no longer can; with FOLDER it also
-removes that folder.
+A starter that is killed can clean up nothing. This process watches it and does what it no longer can; with FOLDER it
+also removes that folder.
 """
 
 from __future__ import annotations
@@ -22,7 +23,15 @@ def post(mark: str, owner: processes.Process, folder: Path, removes: bool = Fals
     """Starts a guard over everything that carries the mark."""
     root = Path(__file__).resolve().parents[2]
     path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "cdc.stack.guard", mark, str(owner.pid), str(owner.started), *([str(folder)] if removes else [])]
+    command = [
+        sys.executable,
+        "-m",
+        "cdc.stack.guard",
+        mark,
+        str(owner.pid),
+        str(owner.started),
+        *([str(folder)] if removes else []),
+    ]
     guard = processes.spawn(command, log=folder / "guard.log", mark=f"guard of {mark}", environ={"PYTHONPATH": path})
     processes.record(folder / "guard.json", guard)
     return guard

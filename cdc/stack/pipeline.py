@@ -15,7 +15,8 @@ def pipeline_toml(source: MysqlFamily, target: Postgres, kafka: Kafka | None, da
     lines = [
         "# Written by `cdc up`. The passwords are in the file env beside it:",
         "#     set -a; . ./env; set +a; cdc run",
-        "# Their administrators are root and postgres, with the passwords CDC_SOURCE_ADMIN_PASSWORD and CDC_TARGET_ADMIN_PASSWORD.",
+        "# Their administrators are root and postgres, with the passwords CDC_SOURCE_ADMIN_PASSWORD and "
+        "CDC_TARGET_ADMIN_PASSWORD.",
         "[pipeline]",
         'name = "od"',
         "[source]",

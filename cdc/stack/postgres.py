@@ -20,11 +20,14 @@ ACCESS = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
 
 
 class Postgres(Server):
-    """PostgreSQL, any supported version, from the system. It refuses to run as root, so it runs as a user of its own then."""
+    """PostgreSQL, any supported version, from the system. It refuses to run as root,
+    so it runs as a user of its own then."""
 
     name = "postgres"
     clean_signal = signal.SIGINT  # "fast": ends sessions, then writes a checkpoint
-    crash_signal = signal.SIGQUIT  # "immediate": no checkpoint, recovery at the next start; SIGKILL would leave shared memory behind
+    crash_signal = (
+        signal.SIGQUIT
+    )  # "immediate": no checkpoint, recovery at the next start; SIGKILL would leave shared memory behind
 
     def ready(self) -> bool:
         return probe.postgres(self.port)
@@ -40,8 +43,11 @@ class Postgres(Server):
 
     @property
     def data(self) -> Path:
-        """In the server's folder; where its user cannot get there (beneath /root), in the folder for temporary files."""
-        return self.folder / "data" if self._reachable() else Path(tempfile.gettempdir()) / f"cdc-postgres-{self._short()}"
+        """In the server's folder; where its user cannot get there (beneath /root),
+        in the folder for temporary files."""
+        return (
+            self.folder / "data" if self._reachable() else Path(tempfile.gettempdir()) / f"cdc-postgres-{self._short()}"
+        )
 
     def prepare(self) -> None:
         self.data.mkdir(mode=0o700, parents=True)
@@ -65,11 +71,24 @@ class Postgres(Server):
 
     def options(self) -> list[str]:
         """The lines of postgresql.conf."""
-        lines = ["listen_addresses = '127.0.0.1'", "unix_socket_directories = ''", "max_connections = 200", "timezone = 'UTC'"]
+        lines = [
+            "listen_addresses = '127.0.0.1'",
+            "unix_socket_directories = ''",
+            "max_connections = 200",
+            "timezone = 'UTC'",
+        ]
         lines += ["max_wal_size = '2GB'", "shared_buffers = '256MB'", "log_line_prefix = '%m [%p] '"]
-        lines += ["dynamic_shared_memory_type = mmap"]  # in the data folder: a server that is dropped leaves nothing elsewhere
+        lines += [
+            "dynamic_shared_memory_type = mmap"
+        ]  # in the data folder: a server that is dropped leaves nothing elsewhere
         if not self.settings.durable:
-            lines += ["fsync = off", "full_page_writes = off", "synchronous_commit = off", "wal_level = minimal", "max_wal_senders = 0"]
+            lines += [
+                "fsync = off",
+                "full_page_writes = off",
+                "synchronous_commit = off",
+                "wal_level = minimal",
+                "max_wal_senders = 0",
+            ]
         if self.settings.tls:
             lines += ["ssl = on", *(f"ssl_{name}_file = '{self._own(name)}'" for name in ("cert", "key", "ca"))]
         return [*lines, *self.settings.options]
@@ -106,7 +125,9 @@ class Postgres(Server):
 
 
 def _bin(name: str) -> Path | None:
-    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda place: float(place.parent.name), reverse=True)
+    versions = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda place: float(place.parent.name), reverse=True
+    )
     return install.find(name, *map(str, versions))
 
 
@@ -122,5 +143,8 @@ def _account() -> str:
     try:
         return pwd.getpwnam("postgres").pw_name
     except KeyError:
-        subprocess.run(["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", "postgres"], check=True)
+        subprocess.run(
+            ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", "postgres"],
+            check=True,
+        )
         return "postgres"

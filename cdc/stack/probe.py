@@ -1,4 +1,5 @@
-"""Is a server ready? Asked in its own protocol over a plain socket: a driver belongs to other floors, an open port proves nothing."""
+"""Is a server ready? Asked in its own protocol over a plain socket:
+a driver belongs to other floors, an open port proves nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ def postgres(port: int) -> bool:
 
 
 def kafka(port: int) -> bool:
-    """True when the broker counts itself among the cluster's brokers (Metadata request; a fenced broker is not listed)."""
+    """True when the broker counts itself among the cluster's brokers (Metadata request; a fenced broker is not
+    listed)."""
     request = struct.pack("!hhih", 3, 0, 1, -1) + struct.pack("!i", 0)
     with socket.create_connection((HOST, port), timeout=2) as line:
         line.sendall(struct.pack("!i", len(request)) + request)

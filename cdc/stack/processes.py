@@ -1,7 +1,7 @@
 """Processes that are ours: each in its own session, known again by id *and* start time, and ended by id only.
 
-Every process also carries a mark in its environment, so that one which was started but never recorded (the starter was killed
-between the two) can still be found; no other process carries that mark.
+Every process also carries a mark in its environment, so that one which was started but never recorded (the starter was
+killed between the two) can still be found; no other process carries that mark.
 """
 
 from __future__ import annotations
@@ -66,7 +66,13 @@ def spawn(
 
 
 def finish(
-    command: Sequence[str | Path], *, log: Path, mark: str, user: str = "", text: str = "", environ: Mapping[str, str] | None = None
+    command: Sequence[str | Path],
+    *,
+    log: Path,
+    mark: str,
+    user: str = "",
+    text: str = "",
+    environ: Mapping[str, str] | None = None,
 ) -> int:
     """Runs a program to its end in its own session and returns its exit code; its output goes to `log`."""
     with log.open("ab") as output:
@@ -111,7 +117,9 @@ def gone(process: Process, timeout_seconds: float) -> bool:
         try:
             watch = select.poll()
             watch.register(handle, select.POLLIN)
-            if process.alive() or process.pid in _children:  # a leader may be gone before its threads are, and its id is still taken
+            if (
+                process.alive() or process.pid in _children
+            ):  # a leader may be gone before its threads are, and its id is still taken
                 watch.poll(timeout_seconds * 1000)
         finally:
             os.close(handle)

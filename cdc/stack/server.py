@@ -1,4 +1,5 @@
-"""One real server in a folder of its own: prepared once, started, asked until it is ready, ended, started again on the same port."""
+"""One real server in a folder of its own: prepared once, started, asked until it is ready, ended,
+started again on the same port."""
 
 from __future__ import annotations
 
@@ -135,14 +136,18 @@ class Server(ABC):
 
     def run(self, *command: str | Path, text: str = "") -> None:
         """Runs one preparing program as the server's user; stops with the log's end if it fails."""
-        code = processes.finish(command, log=self.log, mark=self.settings.mark, user=self.user(), text=text, environ=self.environ())
+        code = processes.finish(
+            command, log=self.log, mark=self.settings.mark, user=self.user(), text=text, environ=self.environ()
+        )
         if code != 0:
             raise self.failed(f"{Path(str(command[0])).name} ended with exit code {code}")
 
     def failed(self, rule: str) -> CdcError:
         """The error that shows what the server itself said last."""
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
-        told = [line for line in lines[:-LOG_LINES] if "ERROR" in line or "FATAL" in line][-LOG_LINES:]  # some say much more after it
+        told = [line for line in lines[:-LOG_LINES] if "ERROR" in line or "FATAL" in line][
+            -LOG_LINES:
+        ]  # some say much more after it
         shown = "\n".join([f"the end of {self.log}:", *told, *lines[-LOG_LINES:]])
         return Halt("stack_start", f"{self.name} at {self.host}:{self.port}", rule, shown)
 
@@ -158,7 +163,9 @@ class Server(ABC):
         command, user, place = self.command, self.user(), self.data
         if self.settings.docker:
             command, user, place = self._docker, "", self.folder
-        process = processes.spawn(command(), log=self.log, mark=self.settings.mark, user=user, cwd=place, environ=self.environ())
+        process = processes.spawn(
+            command(), log=self.log, mark=self.settings.mark, user=user, cwd=place, environ=self.environ()
+        )
         processes.record(self.folder / "process.json", process)
         try:
             self._await(process, wanted)

@@ -88,7 +88,8 @@ def up(
 
 
 def down(folder: Path, purge: bool = False) -> list[str]:
-    """Ends every process of the stack in `folder`, cleanly, and with `purge` removes all it kept; returns what was running."""
+    """Ends every process of the stack in `folder`, cleanly, and with `purge` removes all it kept;
+    returns what was running."""
     folder = folder.resolve()
     if not (folder / "stack.json").exists():
         return []
@@ -107,9 +108,15 @@ def down(folder: Path, purge: bool = False) -> list[str]:
 
 @contextlib.contextmanager
 def lent(
-    folder: Path, source: str = "mariadb", kafka: bool = False, *, databases: Sequence[str] = ("opendental",), keep: bool = False
+    folder: Path,
+    source: str = "mariadb",
+    kafka: bool = False,
+    *,
+    databases: Sequence[str] = ("opendental",),
+    keep: bool = False,
 ) -> Iterator[Stack]:
-    """A stack for the length of a block; gone afterwards, with its data unless `keep`, even if this process is killed within."""
+    """A stack for the length of a block; gone afterwards, with its data unless `keep`,
+    even if this process is killed within."""
     stack = up(folder, source, kafka, databases=databases, owner=processes.this())
     try:
         yield stack
@@ -140,7 +147,12 @@ def _start(stack: Stack, mark: str, owner: processes.Process | None) -> None:
 
 def _stack(folder: Path, notes: dict[str, str], tls: Tls | None) -> Stack:
     environ = read_env(folder / "env")
-    common = {"mark": notes["mark"], "durable": bool(notes["durable"]), "docker": bool(notes["docker"]) and tls is None, "tls": tls}
+    common = {
+        "mark": notes["mark"],
+        "durable": bool(notes["durable"]),
+        "docker": bool(notes["docker"]) and tls is None,
+        "tls": tls,
+    }
     source = Settings(
         **common,  # type: ignore[arg-type]
         admin_password=environ["CDC_SOURCE_ADMIN_PASSWORD"],
@@ -179,7 +191,11 @@ def _notes(folder: Path, source: str, kafka: bool, databases: tuple[str, ...], d
         return notes
     write_private(folder / "env", "".join(f"{name}={secrets.token_hex(16)}\n" for name in PASSWORDS))
     notes = {"mark": f"{folder} {secrets.token_hex(8)}", "source": source, "kafka": "yes" if kafka else ""}
-    notes |= {"databases": ",".join(databases), "durable": "yes" if durable else "", "docker": "yes" if docker.engine() else ""}
+    notes |= {
+        "databases": ",".join(databases),
+        "durable": "yes" if durable else "",
+        "docker": "yes" if docker.engine() else "",
+    }
     write_private(place, json.dumps(notes))
     return notes
 

@@ -1,7 +1,7 @@
 """How far copies are, as the target tells it: no process has to be asked, and none has to have lived through all of it.
 
-Of the initial load the ledger of chunks tells it, and one mark in cdc.pipeline whether it is to rest; of a copy that is made while the
-log is followed the last cut, and how it went in the last minute (cdc.copy_pace).
+Of the initial load the ledger of chunks tells it, and one mark in cdc.pipeline whether it is to rest; of a copy that is
+made while the log is followed the last cut, and how it went in the last minute (cdc.copy_pace).
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from cdc.state.store import StateStore
 INITIAL = "initial"
 _RECENT = f"loaded_at > clock_timestamp() - interval '{timing.TIMES.recent_seconds} seconds'"
 _RATE = f"""
-coalesce(sum(rows) FILTER (WHERE {_RECENT}) / greatest(extract(epoch FROM clock_timestamp() - min(loaded_at) FILTER (WHERE {_RECENT})), 1),
- 0)::float8"""
+coalesce(sum(rows) FILTER (WHERE {_RECENT})
+ / greatest(extract(epoch FROM clock_timestamp() - min(loaded_at) FILTER (WHERE {_RECENT})), 1), 0)::float8"""
 _LOADED = f"""
-SELECT c.db, c."table", sum(c.rows)::int8, {_RATE} FROM cdc.chunks c JOIN cdc.tables t USING (pipeline, db, "table", load_no)
+SELECT c.db, c."table", sum(c.rows)::int8, {_RATE}
+ FROM cdc.chunks c JOIN cdc.tables t USING (pipeline, db, "table", load_no)
  WHERE c.pipeline = %s AND t.state = 'copying' GROUP BY 1, 2"""
 _LOAD_RATE = f"SELECT {_RATE} FROM cdc.chunks WHERE pipeline = %s"
 _PACE = f"""
-SELECT coalesce((max(rows) - min(rows)) / greatest(extract(epoch FROM clock_timestamp() - min(at)), 1), 0)::float8 FROM cdc.copy_pace
+SELECT coalesce((max(rows) - min(rows)) / greatest(extract(epoch FROM clock_timestamp() - min(at)), 1), 0)::float8
+ FROM cdc.copy_pace
  WHERE (pipeline, copy) = (%s, %s) AND at > clock_timestamp() - interval '{timing.TIMES.recent_seconds} seconds'"""
 _PAUSED = "SELECT load_paused_at IS NOT NULL FROM cdc.pipeline WHERE name = %s"
 _PAUSE = """
@@ -92,8 +94,8 @@ def rest(target: TargetConfig, pipeline: str, asked: bool) -> dict[str, Any]:
 def pause(state: StateStore, asked: bool) -> None:
     """Keep what is asked until the contrary is, whichever process loads.
 
-    Chunks hold the pipeline's row one beside the other, so that to change it one would wait for all of them; who waits for the table
-    is not overtaken (https://www.postgresql.org/docs/current/explicit-locking.html).
+    Chunks hold the pipeline's row one beside the other, so that to change it one would wait for all of them; who waits
+    for the table is not overtaken (https://www.postgresql.org/docs/current/explicit-locking.html).
     """
     with state.connection.transaction():
         state.connection.execute("LOCK TABLE cdc.pipeline IN EXCLUSIVE MODE")

@@ -9,7 +9,8 @@ from cdc.state.migrations import VERSION
 from cdc.state.store import StateStore
 
 _CHOSEN = (
-    "q.pipeline = %(pipeline)s AND (%(table)s = '' OR q.db || '.' || q.\"table\" = %(table)s) AND (%(key)s = '' OR q.key_hash = %(key)s)"
+    "q.pipeline = %(pipeline)s AND (%(table)s = '' OR q.db || '.' || q.\"table\" = %(table)s) "
+    "AND (%(key)s = '' OR q.key_hash = %(key)s)"
 )
 _KEYS = f"""
 SELECT q.db, q."table", q.key_hash, count(*)::int8, sum(octet_length(q.value))::int8, min(q.at), max(q.at),
@@ -19,7 +20,8 @@ _CHANGES = f"""
 SELECT q.op, q.reason, q.epoch, q.seq, octet_length(q.value), q.at, q.source_ts, q.source_transaction, q.position
  FROM cdc.quarantine q WHERE {_CHOSEN} ORDER BY q.id"""
 _SCHEMA = f"""
-SELECT s.value_schema FROM cdc.quarantine q JOIN cdc.quarantine_schema s ON (s.pipeline, s.hash) = (q.pipeline, q.schema_hash)
+SELECT s.value_schema FROM cdc.quarantine q JOIN cdc.quarantine_schema s ON (s.pipeline, s.hash) = (q.pipeline,
+q.schema_hash)
  WHERE {_CHOSEN} ORDER BY q.id DESC LIMIT 1"""
 _KEY_NAMES = ("db", "name", "key", "changes", "bytes", "first_at", "last_at", "reason", "sqlstate", "rule")
 _CHANGE_NAMES = ("op", "reason", "epoch", "number", "bytes", "queued_at", "source_ts", "transaction", "position")
@@ -44,5 +46,7 @@ def changes(state: StateStore, table: str, key: str) -> list[dict[str, Any]]:
 @guarded("cdc.quarantine_schema")
 def schema(state: StateStore, table: str, key: str) -> dict[str, Any]:
     """The Avro schema of the newest of these changes."""
-    row = state.connection.execute(_SCHEMA.encode(), {"pipeline": state.pipeline, "table": table, "key": key}).fetchone()
+    row = state.connection.execute(
+        _SCHEMA.encode(), {"pipeline": state.pipeline, "table": table, "key": key}
+    ).fetchone()
     return dict(row[0]) if row else {}

@@ -35,4 +35,5 @@ ALL = Share()
 def shards_differ(pipeline: str, found: int) -> Refused:
     """What is said where the partitions are dealt out to so many shards, and others are asked for."""
     return Refused("shards_differ", f"pipeline {pipeline}", f"its partitions are dealt out to {found} shards",
-                   f"set apply.shards = {found}, or run cdc apply with 0 until it has brought them together")  # fmt: skip
+                   f"set apply.shards = {found}, "
+                   "or run cdc apply with 0 until it has brought them together")  # fmt: skip

@@ -28,7 +28,8 @@ _PLACE = (
     " (coalesce(extract(epoch FROM cdc.believed(source_ts, applied_at, clock_offset_us)), 0) * 1000000)::bigint,"
     " control_mark, copies, clock_offset_us, " + _NOW_US
 )
-"""How far a sink is, without its partitions: columns of cdc.progress, and of cdc.shard; last what the target's clock shows."""
+"""How far a sink is, without its partitions: columns of cdc.progress, and of cdc.shard;
+last what the target's clock shows."""
 
 
 def _position(document: Any) -> Position | None:
@@ -37,15 +38,19 @@ def _position(document: Any) -> Position | None:
 
 @guarded("the target's clock")
 def clock_of(connection: Connection) -> SteadyClock:
-    """The target's clock. What is stored of the source's is stored against it, because there it is asked how far the target is behind."""
+    """The target's clock. What is stored of the source's is stored against it,
+    because there it is asked how far the target is behind."""
     [now_us] = connection.execute(f"SELECT {_NOW_US}".encode()).fetchone() or [clock.now_us()]
     return SteadyClock(now_us)
 
 
 class StateStore:
-    """The stored state of one pipeline, and of the partitions of a share of it; owns its connection unless it is handed one."""
+    """The stored state of one pipeline, and of the partitions of a share of it;
+    owns its connection unless it is handed one."""
 
-    def __init__(self, target: TargetConfig, pipeline: str, connection: Connection | None = None, share: Share = ALL) -> None:
+    def __init__(
+        self, target: TargetConfig, pipeline: str, connection: Connection | None = None, share: Share = ALL
+    ) -> None:
         self.target, self.pipeline, self.share = target, pipeline, share
         self.connection = connection or connect(target, f"cdc {pipeline} state")
 
@@ -71,7 +76,12 @@ class StateStore:
         """Whether the schema is the one this program knows; a newer one is refused."""
         version = self.version()
         if version > VERSION:
-            raise Refused("state_newer", "schema cdc", f"has version {version}, this program knows {VERSION}", "update this program")
+            raise Refused(
+                "state_newer",
+                "schema cdc",
+                f"has version {version}, this program knows {VERSION}",
+                "update this program",
+            )
         return version == VERSION
 
     def migrate(self) -> None:
@@ -88,7 +98,8 @@ class StateStore:
             if self.version() == 0:
                 self.connection.execute("CREATE SCHEMA IF NOT EXISTS cdc")
                 self.connection.execute("CREATE TABLE IF NOT EXISTS cdc.schema_version"
-                                        " (version integer PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())")  # fmt: skip
+                                        " (version integer PRIMARY KEY, "
+                                        "at timestamptz NOT NULL DEFAULT now())")  # fmt: skip
             self.check()
             for number in range(self.version() + 1, VERSION + 1):
                 self.connection.execute(MIGRATIONS[number - 1].encode())
@@ -101,8 +112,11 @@ class StateStore:
 
     @guarded("cdc.pipeline")
     def mode(self) -> tuple[int, int]:
-        """The pipeline's fence, and its number of shards: 0 while one process applies all, below 0 while that is being brought about."""
-        row = self.connection.execute("SELECT fence, shards FROM cdc.pipeline WHERE name = %s", [self.pipeline]).fetchone()
+        """The pipeline's fence, and its number of shards: 0 while one process applies all,
+        below 0 while that is being brought about."""
+        row = self.connection.execute(
+            "SELECT fence, shards FROM cdc.pipeline WHERE name = %s", [self.pipeline]
+        ).fetchone()
         return (int(row[0]), int(row[1])) if row else (0, 0)
 
     def read(self) -> Stored:
@@ -131,18 +145,23 @@ class StateStore:
     def behind(self) -> float | None:
         """How many seconds the target is behind the source, by the target's clock; None: unknown."""
         row = self.connection.execute(
-            "SELECT cdc.behind(source_ts, applied_at, clock_offset_us) FROM cdc.progress WHERE pipeline = %s", [self.pipeline]
+            "SELECT cdc.behind(source_ts, applied_at, clock_offset_us) FROM cdc.progress WHERE pipeline = %s",
+            [self.pipeline],
         ).fetchone()
         return None if row is None else row[0]
 
     def _place(self) -> Any:
         if self.share == ALL:
-            return self.connection.execute(f"SELECT {_PLACE} FROM cdc.progress WHERE pipeline = %s".encode(), [self.pipeline]).fetchone()
+            return self.connection.execute(
+                f"SELECT {_PLACE} FROM cdc.progress WHERE pipeline = %s".encode(), [self.pipeline]
+            ).fetchone()
         of_shard = f"SELECT {_PLACE} FROM cdc.shard WHERE (pipeline, shard) = (%s, %s)"
         return self.connection.execute(of_shard.encode(), [self.pipeline, self.share.shard]).fetchone()
 
     def _partitions(self) -> Mapping[Partition, tuple[int, int]]:
-        rows = self.connection.execute("SELECT topic, partition, next_offset, seq FROM cdc.partition WHERE pipeline = %s", [self.pipeline])
+        rows = self.connection.execute(
+            "SELECT topic, partition, next_offset, seq FROM cdc.partition WHERE pipeline = %s", [self.pipeline]
+        )
         found = {(topic, partition): (offset, seq) for topic, partition, offset, seq in rows}
         return {partition: at for partition, at in found.items() if self.share.has(partition)}
 
@@ -153,12 +172,24 @@ class StateStore:
 
     def _tables(self, only: tuple[str, str] | None = None) -> list[TableProgress]:
         rows = self.connection.execute(
-            'SELECT db, "table", target_schema, target_table, state, floor, ceiling, rows_loaded, reason, schema FROM cdc.tables'
+            'SELECT db, "table", target_schema, target_table, state, floor, ceiling, rows_loaded, reason, schema '
+            "FROM cdc.tables"
             ' WHERE pipeline = %s AND (%s::text IS NULL OR (db, "table") = (%s, %s)) ORDER BY db, "table"',
             [self.pipeline, only and only[0], *(only or (None, None))],
         )
         return [
-            TableProgress(db, table, schema, name, TableState(state), _position(floor), _position(ceiling), loaded, reason, document)
+            TableProgress(
+                db,
+                table,
+                schema,
+                name,
+                TableState(state),
+                _position(floor),
+                _position(ceiling),
+                loaded,
+                reason,
+                document,
+            )
             for db, table, schema, name, state, floor, ceiling, loaded, reason, document in rows
         ]
 
@@ -167,7 +198,8 @@ class StateStore:
         """The ledger of the table's current load, in the order of numbers."""
         rows = self.connection.execute(
             "SELECT c.chunk_no, c.low, c.high, c.rows FROM cdc.chunks c JOIN cdc.tables t"
-            ' USING (pipeline, db, "table", load_no) WHERE (c.pipeline, c.db, c."table") = (%s, %s, %s) ORDER BY c.chunk_no',
+            ' USING (pipeline, db, "table", load_no) WHERE (c.pipeline, c.db, c."table") = (%s, %s, %s) '
+            "ORDER BY c.chunk_no",
             [self.pipeline, db, table],
         )
         return [LedgerChunk(*row) for row in rows]
@@ -176,14 +208,17 @@ class StateStore:
     def quarantined(self) -> dict[tuple[str, str], int]:
         """How many keys of each table wait in quarantine."""
         rows = self.connection.execute(
-            'SELECT db, "table", count(DISTINCT key_hash) FROM cdc.quarantine WHERE pipeline = %s GROUP BY 1, 2', [self.pipeline]
+            'SELECT db, "table", count(DISTINCT key_hash) FROM cdc.quarantine WHERE pipeline = %s GROUP BY 1, 2',
+            [self.pipeline],
         )
         return {(db, table): count for db, table, count in rows}
 
     @guarded("cdc.anomaly")
     def anomalies(self) -> dict[tuple[str, str, str, str], int]:
         """How often each anomaly was met: (db, table, column, reason) -> count."""
-        rows = self.connection.execute('SELECT db, "table", "column", reason, count FROM cdc.anomaly WHERE pipeline = %s', [self.pipeline])
+        rows = self.connection.execute(
+            'SELECT db, "table", "column", reason, count FROM cdc.anomaly WHERE pipeline = %s', [self.pipeline]
+        )
         return {(db, table, column, reason): count for db, table, column, reason, count in rows}
 
     @guarded("cdc.reconciliation")
@@ -200,6 +235,7 @@ class StateStore:
     def reconciliations(self, limit: int = 30) -> list[dict[str, Any]]:
         """The newest reports first."""
         rows = self.connection.execute(
-            "SELECT report FROM cdc.reconciliation WHERE pipeline = %s ORDER BY started_at DESC, id DESC LIMIT %s", [self.pipeline, limit]
+            "SELECT report FROM cdc.reconciliation WHERE pipeline = %s ORDER BY started_at DESC, id DESC LIMIT %s",
+            [self.pipeline, limit],
         )
         return [report for (report,) in rows]

@@ -1,11 +1,12 @@
 """What a transport promises; `direct` and `kafka` keep it, and one contract suite runs against both.
 
-Records of one partition are read in the order they were sent, each exactly where `append` put it: offsets grow, but may have
-gaps. A record is *acknowledged* when `flush` has returned after its `send`; only then may a cut name it. The control topic is
-one more ordered log, of JSON documents. Nothing is delivered twice to one assignment; a new assignment starts at the offsets
-it is given. An offset that is no longer held is never jumped over in silence: it is an error, or, of data that expired, reading
-goes on at the first that is held, behind a message that says so (`nothing_below`). A writer that is too far ahead of the readers
-blocks in `send` (back-pressure) and calls `idle` now and then while it waits, so that its owner can stop it.
+Records of one partition are read in the order they were sent, each exactly where `append` put it: offsets grow, but may
+have gaps. A record is *acknowledged* when `flush` has returned after its `send`; only then may a cut name it. The
+control topic is one more ordered log, of JSON documents. Nothing is delivered twice to one assignment; a new assignment
+starts at the offsets it is given. An offset that is no longer held is never jumped over in silence: it is an error, or,
+of data that expired, reading goes on at the first that is held, behind a message that says so (`nothing_below`). A
+writer that is too far ahead of the readers blocks in `send` (back-pressure) and calls `idle` now and then while it
+waits, so that its owner can stop it.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ class Writer(Protocol):
         """Make the topic unless it exists; its number of partitions."""
 
     def send(self, topic: str, records: Sequence[Record]) -> None:
-        """Append in this order, per partition. Returns before they are acknowledged; raises Halt when one never will be."""
+        """Append in this order, per partition. Returns before they are acknowledged;
+        raises Halt when one never will be."""
 
     def flush(self) -> Mapping[Partition, int]:
-        """Wait until everything sent is acknowledged; the offset of the last *numbered* record sent since the last flush."""
+        """Wait until everything sent is acknowledged; the offset of the last *numbered* record sent since the last
+        flush."""
 
     def append_control(self, key: str, document: Document, *, wait: bool = True) -> int:
         """Append to the control topic; its offset once acknowledged, or -1 at once without `wait`."""
@@ -64,7 +67,8 @@ class Reader(Protocol):
         """The writer's name for the topic that holds a table's records."""
 
     def assign(self, offsets: Mapping[Partition, int], control: int) -> None:
-        """Read these partitions from these offsets on, the control topic from `control` on; may be called again to add or move."""
+        """Read these partitions from these offsets on, the control topic from `control` on;
+        may be called again to add or move."""
 
     def poll(self, seconds: float) -> list[Message]:
         """What has arrived, control records among them; empty after `seconds`."""
@@ -73,20 +77,23 @@ class Reader(Protocol):
         """Deliver no more of exactly these for now; a transport that is bounded as a whole need not heed it."""
 
     def control_before(self, offset: int) -> bytes | None:
-        """The control record below this offset; None when retention or compaction removed it. Halt when the topic ends below."""
+        """The control record below this offset; None when retention or compaction removed it.
+        Halt when the topic ends below."""
 
     def schema(self, schema_id: int) -> Document:
         """The schema that the writer registered under this id."""
 
     def release(self, offsets: Mapping[Partition, int], control: int) -> None:
-        """Everything below these offsets is applied (and, between whole cuts, will be read again only after a restart)."""
+        """Everything below these offsets is applied (and, between whole cuts, will be read again only after a
+        restart)."""
 
     def close(self) -> None:
         """Give up connections."""
 
 
 def nothing_below(partition: Partition, offset: int) -> Message:
-    """A message that no record is, the last of its poll: nothing below this offset comes any more. It has neither key nor value."""
+    """A message that no record is, the last of its poll: nothing below this offset comes any more.
+    It has neither key nor value."""
     return Message(*partition, offset - 1, None, None)
 
 

@@ -1,7 +1,8 @@
 """The in-process transport: bounded, holds only what the sink has not released, forgets everything with the process.
 
-Nothing here survives a restart, and nothing has to: capture reads the log again from the position that the target stores.
-Control offsets go on from the target's stored one, so that epochs grow across restarts as they do with a broker.
+Nothing here survives a restart, and nothing has to: capture reads the log again from the position that the target
+stores. Control offsets go on from the target's stored one, so that epochs grow across restarts as they do with a
+broker.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from cdc.transport.contract import Idle, by_partition
 
 
 class _Run:
-    """What one `send` put into one partition: handed over and forgotten as a whole, so that no record costs a step of its own."""
+    """What one `send` put into one partition: handed over and forgotten as a whole,
+    so that no record costs a step of its own."""
 
     __slots__ = ("bytes", "is_cut", "messages", "numbered", "partition")
 
@@ -40,15 +42,21 @@ class _Run:
 class DirectLog:
     """Both ends of the in-process transport; capture and the sink may run in two threads.
 
-    `limit_bytes` bounds what lies between them: `send` blocks above it for as long as a cut is there which the sink can apply
-    and release. Without one nothing would ever make room: the piece of a large transaction that is under way is larger than the
-    bound then, and bounded by capture, which closes it with a partial cut.
+    `limit_bytes` bounds what lies between them: `send` blocks above it for as long as a cut is there which the sink can
+    apply and release. Without one nothing would ever make room: the piece of a large transaction that is under way is
+    larger than the bound then, and bounded by capture, which closes it with a partial cut.
     """
 
     bounded = True
 
     def __init__(
-        self, prefix: str, *, first_control: int = 0, partitions: int = 1, limit_bytes: int = 32 << 20, idle: Idle | None = None
+        self,
+        prefix: str,
+        *,
+        first_control: int = 0,
+        partitions: int = 1,
+        limit_bytes: int = 32 << 20,
+        idle: Idle | None = None,
     ) -> None:
         self.prefix, self.control_topic = prefix, control_topic(prefix)
         self._partitions, self._limit, self._idle = partitions, limit_bytes, idle
@@ -88,7 +96,9 @@ class DirectLog:
 
     def _append(self, partition: Partition, records: Sequence[Record], *, is_cut: bool = False) -> int:
         first, new = self._ends[partition], tuple.__new__  # `Message(...)` would cost as much as all the rest
-        messages = [new(Message, (*partition, offset, key, value)) for offset, (_, key, value, _) in enumerate(records, first)]
+        messages = [
+            new(Message, (*partition, offset, key, value)) for offset, (_, key, value, _) in enumerate(records, first)
+        ]
         run = _Run(partition, messages, is_cut=is_cut)
         self._ends[partition] = first + len(messages)
         self._held.append(run)
@@ -124,7 +134,9 @@ class DirectLog:
     def control(self, last: int = 0) -> Iterable[tuple[int, Document]]:
         """The last control records not yet released; 0: all of them."""
         with self._changed:
-            messages = [message for run in self._held if run.partition[0] == self.control_topic for message in run.messages]
+            messages = [
+                message for run in self._held if run.partition[0] == self.control_topic for message in run.messages
+            ]
         return [(message.offset, json.loads(message.value or b"{}")) for message in messages[-last:]]
 
     def ends(self, topic: str) -> list[int]:
@@ -146,14 +158,20 @@ class DirectLog:
     def assign(self, offsets: Mapping[Partition, int], control: int) -> None:
         """Deliver again, from these offsets, whatever is not released.
 
-        Whoever has applied no control record of this process has the data offsets of an earlier one, whose records went with it.
+        Whoever has applied no control record of this process has the data offsets of an earlier one, whose records went
+        with it.
         """
         earlier = 0 < self._first_control == control
         wanted = {**({} if earlier else offsets), (self.control_topic, 0): control}
         with self._changed:
             for partition, offset in wanted.items():
                 if offset < self._released.get(partition, 0):
-                    raise Halt("offset_gone", f"{partition[0]}:{partition[1]}", f"offset {offset} is no longer held", "restart the process")
+                    raise Halt(
+                        "offset_gone",
+                        f"{partition[0]}:{partition[1]}",
+                        f"offset {offset} is no longer held",
+                        "restart the process",
+                    )
             self._held = deque(rest for run in self._held if (rest := run.since(wanted.get(run.partition, 0))).messages)
             self._bytes = sum(run.bytes for run in self._held)
             self._cuts = sum(run.is_cut for run in self._held)

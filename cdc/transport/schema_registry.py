@@ -1,6 +1,7 @@
 """Where schemas live: a Confluent-compatible registry over HTTP, or a compacted topic that stands in for one.
 
-Either way a record's first five bytes are a zero and the schema's id (https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format).
+Either way a record's first five bytes are a zero and the schema's id
+(https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format).
 """
 
 from __future__ import annotations
@@ -55,10 +56,13 @@ class TopicRegistry:
         if (subject, text) not in self._ids:
             self._refresh()
         if (subject, text) not in self._ids:
-            # a key of its own: of two captures that register at once each may go by its own record, and compaction must keep both
+            # a key of its own: of two captures that register at once each may go by its own record, and compaction must
+            # keep both
             key = f"{subject} {hashlib.sha256(text.encode()).hexdigest()[:16]} {clock.fresh_id()}"
             crash.point("schemas.registering")
-            self._log.append(key, json.dumps({"subject": subject, "version": self._versions(subject) + 1, "schema": text}).encode())
+            self._log.append(
+                key, json.dumps({"subject": subject, "version": self._versions(subject) + 1, "schema": text}).encode()
+            )
             crash.point("schemas.appended")
             self._refresh()  # read back before its first use
         return self._ids[subject, text]
@@ -71,7 +75,12 @@ class TopicRegistry:
         if schema_id not in self._held:
             self._refresh()
         if schema_id not in self._held:
-            raise Halt("schema_unknown", f"schema id {schema_id}", "the schemas topic holds no such record", "is transport.prefix right?")
+            raise Halt(
+                "schema_unknown",
+                f"schema id {schema_id}",
+                "the schemas topic holds no such record",
+                "is transport.prefix right?",
+            )
         if schema_id not in self._schemas:
             subject, text = self._held[schema_id]
             self._schemas[schema_id] = proven(text, f"schema id {schema_id} ({subject or 'without a subject'})")
@@ -84,7 +93,8 @@ class TopicRegistry:
 
 
 def _registered(value: bytes) -> tuple[str, str]:
-    """Subject and schema in a record of the schemas topic; two empty texts in one that is none, whose schema is refused when asked for."""
+    """Subject and schema in a record of the schemas topic; two empty texts in one that is none,
+    whose schema is refused when asked for."""
     try:
         document = json.loads(value)
         return str(document["subject"]), str(document["schema"])
@@ -101,7 +111,9 @@ class HttpRegistry:
         self._url = urllib.parse.urlunsplit((parts.scheme, host, parts.path, "", ""))
         self._headers = {"Content-Type": "application/vnd.schemaregistry.v1+json"}
         if account:
-            self._headers["Authorization"] = "Basic " + base64.b64encode(urllib.parse.unquote(account).encode()).decode()
+            self._headers["Authorization"] = (
+                "Basic " + base64.b64encode(urllib.parse.unquote(account).encode()).decode()
+            )
         self._ids: dict[tuple[str, str], int] = {}
         self._schemas: dict[int, Document] = {}
 
@@ -132,12 +144,19 @@ class HttpRegistry:
                 return json.load(answer)
         except urllib.error.HTTPError as e:
             if e.code >= 500:
-                raise Retry("registry_error", self._url + path, f"HTTP {e.code}", "the registry is busy or broken") from None
+                raise Retry(
+                    "registry_error", self._url + path, f"HTTP {e.code}", "the registry is busy or broken"
+                ) from None
             raise Refused(
-                "registry_refused", self._url + path, f"HTTP {e.code}", "is this a Confluent-compatible registry that accepts the schema?"
+                "registry_refused",
+                self._url + path,
+                f"HTTP {e.code}",
+                "is this a Confluent-compatible registry that accepts the schema?",
             ) from None
         except ValueError:
             hint = "is transport.registry a schema registry?"
             raise Refused("registry_refused", self._url + path, "the answer is not JSON", hint) from None
         except (urllib.error.URLError, OSError) as e:
-            raise Retry("registry_unreachable", self._url, type(e).__name__, "is transport.registry right, and the registry up?") from None
+            raise Retry(
+                "registry_unreachable", self._url, type(e).__name__, "is transport.registry right, and the registry up?"
+            ) from None

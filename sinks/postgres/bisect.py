@@ -1,7 +1,8 @@
 """Write a batch although some of its rows are refused: halved under savepoints until each refused row stands alone.
 
-Everything else of the batch is written, in the transaction that is open. A row is refused by PostgreSQL (`cdc/postgres/errors.py`)
-or has no form there at all (a NUL in text); any other error is raised. No error keeps a chain to the driver's: that one holds values.
+Everything else of the batch is written, in the transaction that is open. A row is refused by PostgreSQL
+(`cdc/postgres/errors.py`) or has no form there at all (a NUL in text); any other error is raised. No error keeps a
+chain to the driver's: that one holds values.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from sinks.postgres.statements import Prepared, RowName, StatementQueue
 from sinks.postgres.tables import TargetTable
 from sinks.quarantine import Unit, joined, key_hash, systemic, units
 
-_SAVEPOINT, _RELEASE, _UNDO = (Prepared(sql + " cdc_try") for sql in ("SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO SAVEPOINT"))
+_SAVEPOINT, _RELEASE, _UNDO = (
+    Prepared(sql + " cdc_try") for sql in ("SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO SAVEPOINT")
+)
 
 
 def row_refused(error: CdcError) -> RowRefused | None:
@@ -49,7 +52,8 @@ def unfit(batch: TableBatch) -> bytes:
 
 
 def located(refused: RowRefused, merge: BatchWriter, batch: TableBatch, place: TargetTable) -> RowRefused:
-    """The same refusal, naming the row of the batch that it is about: the rows are applied one by one, and the caller undoes that."""
+    """The same refusal, naming the row of the batch that it is about:
+    the rows are applied one by one, and the caller undoes that."""
     if not refused.sqlstate:
         return at_row(refused, (refused.place, unfit(batch)))
     try:
@@ -59,7 +63,9 @@ def located(refused: RowRefused, merge: BatchWriter, batch: TableBatch, place: T
     return refused
 
 
-def write_bisected(merge: BatchWriter, wire: StatementQueue, batch: TableBatch, place: TargetTable, room: int) -> list[Unit]:
+def write_bisected(
+    merge: BatchWriter, wire: StatementQueue, batch: TableBatch, place: TargetTable, room: int
+) -> list[Unit]:
     """Write what can be written; the units that cannot, each with its reason. Halt when they are more than `room`."""
     if _tried(merge, wire, batch, place) is None:
         return []

@@ -1,4 +1,5 @@
-"""The target's side of verification: the same checksums as the source's, in PostgreSQL's words. It reads and never writes."""
+"""The target's side of verification: the same checksums as the source's, in PostgreSQL's words.
+It reads and never writes."""
 
 from __future__ import annotations
 
@@ -54,16 +55,25 @@ class PostgresSide:
 
     def estimate(self) -> int:
         """The planner's row count; 0 when it has none yet."""
-        found = self._query(f"SELECT reltuples::bigint FROM pg_class WHERE oid = {_text_literal(self._from[5:])}::regclass")
+        found = self._query(
+            f"SELECT reltuples::bigint FROM pg_class WHERE oid = {_text_literal(self._from[5:])}::regclass"
+        )
         return max(0, int(found[0][0]))
 
     def digest(self, span: KeySpan) -> Digest:
         """See `snapshot.reconcile.compare.Side`."""
-        return digest(self._query(f"SELECT count(*), bit_xor({self._sql.xor}), 0 {self._from} WHERE {span.condition(self._key)}")[0])
+        return digest(
+            self._query(f"SELECT count(*), bit_xor({self._sql.xor}), 0 {self._from} WHERE {span.condition(self._key)}")[
+                0
+            ]
+        )
 
     def middle(self, span: KeySpan, skip: int) -> int | None:
         """See `snapshot.reconcile.compare.Side`."""
-        found = self._query(f"SELECT {self._key} {self._from} WHERE {span.condition(self._key)} ORDER BY {self._key} LIMIT 1 OFFSET {skip}")
+        found = self._query(
+            f"SELECT {self._key} {self._from} WHERE {span.condition(self._key)} ORDER BY {self._key} "
+            f"LIMIT 1 OFFSET {skip}"
+        )
         return int(found[0][0]) if found else None
 
     def rows(self, span: KeySpan) -> dict[Key, str]:
@@ -90,21 +100,31 @@ class PostgresSide:
     def columns_of(self, keys: Iterable[Key]) -> dict[Key, tuple[str | None, ...]]:
         """See `snapshot.reconcile.compare.Side`."""
         parts = len(self.table.key)
-        rows = self._query(f"SELECT {', '.join(self._sql.keys + self._sql.columns)} {self._from} WHERE {self._any_of(keys)}")
+        rows = self._query(
+            f"SELECT {', '.join(self._sql.keys + self._sql.columns)} {self._from} WHERE {self._any_of(keys)}"
+        )
         return {tuple(row[:parts]): tuple(row[parts:]) for row in rows}
 
     def holds(self, tuples: bytes) -> bool:
-        """Whether the table has exactly this row, given as a COPY tuple of the source's columns; compared by its bytes."""
+        """Whether the table has exactly this row, given as a COPY tuple of the source's columns;
+        compared by its bytes."""
         names = [POSTGRES.column(column.name) for column in self.table.columns]
         with _deciding(self.name):
             there = {found.name: found for found in found_columns(self._connection, self._from[5:])}
             columns = [there[target_column(column.name)] for column in self.table.columns]
             # A numeric's bytes hold its scale, so it is given the column's.
-            marks = [f"${n}::{one.type}" if one.type.startswith("numeric") else f"${n}" for n, one in enumerate(columns, 1)]
+            marks = [
+                f"${n}::{one.type}" if one.type.startswith("numeric") else f"${n}" for n, one in enumerate(columns, 1)
+            ]
             match = " AND ".join(f"{names[at]} = {marks[at]}" for at in self.table.key)
-            sql_text = f"SELECT 1 {self._from} WHERE {match} AND ROW({', '.join(names)})::record *= ROW({', '.join(marks)})::record"
+            sql_text = (
+                f"SELECT 1 {self._from} WHERE {match} AND ROW({', '.join(names)})::record *= "
+                f"ROW({', '.join(marks)})::record"
+            )
             row = fields(tuples, len(names))[0]
-            found = self._connection.pgconn.exec_params(sql_text.encode(), row, [one.oid for one in columns], [1] * len(row))
+            found = self._connection.pgconn.exec_params(
+                sql_text.encode(), row, [one.oid for one in columns], [1] * len(row)
+            )
         if found.status != pq.ExecStatus.TUPLES_OK:
             raise _decision(error_from_result(found), self.name)
         return found.ntuples > 0
@@ -112,7 +132,10 @@ class PostgresSide:
     def whole(self) -> Digest:
         """See `snapshot.reconcile.compare.Side`."""
         xor, total = (part.replace(self._sql.row, "h") for part in (self._sql.xor, self._sql.sum))
-        hashes = f"SELECT {self._sql.row} AS h {self._from} OFFSET 0"  # OFFSET 0 keeps the planner from computing the hash twice
+        hashes = (
+            f"SELECT {self._sql.row} "
+            f"AS h {self._from} OFFSET 0"
+        )  # OFFSET 0 keeps the planner from computing the hash twice
         return digest(self._query(f"SELECT count(*), bit_xor({xor}), sum({total}) FROM ({hashes}) AS r")[0])
 
     def _rows(self, condition: str) -> dict[Key, str]:
@@ -123,7 +146,9 @@ class PostgresSide:
         columns = [self.table.columns[i] for i in self.table.key]
         if len(columns) == 1 and _is_number(columns[0]):
             return f"{self._key} IN ({', '.join(part for key in keys for part in key)})"
-        return " OR ".join("(" + " AND ".join(_equals(c, x) for c, x in zip(columns, key, strict=True)) + ")" for key in keys)
+        return " OR ".join(
+            "(" + " AND ".join(_equals(c, x) for c, x in zip(columns, key, strict=True)) + ")" for key in keys
+        )
 
     def _query(self, statement: str) -> list[tuple[Any, ...]]:
         with _deciding(self.name):
@@ -169,5 +194,7 @@ def _decision(error: psycopg.Error, place: str) -> CdcError:
         )
     lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
     if cause(state, lost=lost)[0] in (Cause.AWAY, Cause.CONFLICT):
-        return Retry("target_lost", place, f"the connection was lost or the server is busy (SQLSTATE {state or 'none'})")
+        return Retry(
+            "target_lost", place, f"the connection was lost or the server is busy (SQLSTATE {state or 'none'})"
+        )
     return Halt("target_statement", place, f"the server rejects a statement (SQLSTATE {state or 'none'})")

@@ -15,7 +15,8 @@ from sinks.quarantine import Name
 
 
 class CopyTables:
-    """The tables of one open transaction. What stands in the way of a step is said, and the transaction is as it was before it."""
+    """The tables of one open transaction. What stands in the way of a step is said,
+    and the transaction is as it was before it."""
 
     def __init__(self, session: WriterSession, transaction: Transaction) -> None:
         self._session, self._transaction = session, transaction
@@ -29,7 +30,9 @@ class CopyTables:
     def fit(self, plan: Plan, known: TableProgress) -> CdcError | None:
         """Make anew what was made for other columns of a table that is not copied yet."""
         session, place = self._session, place_of(self._session.target, plan.db, plan.table)
-        return self._transaction.attempt(str(place), lambda _: fit(session.connection, session.pipeline, plan, place, known))
+        return self._transaction.attempt(
+            str(place), lambda _: fit(session.connection, session.pipeline, plan, place, known)
+        )
 
     def empty(self, name: Name, *, readable: bool = False) -> CdcError | None:
         """Empty a table, and its quarantine; `readable`: readers see the old rows until the commit."""

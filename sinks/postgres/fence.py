@@ -1,8 +1,10 @@
-"""One writer per pipeline: a number in the target that only the last opener holds, locked by every transaction that writes.
+"""One writer per pipeline: a number in the target that only the last opener holds, locked by every transaction that
+writes.
 
-It grows by a random step: a failover of the target may lose the last takeovers, and a number that was given is not given again.
-Every connection that may write holds a shared advisory lock of its pipeline for as long as it lives. So whoever takes over
-finds them all, even stopped ones, ends them, and waits for their row locks before it reads the positions.
+It grows by a random step: a failover of the target may lose the last takeovers, and a number that was given is not
+given again. Every connection that may write holds a shared advisory lock of its pipeline for as long as it lives. So
+whoever takes over finds them all, even stopped ones, ends them, and waits for their row locks before it reads the
+positions.
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ from sinks.postgres.statements import Prepared
 
 ONLY = Prepared("SELECT fence, releases FROM cdc.pipeline WHERE name = $1 AND fence = $2::int8 FOR UPDATE")
 SHARED = Prepared("SELECT fence, releases FROM cdc.pipeline WHERE name = $1 AND fence = $2::int8 FOR SHARE")
-"""For transactions that may run beside one another but never beside a change of the fence: chunks, and states of tables."""
+"""For transactions that may run beside one another but never beside a change of the fence:
+chunks, and states of tables."""
 
 UNHURRIED = Prepared("SET LOCAL synchronous_commit = off")
-"""For what is said of hundreds of tables, one by one: the commit of a chunk, or of the first position, makes all before it durable."""
+"""For what is said of hundreds of tables, one by one: the commit of a chunk, or of the first position,
+makes all before it durable."""
 
 _KEY = "hashtextextended('cdc pipeline ' || %(pipeline)s::text, 0)"
 _WRITERS = f"""
@@ -47,7 +51,9 @@ UPDATE cdc.pipeline SET backend_pid = pg_backend_pid(), opened_at = now()
 def connect_writer(target: TargetConfig, pipeline: str, purpose: str, *, again: bool) -> Connection:
     """A connection that the next owner of the pipeline will find and end."""
     connection = connect(target, f"cdc {pipeline} {purpose}", again=again)
-    connection.prepare_threshold = None  # else the driver's DEALLOCATE ALL after a ROLLBACK would take the wire's statements too
+    connection.prepare_threshold = (
+        None  # else the driver's DEALLOCATE ALL after a ROLLBACK would take the wire's statements too
+    )
     try:
         hold_beside(connection, pipeline)
     except psycopg.Error:
@@ -78,7 +84,8 @@ def step() -> int:
 
 @guarded("cdc.pipeline")
 def raise_fence(connection: Connection, pipeline: str) -> int:
-    """Take the pipeline over: end its other writers, wait until their transactions are gone; the number that is now ours."""
+    """Take the pipeline over: end its other writers, wait until their transactions are gone;
+    the number that is now ours."""
     end_holders(connection, pipeline)
     crash.point("fence.cleared")
     row = connection.execute(_RAISE, {"pipeline": pipeline, "owner": myself(), "step": step()}).fetchone()
@@ -90,8 +97,11 @@ def raise_fence(connection: Connection, pipeline: str) -> int:
 
 @guarded("cdc.pipeline")
 def keep_fence(connection: Connection, pipeline: str, fence: int) -> None:
-    """Go on as the owner after a lost connection: end the old backend, wait for its commit; stop if another one took over."""
-    held = connection.execute("SELECT backend_pid FROM cdc.pipeline WHERE name = %s AND fence = %s", [pipeline, fence]).fetchone()
+    """Go on as the owner after a lost connection: end the old backend, wait for its commit;
+    stop if another one took over."""
+    held = connection.execute(
+        "SELECT backend_pid FROM cdc.pipeline WHERE name = %s AND fence = %s", [pipeline, fence]
+    ).fetchone()
     if held is not None:
         connection.execute(_WRITERS.encode(), {"pipeline": pipeline, "pid": held[0]})
     if connection.execute(_KEEP, {"pipeline": pipeline, "fence": fence}).fetchone() is None:
@@ -101,7 +111,9 @@ def keep_fence(connection: Connection, pipeline: str, fence: int) -> None:
 
 def fenced(pipeline: str) -> Halt:
     """What a process hears that is no longer the writer."""
-    return Halt("fenced", f"pipeline {pipeline}", "another process has taken over", "run one process per pipeline and target")
+    return Halt(
+        "fenced", f"pipeline {pipeline}", "another process has taken over", "run one process per pipeline and target"
+    )
 
 
 def check_held(pipeline: str, result: PGresult) -> None:

@@ -35,12 +35,14 @@ from sinks.quarantine import HeldKeys, QuarantineLimits, Records, queued
 _LEDGER = """
 INSERT INTO cdc.chunks (pipeline, db, "table", load_no, chunk_no, low, high, rows)
 SELECT t.pipeline, t.db, t."table", t.load_no, %(chunk)s, %(low)s, %(high)s, %(rows)s FROM cdc.tables t
- WHERE (t.pipeline, t.db, t."table") = (%(pipeline)s, %(db)s, %(table)s) AND t.load_no = %(load)s AND t.state = 'copying'"""
+ WHERE (t.pipeline, t.db, t."table") = (%(pipeline)s, %(db)s, %(table)s) AND t.load_no = %(load)s
+ AND t.state = 'copying'"""
 
 _START_LOAD = """UPDATE cdc.tables SET state = 'copying', floor = %s, ceiling = NULL, reason = '', rows_loaded = 0,
  load_no = load_no + 1, changed_at = now() WHERE (pipeline, db, "table") = (%s, %s, %s) RETURNING load_no"""
 _LOAD_NO = 'SELECT load_no FROM cdc.tables WHERE (pipeline, db, "table") = (%s, %s, %s)'
-_LOADED = """SELECT coalesce(sum(c.rows), 0)::int8 FROM cdc.chunks c JOIN cdc.tables t USING (pipeline, db, "table", load_no)
+_LOADED = """SELECT coalesce(sum(c.rows), 0)::int8 FROM cdc.chunks c
+    JOIN cdc.tables t USING (pipeline, db, "table", load_no)
  WHERE (c.pipeline, c.db, c."table") = (%s, %s, %s)"""
 
 
@@ -118,7 +120,9 @@ class ChunkLoader:
         writer = ChunkWriter(chunk.high)
         failed: psycopg.Error | None = None
         try:
-            with cursor.copy(f"COPY {load.place.sql} ({_columns(load.plan)}) FROM STDIN (FORMAT BINARY)".encode()) as copy:
+            with cursor.copy(
+                f"COPY {load.place.sql} ({_columns(load.plan)}) FROM STDIN (FORMAT BINARY)".encode()
+            ) as copy:
                 writer.copy = copy
                 copy.write(COPY_HEADER)
                 yield writer
@@ -136,15 +140,20 @@ class ChunkLoader:
         self._commit(load, chunk, writer.high, cursor.rowcount, writer.changed)
 
     def chunk_with_care(self, load: TableLoad, chunk: LedgerChunk, rows: LoadedRows, limits: QuarantineLimits) -> int:
-        """Write one chunk of which rows are refused: these wait in quarantine, as rows that a copy brought; how many they are.
+        """Write one chunk of which rows are refused: these wait in quarantine, as rows that a copy brought; how many
+        they are.
 
         `chunk.high` must be known. Halt when more are refused than `limits` allow, of the chunk or of the pipeline.
         """
 
         def work() -> int:
             self._begin()
-            refused = self._bisected(load, Records(rows.keys, rows.values, rows.opened), Schemas(0, *rows.schemas), limits)
-            rows.changed = Counter(rows.seen()) + Counter({what[2:]: times for what, times in self._merge.changed.items()})
+            refused = self._bisected(
+                load, Records(rows.keys, rows.values, rows.opened), Schemas(0, *rows.schemas), limits
+            )
+            rows.changed = Counter(rows.seen()) + Counter(
+                {what[2:]: times for what, times in self._merge.changed.items()}
+            )
             self._commit(load, chunk, chunk.high, len(rows.values) - refused, rows.changed)
             self._merge.committed()
             return refused
@@ -172,7 +181,9 @@ class ChunkLoader:
     def _begin(self) -> psycopg.Cursor[tuple[object, ...]]:
         undo(self.wire)
         self.wire.enqueue(BEGIN)
-        self.wire.enqueue(SHARED, [self.pipeline.encode(), b"%d" % self.fence], lambda result: check_held(self.pipeline, result))
+        self.wire.enqueue(
+            SHARED, [self.pipeline.encode(), b"%d" % self.fence], lambda result: check_held(self.pipeline, result)
+        )
         self.wire.flush()
         return self.connection.cursor()
 
@@ -187,7 +198,9 @@ class ChunkLoader:
             raise
 
     @guarded("a chunk of a load")
-    def _commit(self, load: TableLoad, chunk: LedgerChunk, high: object, rows: int, changed: Mapping[tuple[str, str], int]) -> None:
+    def _commit(
+        self, load: TableLoad, chunk: LedgerChunk, high: object, rows: int, changed: Mapping[tuple[str, str], int]
+    ) -> None:
         ledger = {"pipeline": self.pipeline, "db": load.state.db, "table": load.state.table, "load": load.number,
                   "chunk": chunk.number, "low": jsonb(chunk.low), "high": jsonb(high), "rows": rows}  # fmt: skip
         try:
@@ -196,7 +209,8 @@ class ChunkLoader:
             written = 0
         if written != 1:
             undo(self.wire)
-            raise Halt("chunk_repeated", str(load.place), f"chunk {chunk.number} of load {load.number} is done, or the load is over",
+            raise Halt("chunk_repeated", str(load.place), f"chunk {chunk.number} of load {load.number} is done, "
+                                                          "or the load is over",
                        "start again: the ledger says what is missing")  # fmt: skip
         for what, times in changed.items():
             self.wire.say(ANOMALY, self.pipeline, load.state.db, load.state.table, *what, times)
@@ -212,10 +226,13 @@ def forget_rows(connection: Connection, name: tuple[str, str, str]) -> None:
         connection.execute(f'DELETE FROM cdc.{ledger} WHERE (pipeline, db, "table") = (%s, %s, %s)'.encode(), name)
 
 
-def given_up(connection: Connection, pipeline: str, place: TargetTable, known: TableProgress, reason: str) -> TableProgress:
+def given_up(
+    connection: Connection, pipeline: str, place: TargetTable, known: TableProgress, reason: str
+) -> TableProgress:
     """The state of a table whose load is given up: what it brought is gone, and its target too if that was made for it.
 
-    A target that was found (it may have grants, views, columns of its own), or that something depends on by now, is emptied instead.
+    A target that was found (it may have grants, views, columns of its own), or that something depends on by now, is
+    emptied instead.
     """
     forget_rows(connection, (pipeline, *known.name))
     if found_columns(connection, place.sql):
@@ -250,7 +267,8 @@ def begun(
     floor: Position,
     again: bool,
 ) -> TableLoad:
-    """A table's load in the open transaction: the one that is under way, or, `again` or without one, a new one of the empty table."""
+    """A table's load in the open transaction: the one that is under way, or, `again` or without one,
+    a new one of the empty table."""
     plan, place = into
     name = (pipeline, plan.db, plan.table)
     if known is not None and known.state == TableState.COPYING and not again:
@@ -261,13 +279,23 @@ def begun(
         raise Halt("table_unknown", str(place), "a table is loaded that was not created first")
     make_empty(connection, place)
     forget_rows(connection, name)
-    return TableLoad(replace(known, state=TableState.COPYING, floor=floor, ceiling=None, reason="", rows_loaded=0), row[0], (), plan, place)
+    return TableLoad(
+        replace(known, state=TableState.COPYING, floor=floor, ceiling=None, reason="", rows_loaded=0),
+        row[0],
+        (),
+        plan,
+        place,
+    )
 
 
-def finished(connection: Connection, pipeline: str, load: TableLoad, ceiling: Position, floor: Position | None) -> TableProgress:
+def finished(
+    connection: Connection, pipeline: str, load: TableLoad, ceiling: Position, floor: Position | None
+) -> TableProgress:
     """The state of a table whose load is complete; Halt when another load of it has begun."""
     name = (pipeline, load.state.db, load.state.table)
     row, number = connection.execute(_LOADED, name).fetchone(), connection.execute(_LOAD_NO, name).fetchone()
     if row is None or number is None or number[0] != load.number:
         raise Halt("load_over", str(load.place), "another load of the table has begun", "start again")
-    return replace(load.state, state=TableState.CATCHING_UP, floor=floor or load.state.floor, ceiling=ceiling, rows_loaded=row[0])
+    return replace(
+        load.state, state=TableState.CATCHING_UP, floor=floor or load.state.floor, ceiling=ceiling, rows_loaded=row[0]
+    )

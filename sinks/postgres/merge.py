@@ -24,14 +24,18 @@ from sinks.postgres.statements import Prepared, RowName, StatementQueue
 from sinks.postgres.tables import TYPES_SQL, TargetTable, Type, check_types, column_sql, column_types, names, quoted
 
 HANDFUL = 60
-"""Up to so many rows of a table go by prepared statements. Measured 2026-11: 60 rows take 3.2 ms so and 3.6 ms by staging."""
+"""Up to so many rows of a table go by prepared statements. Measured 2026-11:
+60 rows take 3.2 ms so and 3.6 ms by staging."""
 PIECE_ROWS = 4_000
-"""So many rows are encoded and sent at a time: the server works on them while the next ones are encoded, and memory holds few."""
+"""So many rows are encoded and sent at a time: the server works on them while the next ones are encoded,
+and memory holds few."""
 _INT8 = 20
 _QUEUE = 500
 _SIZE = struct.Struct(">i").unpack_from
 _TYPES = Prepared(TYPES_SQL)
-_SAVEPOINT, _RELEASE, _UNDO = (Prepared(sql + " cdc_straight") for sql in ("SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO SAVEPOINT"))
+_SAVEPOINT, _RELEASE, _UNDO = (
+    Prepared(sql + " cdc_straight") for sql in ("SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO SAVEPOINT")
+)
 
 
 class TableStatements:
@@ -43,13 +47,17 @@ class TableStatements:
         self.columns = names(column.name for column in plan.columns)
         self.key = names(plan.columns[at].name for at in plan.key)
         self.rows, self.keys, self.gone = (f"pg_temp.cdc_{kind}_{number}" for kind in ("rows", "keys", "gone"))
-        self.insert = Prepared(f"INSERT INTO {place.sql} ({self.columns}) VALUES ({_marks(len(oids))}){self._conflict()}", tuple(oids))
+        self.insert = Prepared(
+            f"INSERT INTO {place.sql} ({self.columns}) VALUES ({_marks(len(oids))}){self._conflict()}", tuple(oids)
+        )
         self.delete = Prepared(
-            f"DELETE FROM {place.sql} WHERE {' AND '.join(f'{self._name(at)} = ${n}' for n, at in enumerate(plan.key, 1))}",
+            f"DELETE FROM {place.sql} WHERE "
+            f"{' AND '.join(f'{self._name(at)} = ${n}' for n, at in enumerate(plan.key, 1))}",
             tuple(oids[at] for at in plan.key),
         )
         self.remove = Prepared(
-            f"DELETE FROM {place.sql} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {place.sql} WHERE ROW({self.columns})::record"
+            f"DELETE FROM {place.sql} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {place.sql} "
+            f"WHERE ROW({self.columns})::record"
             f" OPERATOR(pg_catalog.*=) ROW({self._typed()})::record LIMIT ${len(oids) + 1}))",
             (*oids, _INT8),
         )
@@ -61,7 +69,11 @@ class TableStatements:
     def _conflict(self) -> str:
         if not self.plan.key:
             return ""
-        sets = [f"{quoted(one.name)} = EXCLUDED.{quoted(one.name)}" for at, one in enumerate(self.plan.columns) if at not in self.plan.key]
+        sets = [
+            f"{quoted(one.name)} = EXCLUDED.{quoted(one.name)}"
+            for at, one in enumerate(self.plan.columns)
+            if at not in self.plan.key
+        ]
         if sets and self.place.loaded_at:
             sets.append(f"{quoted(self.place.loaded_at)} = now()")
         return f" ON CONFLICT ({self.key}) DO " + (f"UPDATE SET {', '.join(sets)}" if sets else "NOTHING")
@@ -94,8 +106,10 @@ class TableStatements:
         mine, staged = (", ".join(f"{side}.{quoted(one.name)}" for one in self.plan.columns) for side in "ts")
         return (
             f"DELETE FROM {self.place.sql} t USING (SELECT t.ctid AS at, s.{self.count_name} AS wanted,"
-            f" row_number() OVER (PARTITION BY s.ctid ORDER BY t.ctid) AS nth FROM {self.gone} s JOIN {self.place.sql} t"
-            f" ON ROW({mine})::record OPERATOR(pg_catalog.*=) ROW({staged})::record) x WHERE t.ctid = x.at AND x.nth <= x.wanted"
+            f" row_number() OVER (PARTITION BY s.ctid ORDER BY t.ctid) AS nth FROM {self.gone} s "
+            f"JOIN {self.place.sql} t"
+            f" ON ROW({mine})::record OPERATOR(pg_catalog.*=) ROW({staged})::record) x WHERE t.ctid = x.at "
+            "AND x.nth <= x.wanted"
         )
 
     def staging_sql(self, relation: str) -> str:
@@ -169,7 +183,8 @@ class BatchWriter:
         return set(self._fresh), set(self._used), self.changed.copy()
 
     def back_to(self, mark: tuple[set[str], set[str], Counter[tuple[str, str, str, str]]]) -> None:
-        """The savepoint is undone, and with it the staging tables that were made or filled since, and what was counted."""
+        """The savepoint is undone, and with it the staging tables that were made or filled since,
+        and what was counted."""
         self._fresh, self._used, self.changed = mark
 
     def _shape(self, plan: Plan, place: TargetTable) -> TableStatements:
@@ -187,7 +202,9 @@ class BatchWriter:
         plan, table = batch.plan, str(shape.place)
         for key, row in zip(batch.deletes, fields(_keys(plan, batch.deletes), len(plan.key))):
             self._send(shape.delete, row, (table, key[5:]))
-        for (one, count), row in zip(batch.removes, fields(_rows(plan, [row for row, _ in batch.removes]), len(plan.columns))):
+        for (one, count), row in zip(
+            batch.removes, fields(_rows(plan, [row for row, _ in batch.removes]), len(plan.columns))
+        ):
             self._remove(shape, row, count, (table, bytes(_rows(plan, [one]))))
         for key, row in zip(batch.keys, fields(self._written(plan, batch.upserts), len(plan.columns))):
             self._send(shape.insert, row, (table, key[5:]))
@@ -222,8 +239,8 @@ class BatchWriter:
     def _straight(self, shape: TableStatements, rows: list[Row]) -> bool:
         """COPY into the table itself; False, with nothing done, when a row exists already.
 
-        A miss costs the whole COPY, and misses come in a row (while the log is read again from before a copy), so each one
-        doubles the number of batches that do not try.
+        A miss costs the whole COPY, and misses come in a row (while the log is read again from before a copy), so each
+        one doubles the number of batches that do not try.
         """
         if len(rows) <= HANDFUL or shape.skip_straight > 0:
             shape.skip_straight -= len(rows) > HANDFUL
@@ -251,7 +268,8 @@ class BatchWriter:
             self._copy_straight(shape, batch.adds)
 
     def _copy_straight(self, shape: TableStatements, rows: list[Row]) -> None:
-        """COPY into the table itself, whose types somebody may have changed since we looked; from here to the commit nobody can."""
+        """COPY into the table itself, whose types somebody may have changed since we looked;
+        from here to the commit nobody can."""
         self._copy(f"{shape.place.sql} ({shape.columns})", self._pieces(shape.plan, rows))
         self.check(shape.plan, shape.place)
 

@@ -1,4 +1,5 @@
-"""Who may write: the owner of a pipeline, by a number in the target that its every transaction locks, and what that owner stores there.
+"""Who may write: the owner of a pipeline, by a number in the target that its every transaction locks, and what that
+owner stores there.
 
 The owner of one shard is in `sinks/postgres/shard_target.py`.
 """
@@ -19,7 +20,8 @@ from sinks.postgres.positions import Place, Send, say_pace, say_partitions, say_
 from sinks.postgres.statements import Parameters, Prepared
 
 Lock = tuple[Prepared, Parameters]
-"""The statement with which a transaction locks the owner's row, and its parameters; its result has the releases in column 1."""
+"""The statement with which a transaction locks the owner's row, and its parameters;
+its result has the releases in column 1."""
 
 
 class Owner(Protocol):
@@ -43,7 +45,12 @@ class Owner(Protocol):
         """Raise unless the lock has found our number."""
 
     def store(
-        self, say: Send, progress: Progress | None, tables: Sequence[TableProgress], known: Mapping[Partition, Place], clock: SteadyClock
+        self,
+        say: Send,
+        progress: Progress | None,
+        tables: Sequence[TableProgress],
+        known: Mapping[Partition, Place],
+        clock: SteadyClock,
     ) -> None:
         """Say the position and the tables that changed; `known`: where partitions are known to stand."""
 
@@ -78,7 +85,12 @@ class WholePipeline:
         check_held(pipeline, result)
 
     def store(
-        self, say: Send, progress: Progress | None, tables: Sequence[TableProgress], known: Mapping[Partition, Place], clock: SteadyClock
+        self,
+        say: Send,
+        progress: Progress | None,
+        tables: Sequence[TableProgress],
+        known: Mapping[Partition, Place],
+        clock: SteadyClock,
     ) -> None:
         """Say the pipeline's position, and the state of each table."""
         say_tables(say, tables)

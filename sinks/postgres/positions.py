@@ -1,4 +1,5 @@
-"""What moves in the transaction of the rows: places, partitions and the states of tables, as statements of one pipeline."""
+"""What moves in the transaction of the rows: places, partitions and the states of tables,
+as statements of one pipeline."""
 
 from __future__ import annotations
 
@@ -23,19 +24,23 @@ _PROGRESS = Prepared("""
 INSERT INTO cdc.progress AS p
  (pipeline, cut_no, epoch, control_next, position, source_ts, control_mark, copies, clock_offset_us, applied_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp())
-ON CONFLICT (pipeline) DO UPDATE SET cut_no = EXCLUDED.cut_no, epoch = EXCLUDED.epoch, control_next = EXCLUDED.control_next,
+ON CONFLICT (pipeline) DO UPDATE SET cut_no = EXCLUDED.cut_no, epoch = EXCLUDED.epoch, control_next =
+    EXCLUDED.control_next,
  position = EXCLUDED.position, source_ts = EXCLUDED.source_ts, applied_at = EXCLUDED.applied_at,
  control_mark = EXCLUDED.control_mark, copies = EXCLUDED.copies, clock_offset_us = EXCLUDED.clock_offset_us""")
 _PARTITION = Prepared("""
 INSERT INTO cdc.partition (pipeline, topic, partition, next_offset, seq) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (pipeline, topic, partition) DO UPDATE SET next_offset = EXCLUDED.next_offset, seq = EXCLUDED.seq""")
 _GO_ON = Prepared("""
-UPDATE cdc.partition SET next_offset = $4, seq = $5 WHERE (pipeline, topic, partition, next_offset, seq) = ($1, $2, $3, $6, $7)
+UPDATE cdc.partition SET next_offset = $4, seq = $5
+    WHERE (pipeline, topic, partition, next_offset, seq) = ($1, $2, $3, $6, $7)
  AND next_offset <= $4 AND seq <= $5""")
 _TABLE = Prepared("""
-INSERT INTO cdc.tables (pipeline, db, "table", target_schema, target_table, state, floor, ceiling, rows_loaded, reason, schema)
+INSERT INTO cdc.tables (pipeline, db, "table", target_schema, target_table, state, floor, ceiling, rows_loaded, reason,
+    schema)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-ON CONFLICT (pipeline, db, "table") DO UPDATE SET target_schema = EXCLUDED.target_schema, target_table = EXCLUDED.target_table,
+ON CONFLICT (pipeline, db, "table") DO UPDATE SET target_schema = EXCLUDED.target_schema, target_table =
+    EXCLUDED.target_table,
  state = EXCLUDED.state, floor = EXCLUDED.floor, ceiling = EXCLUDED.ceiling, rows_loaded = EXCLUDED.rows_loaded,
  reason = EXCLUDED.reason, schema = EXCLUDED.schema, changed_at = now()""")
 _PACE = Prepared("""
@@ -58,7 +63,12 @@ def source_ahead_us(progress: Progress, target: SteadyClock) -> int:
 
 def say_progress(send: Send, progress: Progress, target: SteadyClock) -> None:
     """The pipeline's place, without its partitions."""
-    at = compact(progress.position.to_json()), moment(progress.source_ts_us), progress.mark, compact(progress.copies.to_json())
+    at = (
+        compact(progress.position.to_json()),
+        moment(progress.source_ts_us),
+        progress.mark,
+        compact(progress.copies.to_json()),
+    )
     send(_PROGRESS, progress.cut_no, progress.epoch, progress.control_next, *at, source_ahead_us(progress, target))
 
 
@@ -69,11 +79,15 @@ def say_pace(send: Send, copies: Copies) -> None:
 
 
 def say_partitions(
-    send: Send, partitions: Mapping[Partition, Place], known: Mapping[Partition, Place], since: Mapping[Partition, Place | None]
+    send: Send,
+    partitions: Mapping[Partition, Place],
+    known: Mapping[Partition, Place],
+    since: Mapping[Partition, Place | None],
 ) -> None:
     """The next offset and the last number of those partitions that are not `known` to stand there.
 
-    Where `since` has a place, the commit goes on from it: Halt when the target holds another one, or when it would go back.
+    Where `since` has a place, the commit goes on from it: Halt when the target holds another one, or when it would go
+    back.
     """
     for (topic, partition), place in partitions.items():
         if begun := since.get((topic, partition)):

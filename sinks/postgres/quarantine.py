@@ -13,11 +13,16 @@ from sinks.postgres.statements import Prepared, StatementQueue, moment
 from sinks.quarantine import Name, Queued, key_hash
 
 _QUEUE = Prepared("""
-INSERT INTO cdc.quarantine (pipeline, db, "table", key_hash, key, op, value, reason, sqlstate, rule, epoch, seq, source_transaction,
- source_ts, position, schema_id, schema_hash) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)""")
+INSERT INTO cdc.quarantine (pipeline, db, "table", key_hash, key, op, value, reason, sqlstate, rule, epoch, seq,
+    source_transaction,
+ source_ts, position, schema_id, schema_hash) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
+ $16, $17)""")
 _SCHEMA = Prepared("""
-INSERT INTO cdc.quarantine_schema (pipeline, hash, key_schema, value_schema) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING""")
-_DROP = Prepared('DELETE FROM cdc.quarantine WHERE (pipeline, db, "table", key_hash, key) = ($1, $2, $3, $4, $5::bytea)')
+INSERT INTO cdc.quarantine_schema (pipeline, hash, key_schema, value_schema) VALUES ($1, $2, $3, $4)
+    ON CONFLICT DO NOTHING""")
+_DROP = Prepared(
+    'DELETE FROM cdc.quarantine WHERE (pipeline, db, "table", key_hash, key) = ($1, $2, $3, $4, $5::bytea)'
+)
 _CLEAR = Prepared('DELETE FROM cdc.quarantine WHERE (pipeline, db, "table") = ($1, $2, $3)')
 _HELD = 'SELECT DISTINCT db, "table", key FROM cdc.quarantine WHERE pipeline = %s'
 BEHIND = "queued_behind"
@@ -56,8 +61,9 @@ class Quarantine:
         for one in changes:
             reason = ("", "", "") if one.error is None else (one.error.code, one.error.sqlstate, one.error.rule)
             self._send(
-                _QUEUE, *name, key_hash(one.identity), _bytea(one.identity), one.op, _bytea(one.value), reason[0] or BEHIND, *reason[1:],
-                one.epoch, one.seq, one.transaction, moment(one.ts_us), position, schemas.number, schemas.hash,
+                _QUEUE, *name, key_hash(one.identity), _bytea(one.identity), one.op, _bytea(one.value),
+                reason[0] or BEHIND, *reason[1:], one.epoch, one.seq, one.transaction, moment(one.ts_us), position,
+                schemas.number, schemas.hash,
             )  # fmt: skip
         if changes:
             crash.point("quarantine.queued")

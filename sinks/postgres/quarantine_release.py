@@ -1,7 +1,8 @@
 """Out of quarantine: keys are replayed or discarded by another process than the sink, beside it.
 
-Each key goes in a transaction of its own under the lock that every writing transaction of the pipeline takes, so that the sink
-stands before it or after it, never within. `cdc.pipeline.releases` tells the sink that it must read again which keys are held.
+Each key goes in a transaction of its own under the lock that every writing transaction of the pipeline takes, so that
+the sink stands before it or after it, never within. `cdc.pipeline.releases` tells the sink that it must read again
+which keys are held.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ _MOVE = 'UPDATE cdc.tables SET state = %s, changed_at = now() WHERE (pipeline, d
 class Releaser:
     """One connection that takes keys out of quarantine; a new owner of the pipeline ends it like any other writer.
 
-    What was under way for a key is then undone or done, never half, and tried again on a new connection, `release_seconds` long.
+    What was under way for a key is then undone or done, never half, and tried again on a new connection,
+    `release_seconds` long.
     """
 
     def __init__(self, target: TargetConfig, pipeline: str, make_plan: MakePlan) -> None:
@@ -67,7 +69,8 @@ class Releaser:
         self.connection.close()
 
     def replay(self, name: Name, key: str) -> tuple[int, RowRefused | None]:
-        """Apply what waits for a key: how many changes that were, or why they stay. Several rows of one hash go together."""
+        """Apply what waits for a key: how many changes that were, or why they stay.
+        Several rows of one hash go together."""
         refused: RowRefused | None = None
         try:
             return self._run(name, lambda: self._replay(name, key)), None
@@ -109,7 +112,8 @@ class Releaser:
     def _replay(self, name: Name, key: str) -> int:
         place = place_of(self.target, *name)
         if self.connection.execute(_SHADED, [self.pipeline, *name]).fetchone() is not None:
-            raise Refused("swap_under_way", ".".join(name), "a copy fills its second table, which would lack what is replayed now",
+            raise Refused("swap_under_way", ".".join(name), "a copy fills its second table, "
+                                                            "which would lack what is replayed now",
                           "replay when the copy is done")  # fmt: skip
         for (identity,) in self.connection.execute(_KEYS, [self.pipeline, *name, key]).fetchall():
             op, value, key_schema, value_schema, balance = self._last(name, key, identity)
@@ -125,7 +129,9 @@ class Releaser:
     def _last(self, name: Name, key: str, identity: bytes) -> Any:
         row = self.connection.execute(_LAST, [self.pipeline, *name, key, identity]).fetchone()
         if row is None:
-            raise Halt("quarantine_changed", ".".join(name), "a queued change has no schema", "this is a defect: report it")
+            raise Halt(
+                "quarantine_changed", ".".join(name), "a queued change has no schema", "this is a defect: report it"
+            )
         return row
 
     def _batch(self, plan: Any, identity: bytes, op: str, value: bytes, balance: int) -> TableBatch:
@@ -150,7 +156,11 @@ class Releaser:
         self.connection.execute(_COUNT, [self.pipeline])
         self.connection.execute(_COUNT_SHARDS, [self.pipeline])
         state = self.connection.execute(_STATE, table).fetchone()
-        if state is not None and state[0] == TableState.QUARANTINED and self.connection.execute(_LEFT, table).fetchone() is None:
+        if (
+            state is not None
+            and state[0] == TableState.QUARANTINED
+            and self.connection.execute(_LEFT, table).fetchone() is None
+        ):
             self.connection.execute(_MOVE, [follow(".".join(name), state[0], TableEvent.KEYS_RELEASED), *table])
         crash.point("quarantine.released")
         return count

@@ -1,7 +1,8 @@
-"""PostgreSQL as the target of one shard: its rows and its place move in one transaction, under its own fence, beside other shards'.
+"""PostgreSQL as the target of one shard: its rows and its place move in one transaction, under its own fence, beside
+other shards'.
 
-A transaction locks the shard's row and finds there its own fence and the place from which it goes on; whatever moved that row
-meanwhile sends it back to what is stored. Docs: docs/decisions/025-scaled-sink.md.
+A transaction locks the shard's row and finds there its own fence and the place from which it goes on; whatever moved
+that row meanwhile sends it back to what is stored. Docs: docs/decisions/025-scaled-sink.md.
 """
 
 from __future__ import annotations
@@ -30,31 +31,44 @@ from sinks.postgres.target import PostgresTarget
 from sinks.postgres.transaction import Transaction
 from sinks.quarantine import Name
 
-_LOCK = Prepared("SELECT fence, releases, control_next FROM cdc.shard WHERE pipeline = $1 AND shard = $2 AND fence = $3::int8 FOR UPDATE")
+_LOCK = Prepared(
+    "SELECT fence, releases, control_next FROM cdc.shard WHERE pipeline = $1 AND shard = $2 "
+    "AND fence = $3::int8 FOR UPDATE"
+)
 _LOCK_ALL = "SELECT waits_at, position FROM cdc.shard WHERE pipeline = %s ORDER BY shard FOR UPDATE"
 _PLACE = Prepared("""
-UPDATE cdc.shard SET cut_no = $3, epoch = $4, control_next = $5, position = $6, source_ts = $7, control_mark = $8, copies = $9,
+UPDATE cdc.shard SET cut_no = $3, epoch = $4, control_next = $5, position = $6, source_ts = $7, control_mark = $8,
+    copies = $9,
  waits_at = $10, clock_offset_us = $11, applied_at = clock_timestamp() WHERE pipeline = $1 AND shard = $2""")
 _MOVE_ALL = Prepared("""
 UPDATE cdc.shard SET control_next = $2, control_mark = $3, copies = $4, waits_at = NULL WHERE pipeline = $1""")
-_POLICIES = Prepared('UPDATE cdc.tables SET schema = $4 WHERE (pipeline, db, "table") = ($1, $2, $3) AND schema <> $4::jsonb')
+_POLICIES = Prepared(
+    'UPDATE cdc.tables SET schema = $4 WHERE (pipeline, db, "table") = ($1, $2, $3) AND schema <> $4::jsonb'
+)
 _QUARANTINED = Prepared("""
 UPDATE cdc.tables SET state = 'quarantined', changed_at = now()
  WHERE (pipeline, db, "table") = ($1, $2, $3) AND state IN ('catching_up','consistent','quarantined')""")
-_WAITING = "SELECT count(*) FILTER (WHERE waits_at = %s), bool_or(shard = %s AND waits_at = %s) FROM cdc.shard WHERE pipeline = %s"
+_WAITING = (
+    "SELECT count(*) FILTER (WHERE waits_at = %s), bool_or(shard = %s AND waits_at = %s) FROM cdc.shard "
+    "WHERE pipeline = %s"
+)
 _WIDTHS = "SELECT topic, count(*)::int FROM cdc.partition WHERE pipeline = %s GROUP BY topic"
 _PUBLISH = Prepared("SELECT cdc.publish($1)")
 _UNDER = "SELECT fence FROM cdc.pipeline WHERE name = %s AND fence = %s FOR SHARE"
 _RAISE = """
-UPDATE cdc.shard SET fence = fence + %s, owner = %s, opened_at = now() WHERE (pipeline, shard) = (%s, %s) RETURNING fence"""
+UPDATE cdc.shard SET fence = fence + %s, owner = %s, opened_at = now() WHERE (pipeline, shard) = (%s, %s)
+    RETURNING fence"""
 _SPLIT = """
-INSERT INTO cdc.shard (pipeline, shard, cut_no, epoch, control_next, position, source_ts, control_mark, copies, clock_offset_us, applied_at)
-SELECT p.pipeline, n, p.cut_no, p.epoch, p.control_next, p.position, p.source_ts, p.control_mark, p.copies, p.clock_offset_us, p.applied_at
+INSERT INTO cdc.shard (pipeline, shard, cut_no, epoch, control_next, position, source_ts, control_mark, copies,
+    clock_offset_us, applied_at)
+SELECT p.pipeline, n, p.cut_no, p.epoch, p.control_next, p.position, p.source_ts, p.control_mark, p.copies,
+    p.clock_offset_us, p.applied_at
   FROM cdc.progress p, generate_series(0, %s - 1) n WHERE p.pipeline = %s"""
 _PLACES = "SELECT cut_no, control_next, position FROM cdc.shard WHERE pipeline = %s ORDER BY shard"
 _MERGE = """
 UPDATE cdc.progress p SET cut_no = s.cut_no, epoch = s.epoch, control_next = s.control_next, position = s.position,
- source_ts = s.source_ts, control_mark = s.control_mark, copies = s.copies, clock_offset_us = s.clock_offset_us, applied_at = s.applied_at
+ source_ts = s.source_ts, control_mark = s.control_mark, copies = s.copies, clock_offset_us = s.clock_offset_us,
+ applied_at = s.applied_at
   FROM cdc.shard s WHERE p.pipeline = %(pipeline)s AND (s.pipeline, s.shard) = (p.pipeline, 0)"""
 _MODE = "UPDATE cdc.pipeline SET shards = %s WHERE name = %s AND fence = %s RETURNING fence"
 
@@ -99,15 +113,22 @@ class ShardOwner:
             raise Moved
 
     def store(
-        self, say: Send, progress: Progress | None, tables: Sequence[TableProgress], known: Mapping[Partition, Place], clock: SteadyClock
+        self,
+        say: Send,
+        progress: Progress | None,
+        tables: Sequence[TableProgress],
+        known: Mapping[Partition, Place],
+        clock: SteadyClock,
     ) -> None:
-        """Say the shard's place; of tables only a leader says what they are, others by which policies they are written."""
+        """Say the shard's place; of tables only a leader says what they are,
+        others by which policies they are written."""
         if self.leads:
             say_tables(say, tables)
         for state in () if self.leads else tables:
             say(_POLICIES, state.db, state.table, compact(dict(state.schema)))
         if progress is not None:
-            say(_PLACE, self.share.shard, progress.cut_no, progress.epoch, progress.control_next, compact(progress.position.to_json()),
+            say(_PLACE, self.share.shard, progress.cut_no, progress.epoch, progress.control_next,
+            compact(progress.position.to_json()),
                 moment(progress.source_ts_us), progress.mark, compact(progress.copies.to_json()), self.waits_at,
                 source_ahead_us(progress, clock))  # fmt: skip
             say_partitions(say, progress.partitions, known, progress.since)
@@ -186,7 +207,8 @@ class ShardTarget(PostgresTarget):
         partitions: Mapping[Partition, tuple[int, int]],
         tables: Sequence[TableProgress],
     ) -> None:
-        """Move all shards `beyond` the record before this offset, which has this mark, store partitions and tables, and commit."""
+        """Move all shards `beyond` the record before this offset, which has this mark, store partitions and tables,
+        and commit."""
         session = self.session
 
         def work(wire: StatementQueue) -> None:
@@ -204,7 +226,9 @@ class ShardTarget(PostgresTarget):
 
 def taken(pipeline: str, shard: int) -> Retry:
     """What a member hears whose shard is another one's."""
-    return Retry("shard_taken", f"pipeline {pipeline} shard {shard}", "another member works on it", "the group is asked again")
+    return Retry(
+        "shard_taken", f"pipeline {pipeline} shard {shard}", "another member works on it", "the group is asked again"
+    )
 
 
 @guarded("cdc.shard")
@@ -227,8 +251,8 @@ def _raise(connection: Connection, pipeline: str, shard: int, generation: int) -
 def join(target: TargetConfig, pipeline: str, shards: int, known: int) -> int:
     """Have the pipeline's partitions dealt out to so many shards; the pipeline's fence, under which they are worked on.
 
-    `known`: what this gave this process before, 0 at first: it is no member any more once that has been raised. Halt when nothing was
-    ever applied, Refused when the shards are of another number.
+    `known`: what this gave this process before, 0 at first: it is no member any more once that has been raised. Halt
+    when nothing was ever applied, Refused when the shards are of another number.
     """
     with closing(connect_writer(target, pipeline, "member", again=known > 0)) as connection:
         state = StateStore(target, pipeline, connection)
@@ -250,13 +274,19 @@ def _split(connection: Connection, pipeline: str, shards: int, found: int) -> in
         if connection.execute(_MODE, [shards, pipeline, fence]).fetchone() is None:
             raise fenced(pipeline)
         if not found and connection.execute(_SPLIT, [shards, pipeline]).rowcount != shards:
-            raise Halt("not_loaded", f"pipeline {pipeline}", "the target holds no copy of the tables yet", "run cdc snapshot first")
+            raise Halt(
+                "not_loaded",
+                f"pipeline {pipeline}",
+                "the target holds no copy of the tables yet",
+                "run cdc snapshot first",
+            )
         crash.point("shard.dealt")
     return fence
 
 
 def gathering(target: PostgresTarget) -> int:
-    """For the default sink, which holds the pipeline's fence: how many shards are to be brought together first; 0: none."""
+    """For the default sink, which holds the pipeline's fence: how many shards are to be brought together first;
+    0: none."""
 
     @guarded("cdc.shard")
     def work() -> int:
@@ -264,7 +294,9 @@ def gathering(target: PostgresTarget) -> int:
         shards = abs(target.session.state.mode()[1])
         if shards and connection.execute(_MODE, [-shards, pipeline, target.fence]).fetchone() is None:
             raise fenced(pipeline)
-        connection.execute("UPDATE cdc.shard SET fence = fence + %s WHERE pipeline = %s", [step(), pipeline])  # waits for what is under way
+        connection.execute(
+            "UPDATE cdc.shard SET fence = fence + %s WHERE pipeline = %s", [step(), pipeline]
+        )  # waits for what is under way
         return shards
 
     return work()

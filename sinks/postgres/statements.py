@@ -37,12 +37,14 @@ BEGIN, COMMIT = Prepared("BEGIN"), Prepared("COMMIT")
 IMMEDIATE = Prepared("SET CONSTRAINTS ALL IMMEDIATE")
 ANOMALY = Prepared("""
 INSERT INTO cdc.anomaly AS a (pipeline, db, "table", "column", reason, count) VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT (pipeline, db, "table", "column", reason) DO UPDATE SET count = a.count + EXCLUDED.count, last_at = now()""")
+ON CONFLICT (pipeline, db, "table", "column", reason) DO UPDATE
+    SET count = a.count + EXCLUDED.count, last_at = now()""")
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A queued statement, what becomes of its result, the row it carries (never shown, only hashed), and what it is about."""
+    """A queued statement, what becomes of its result, the row it carries (never shown, only hashed),
+    and what it is about."""
 
     statement: Prepared
     parameters: Parameters
@@ -69,7 +71,9 @@ class StatementQueue:
         """What is queued from now on is about this place, whoever sends it in the end."""
         self._place = self.failed_at = place
 
-    def enqueue(self, statement: Prepared, parameters: Parameters = (), check: Check | None = None, row: RowName = NO_ROW) -> None:
+    def enqueue(
+        self, statement: Prepared, parameters: Parameters = (), check: Check | None = None, row: RowName = NO_ROW
+    ) -> None:
         """Queue a statement; its result goes to `check` at the next flush."""
         self.queue.append(Sent(statement, parameters, check, row, self._place))
 
@@ -119,7 +123,9 @@ class StatementQueue:
             name = self._names[statement] = b"cdc%d" % self._count
             connection.send_prepare(name, statement.sql.encode(), statement.oids or None)
         count = len(sent.parameters)
-        connection.send_query_prepared(name, sent.parameters or None, [1 if statement.oids else 0] * count if count else None)
+        connection.send_query_prepared(
+            name, sent.parameters or None, [1 if statement.oids else 0] * count if count else None
+        )
         return new
 
     def _collect(self, queue: list[Sent], preparing: list[bool]) -> tuple[list[PGresult], psycopg.Error | None]:

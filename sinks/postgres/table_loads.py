@@ -1,4 +1,5 @@
-"""What an initial load does to tables and to their states, each step in a transaction of its own that may run beside chunks."""
+"""What an initial load does to tables and to their states, each step in a transaction of its own that may run beside
+chunks."""
 
 from __future__ import annotations
 
@@ -39,12 +40,14 @@ class TableLoads:
         self._session.committed(progress)
 
     def create_table(self, plan: Plan, schema: Mapping[str, object] | None = None) -> TableProgress:
-        """Make the table, or take the fitting one that is there; refuse one with rows in it unless it is ours or adopted."""
+        """Make the table, or take the fitting one that is there;
+        refuse one with rows in it unless it is ours or adopted."""
         place = place_of(self._session.target, plan.db, plan.table)
         return self._apart(place, lambda: created(self._session, plan, place, schema or {}))
 
     def begin_load(self, plan: Plan, floor: Position, *, again: bool = False) -> TableLoad:
-        """Start the table's load at `floor`, or find it under way and go on; `again` empties the table and starts anew."""
+        """Start the table's load at `floor`, or find it under way and go on;
+        `again` empties the table and starts anew."""
         session, place = self._session, place_of(self._session.target, plan.db, plan.table)
 
         def work() -> TableLoad:
@@ -54,7 +57,8 @@ class TableLoads:
         return self._apart(place, work)
 
     def finish_load(self, load: TableLoad, ceiling: Position, *, floor: Position | None = None) -> TableProgress:
-        """Every chunk is in: the table is consistent from `ceiling` on. A read at an exact position gives both the same."""
+        """Every chunk is in: the table is consistent from `ceiling` on.
+        A read at an exact position gives both the same."""
         session = self._session
 
         def work() -> TableProgress:
@@ -63,7 +67,8 @@ class TableLoads:
         return self._apart(load.place, work)
 
     def give_up_load(self, known: TableProgress, reason: str) -> None:
-        """The table is not loaded any more: it is as one that was added, which is made anew and copied while the log is followed."""
+        """The table is not loaded any more: it is as one that was added,
+        which is made anew and copied while the log is followed."""
         session, place = self._session, TargetTable(known.target_schema, known.target_table)
 
         def work() -> None:
@@ -96,7 +101,12 @@ def created(session: WriterSession, plan: Plan, place: TargetTable, schema: Mapp
     ours = known is not None and known.settled
     found = found_columns(connection, place.sql)
     if known is not None and ours and not found:
-        raise Halt("target_missing", str(place), "the table was loaded and is not there any more", f"cdc copy {plan.db}.{plan.table}")
+        raise Halt(
+            "target_missing",
+            str(place),
+            "the table was loaded and is not there any more",
+            f"cdc copy {plan.db}.{plan.table}",
+        )
     if known is not None and ours:
         demand_same_policies(known, plan, Halt)
         check_table(connection, plan, place, found)

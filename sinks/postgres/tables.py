@@ -1,4 +1,5 @@
-"""The target's tables: made from a plan, or found and proven fit. Names are those of `cdc.model.names`, always quoted."""
+"""The target's tables: made from a plan, or found and proven fit.
+Names are those of `cdc.model.names`, always quoted."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ def place_of(target: TargetConfig, db: str, table: str) -> TargetTable:
     """The target of a source table; a schema that is not for data is refused."""
     schema, name = target_of(target.schema_, db, table)
     if is_reserved_schema(schema):
-        raise Refused("schema_reserved", f"{db}.{table}", f"schema {schema} is PostgreSQL's own or the pipelines' state",
+        raise Refused("schema_reserved", f"{db}.{table}", f"schema {schema} is "
+                                                          "PostgreSQL's own or the pipelines' state",
                       'give target.schema another name, such as "source_{db}"')  # fmt: skip
     for kind, one in (("schema", schema), ("table", name)):
         _fits(kind, one, f"{db}.{table}")
@@ -64,21 +66,34 @@ def place_of(target: TargetConfig, db: str, table: str) -> TargetTable:
 
 def _fits(kind: str, name: str, place: str) -> None:
     if len(name.encode()) > NAME_BYTES:
-        raise Refused("name_too_long", place, f"{kind} name {name!r} has more than {NAME_BYTES} bytes, PostgreSQL would cut it")
+        raise Refused(
+            "name_too_long", place, f"{kind} name {name!r} has more than {NAME_BYTES} bytes, PostgreSQL would cut it"
+        )
     if not name or "\0" in name:
         raise Refused("name_invalid", place, f"{kind} name is empty or holds a NUL")
 
 
 def check_names(plan: Plan, place: TargetTable) -> None:
-    """Refuse what a PostgreSQL table cannot have: two columns of one name, too many, a load-time column that hides one of the source."""
+    """Refuse what a PostgreSQL table cannot have: two columns of one name, too many,
+    a load-time column that hides one of the source."""
     seen: set[str] = set()
     for column in plan.columns:
         _fits("column", column.name, f"{plan.db}.{plan.table}")
         if column.name in seen:
-            raise Refused("same_column", f"{plan.db}.{plan.table}", f"two columns would be called {column.name!r}", "rename one of them")
+            raise Refused(
+                "same_column",
+                f"{plan.db}.{plan.table}",
+                f"two columns would be called {column.name!r}",
+                "rename one of them",
+            )
         seen.add(column.name)
     if len(plan.columns) + bool(place.loaded_at) > _MAX_COLUMNS:
-        raise Refused("too_many_columns", f"{plan.db}.{plan.table}", f"PostgreSQL holds {_MAX_COLUMNS} columns", "exclude the table")
+        raise Refused(
+            "too_many_columns",
+            f"{plan.db}.{plan.table}",
+            f"PostgreSQL holds {_MAX_COLUMNS} columns",
+            "exclude the table",
+        )
     if any(column.name == place.loaded_at for column in plan.columns):
         raise Refused("loaded_at", f"{plan.db}.{plan.table}.{place.loaded_at}", "the source has a column of that name",
                       "choose another target.loaded_at")  # fmt: skip
@@ -109,7 +124,8 @@ def names(columns: Iterable[str]) -> str:
 def found_columns(connection: Connection, relation: str) -> list[Found]:
     """The columns of a relation, by its quoted name; empty when it does not exist."""
     rows = connection.execute(
-        "SELECT attname, format_type(atttypid, atttypmod), atttypid::int8, attnotnull, atthasdef, attgenerated, attidentity"
+        "SELECT attname, format_type(atttypid, atttypmod), atttypid::int8, attnotnull, atthasdef, attgenerated, "
+        "attidentity"
         " FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
         [relation],
     )
@@ -138,7 +154,8 @@ def check_free(connection: Connection, pipeline: str, plan: Plan, place: TargetT
 
 
 def ensure_table(connection: Connection, plan: Plan, place: TargetTable, *, adopt: bool) -> bool:
-    """Make the table, or prove that the one that is there can hold the rows; whether it was made. `adopt` allows it to hold some."""
+    """Make the table, or prove that the one that is there can hold the rows;
+    whether it was made. `adopt` allows it to hold some."""
     check_names(plan, place)
     create_schema(connection, place.schema)
     found = found_columns(connection, place.sql)
@@ -147,14 +164,20 @@ def ensure_table(connection: Connection, plan: Plan, place: TargetTable, *, adop
         return True
     check_table(connection, plan, place, found)
     if not adopt and connection.execute(f"SELECT 1 FROM {place.sql} LIMIT 1".encode()).fetchone():
-        raise Refused("target_not_empty", str(place), "the table exists and holds rows", "empty or rename it, or set target.adopt = true")
+        raise Refused(
+            "target_not_empty",
+            str(place),
+            "the table exists and holds rows",
+            "empty or rename it, or set target.adopt = true",
+        )
     return False
 
 
 def check_tables(
     connection: Connection, target: TargetConfig, plans: Iterable[Plan], ours: Mapping[tuple[str, str], TableProgress]
 ) -> None:
-    """Refuse the first table that is not `ours` yet and could not be made or taken, or that other policies wrote; changes nothing."""
+    """Refuse the first table that is not `ours` yet and could not be made or taken, or that other policies wrote;
+    changes nothing."""
     with connection.transaction(force_rollback=True):
         for plan in plans:
             if (plan.db, plan.table) in ours:
@@ -195,7 +218,9 @@ def _wrong(place: TargetTable, rule: str) -> Refused:
 def _expected(connection: Connection, plan: Plan) -> list[Found]:
     """The plan's columns in the server's own words: it is asked to make a table of them."""
     connection.execute("DROP TABLE IF EXISTS pg_temp.cdc_expected")
-    connection.execute(f"CREATE TEMP TABLE cdc_expected ({', '.join(column_sql(one) for one in plan.columns)})".encode())
+    connection.execute(
+        f"CREATE TEMP TABLE cdc_expected ({', '.join(column_sql(one) for one in plan.columns)})".encode()
+    )
     expected = found_columns(connection, "pg_temp.cdc_expected")
     connection.execute("DROP TABLE pg_temp.cdc_expected")
     return expected
@@ -205,7 +230,8 @@ def _has_key(connection: Connection, place: TargetTable, keys: list[str]) -> boo
     rows = connection.execute(
         'SELECT array_agg(a.attname::text ORDER BY a.attname::text COLLATE "C") FROM pg_index i'
         " JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)"
-        " WHERE i.indrelid = to_regclass(%s) AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL"
+        " WHERE i.indrelid = to_regclass(%s) AND i.indisunique AND i.indimmediate AND i.indisvalid "
+        "AND i.indpred IS NULL"
         " AND i.indexprs IS NULL AND i.indnatts = i.indnkeyatts GROUP BY i.indexrelid",
         [place.sql],
     )
@@ -225,7 +251,9 @@ def column_types(connection: Connection, plan: Plan, place: TargetTable) -> list
     Their bytes would be read as those of another type: eight bytes of a bigint are a double precision too.
     """
     found = connection.execute(TYPES_SQL.replace("$1", "%s").encode(), [place.sql]).fetchone()
-    described = connection.execute(f"SELECT {', '.join(f'NULL::{one.postgres_type}' for one in plan.columns)} LIMIT 0".encode()).pgresult
+    described = connection.execute(
+        f"SELECT {', '.join(f'NULL::{one.postgres_type}' for one in plan.columns)} LIMIT 0".encode()
+    ).pgresult
     assert described is not None
     wanted = [(described.ftype(at), described.fmod(at)) for at in range(described.nfields)]
     check_types(plan, place, wanted, (found and found[0]) or "{}")
@@ -237,9 +265,16 @@ def check_types(plan: Plan, place: TargetTable, wanted: list[Type], found: str) 
     there = json.loads(found)
     for column, kind in zip(plan.columns, wanted, strict=True):
         if column.name not in there:
-            raise Halt("target_missing", str(place), f"the table or its column {column.name!r} is not there any more", _PUT_BACK)
+            raise Halt(
+                "target_missing",
+                str(place),
+                f"the table or its column {column.name!r} is not there any more",
+                _PUT_BACK,
+            )
         if tuple(there[column.name]) != kind:
-            raise Halt("target_table", str(place), f"column {column.name!r} is not {column.postgres_type} any more", _PUT_BACK)
+            raise Halt(
+                "target_table", str(place), f"column {column.name!r} is not {column.postgres_type} any more", _PUT_BACK
+            )
 
 
 _PUT_BACK = "make it again as it was; its rows come by cdc copy if it has a key, else by a fresh copy of all"

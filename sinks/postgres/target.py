@@ -24,8 +24,9 @@ from sinks.quarantine import Name
 class PostgresTarget:
     """The one writer of a pipeline's target, or of one shard of it: that its owner tells.
 
-    `open` takes over; `begin` lends transactions, one at a time. Any error undoes what is not committed. After a Retry, `open` again
-    and go on from the positions that it returns: when the connection was lost during a commit they tell what became of it.
+    `open` takes over; `begin` lends transactions, one at a time. Any error undoes what is not committed. After a Retry,
+    `open` again and go on from the positions that it returns: when the connection was lost during a commit they tell
+    what became of it.
     """
 
     def __init__(self, target: TargetConfig, pipeline: str, owner: Owner | None = None) -> None:
@@ -33,9 +34,11 @@ class PostgresTarget:
         self._owner = owner or WholePipeline()
         self._session: WriterSession | None = None
         self.foreseen: defaultdict[Name, dict[bytes, Foreseen]] = defaultdict(dict)
-        """Keys that wait from the first change of a transaction on, by table: what was undone is known for as long as the process lives."""
+        """Keys that wait from the first change of a transaction on, by table:
+        what was undone is known for as long as the process lives."""
         self.strictly = False
-        """Whether the transaction in pieces that comes next is to check constraints at once: its commit was refused, and no row named."""
+        """Whether the transaction in pieces that comes next is to check constraints at once:
+        its commit was refused, and no row named."""
 
     @property
     def fence(self) -> int:
@@ -43,13 +46,16 @@ class PostgresTarget:
         return self._owner.fence
 
     def check(self, plans: Iterable[Plan]) -> None:
-        """Refuse, before anything is written, what `create_table` would refuse one by one; on a connection of its own."""
+        """Refuse, before anything is written, what `create_table` would refuse one by one;
+        on a connection of its own."""
 
         def work(state: StateStore) -> None:
             found = state.read()
             ours = {one.name: one for one in found.tables.values() if one.settled}
             made = {one.name for one in found.tables.values() if one.schema.get(MADE)}  # anew, if need be
-            check_tables(state.connection, self.target, [p for p in plans if (p.db, p.table) not in made - ours.keys()], ours)
+            check_tables(
+                state.connection, self.target, [p for p in plans if (p.db, p.table) not in made - ours.keys()], ours
+            )
 
         with StateStore(self.target, self.pipeline) as state:
             guarded(str(self.target.url), starting=True)(work)(state)
@@ -76,7 +82,9 @@ class PostgresTarget:
     def session(self) -> WriterSession:
         """The open connection and what belongs to it; Retry when there is none."""
         if self._session is None:
-            raise Retry("target_lost", f"pipeline {self.pipeline}", "there is no connection to the target", "open it again")
+            raise Retry(
+                "target_lost", f"pipeline {self.pipeline}", "there is no connection to the target", "open it again"
+            )
         return self._session
 
     def read(self) -> Stored:

@@ -1,6 +1,8 @@
-"""The open transaction of the target: a value that its owner lends to whoever writes in it; and what one connection has for all of them.
+"""The open transaction of the target: a value that its owner lends to whoever writes in it; and what one connection has
+for all of them.
 
-A transaction begins under the lock of its owner's row. Any error undoes it whole, and becomes a decision (`cdc/errors.py`).
+A transaction begins under the lock of its owner's row. Any error undoes it whole, and becomes a decision
+(`cdc/errors.py`).
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ from sinks.quarantine import Unit
 R = TypeVar("R")
 Changed = Mapping[tuple[str, str, str, str], int]
 """How many values policies changed, by (db, table, column, reason)."""
-_SAVEPOINT, _RELEASE, _UNDO = (Prepared(sql + " cdc_attempt") for sql in ("SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO SAVEPOINT"))
+_SAVEPOINT, _RELEASE, _UNDO = (
+    Prepared(sql + " cdc_attempt") for sql in ("SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO SAVEPOINT")
+)
 
 
 class WriterSession:
@@ -65,7 +69,12 @@ class WriterSession:
         """Begin, at the next flush; `shared`: beside chunks of a load. Halt when a transaction is open."""
         if self.open is not None:
             self.rollback()
-            raise Halt("transaction_open", f"pipeline {self.pipeline}", "a batch is not committed yet", "this is a defect: report it")
+            raise Halt(
+                "transaction_open",
+                f"pipeline {self.pipeline}",
+                "a batch is not committed yet",
+                "this is a defect: report it",
+            )
         self.open = Transaction(self, shared=shared)
         return self.open
 
@@ -76,7 +85,8 @@ class WriterSession:
         self.open = None
 
     def run(self, place: str, work: Callable[[], R]) -> R:
-        """Do a piece of work; an error undoes the transaction and becomes a decision that holds nothing of the driver's."""
+        """Do a piece of work; an error undoes the transaction and becomes a decision that holds nothing of the
+        driver's."""
         decision: CdcError
         self.wire.about(place)
         try:
@@ -134,7 +144,8 @@ class Transaction:
     def lock(self, *, immediate: bool = False) -> int:
         """Hold the fence from now on; how often others than the sink have released keys so far.
 
-        `immediate`: constraints that would be checked at the commit are checked statement by statement, so that their row is known.
+        `immediate`: constraints that would be checked at the commit are checked statement by statement, so that their
+        row is known.
         """
 
         def work(wire: StatementQueue) -> int:
@@ -159,7 +170,8 @@ class Transaction:
         raise refused
 
     def _located(self, refused: RowRefused, batch: TableBatch, place: TargetTable) -> RowRefused:
-        """The same refusal with its row, which is looked for in a transaction that is undone, if the refused statement does not name it."""
+        """The same refusal with its row, which is looked for in a transaction that is undone,
+        if the refused statement does not name it."""
         if refused.sqlstate and self._wire.failed[0]:
             return refused
         try:
@@ -169,7 +181,8 @@ class Transaction:
             self._session.rollback()
 
     def write_bisected(self, batch: TableBatch, room: int) -> list[Unit]:
-        """Apply what the target can hold of a batch; the rest, each key with its reason. Halt when more than `room` are refused."""
+        """Apply what the target can hold of a batch; the rest, each key with its reason.
+        Halt when more than `room` are refused."""
         place, rows = self._place(batch), self._session.rows
         return self.within(str(place), lambda wire: write_bisected(rows, wire, batch, place, room))
 
@@ -207,7 +220,8 @@ class Transaction:
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def commit(self, progress: Progress | None, tables: Sequence[TableProgress] = ()) -> Changed:
-        """Store the position and the tables that changed, and commit all; what policies changed in the rows, counted in cdc.anomaly too."""
+        """Store the position and the tables that changed, and commit all;
+        what policies changed in the rows, counted in cdc.anomaly too."""
         session = self._session
 
         def work(wire: StatementQueue) -> None:

@@ -1,8 +1,8 @@
 """Tables that change in the middle of the initial load: each leaves it alone, and the others go on.
 
-The log is followed from P, and what changed the table stands above P: a copy with this P could not be followed. So the table's load
-is given up, its target is made anew, and capture copies it like a table that was added, with the columns that it has by then.
-Docs: docs/decisions/024-changed-while-loaded.md.
+The log is followed from P, and what changed the table stands above P: a copy with this P could not be followed. So the
+table's load is given up, its target is made anew, and capture copies it like a table that was added, with the columns
+that it has by then. Docs: docs/decisions/024-changed-while-loaded.md.
 """
 
 from __future__ import annotations
@@ -30,8 +30,12 @@ class ChangedTables:
         self._catalog, self._target, self._tally = catalog, target, tally
 
     def as_begun(self, tables: Sequence[Table], stored: Stored) -> list[Table]:
-        """Those of the tables just listed that are to be loaded: all at first; later those that are what they were when P was taken."""
-        names, begun = {(table.db, table.name) for table in tables}, any(one.floor is not None for one in stored.tables.values())
+        """Those of the tables just listed that are to be loaded: all at first;
+        later those that are what they were when P was taken."""
+        names, begun = (
+            {(table.db, table.name) for table in tables},
+            any(one.floor is not None for one in stored.tables.values()),
+        )
         for name, known in stored.tables.items():
             if name not in names and REMAKE not in known.schema and not self._catalog.lists(*name):
                 self._give_up(known)
@@ -46,7 +50,8 @@ class ChangedTables:
         return same
 
     def remaining(self, works: Sequence[TableWork]) -> list[TableWork]:
-        """The works without those whose tables changed since they were listed, or were seen by a worker to have changed."""
+        """The works without those whose tables changed since they were listed,
+        or were seen by a worker to have changed."""
         changed = {table.qualified for table in self._catalog.changed([work.table for work in works])}
         changed |= {work.table.qualified for work in works if work.changed}
         for work in works:

@@ -1,9 +1,9 @@
 """The initial load: from SELECT to COPY, many key ranges at once, resumable, beside a source where people work.
 
-One visible position P is taken before the first read and one written position Q after the last; the log is applied from P on,
-so at Q every keyed table equals the source whatever changed meanwhile. A table without a key is read whole at an exact
-position. Every chunk commits with its ledger row; a restart copies what the ledger lacks, with the same P. A table that changes
-meanwhile leaves the load (`snapshot/load/changed_tables.py`).
+One visible position P is taken before the first read and one written position Q after the last; the log is applied from
+P on, so at Q every keyed table equals the source whatever changed meanwhile. A table without a key is read whole at an
+exact position. Every chunk commits with its ledger row; a restart copies what the ledger lacks, with the same P. A
+table that changes meanwhile leaves the load (`snapshot/load/changed_tables.py`).
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class Copier:
         """Values that policies changed in the rows that are in the target, by (db, table, column, reason)."""
 
     def load(self, tables: Sequence[Table], prefix: str, stored: Stored, parallel: int, look: Look) -> Position:
-        """Copy every table that is not yet in the target and store the first position, from which the log is to be applied.
+        """Copy every table that is not yet in the target and store the first position, from which the log is to be
+        applied.
 
         `parallel` workers share all ranges of all tables; `look` is asked once a second how fast they may read.
         """
@@ -85,7 +86,9 @@ class Copier:
                 crash.point("load.finished")
         crash.point("load.ended")
         resumed = any(state.floor == floor for state in stored.tables.values())  # then nobody knows how old P is
-        first = Stored(None, {work.state.name: work.state for work in works}).lowest_floor or floor  # as capture may have seen it
+        first = (
+            Stored(None, {work.state.name: work.state for work in works}).lowest_floor or floor
+        )  # as capture may have seen it
         self._target.save([], Progress(0, -1, 0, first, 0 if resumed else started_us))
         crash.point("load.stored")
         return first
@@ -223,7 +226,8 @@ class Copier:
         return span.rest(reached)
 
     def _with_care(self, hand: TableWorker, span: Span) -> Span | None:
-        """Copy one piece again, of which a row may be refused: any reading between P and Q serves, so a later one does too."""
+        """Copy one piece again, of which a row may be refused:
+        any reading between P and Q serves, so a later one does too."""
         hand.rows.abandon()
         hand.reader.close()  # it may have been left in the middle of an answer
         hand.reader = self._open(hand.work.table)

@@ -1,4 +1,5 @@
-"""How far a copy is, told truly after a restart too: rows by table and in all, their rate, the time that is left, how long reads took."""
+"""How far a copy is, told truly after a restart too: rows by table and in all, their rate, the time that is left,
+how long reads took."""
 
 from __future__ import annotations
 
@@ -32,7 +33,9 @@ class LoadStatus(NamedTuple):
 class LoadProgress:
     """Counts for all workers of a copy; `report` is told of each table as it grows, `took` of each read."""
 
-    def __init__(self, report: Report, took: Took = lambda seconds, locking: None, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, report: Report, took: Took = lambda seconds, locking: None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._report, self._took, self._clock = report, took, clock
         self._lock = threading.Lock()
         self._tables: dict[str, tuple[int, int]] = {}
@@ -78,7 +81,9 @@ class LoadProgress:
     def standing(self) -> LoadStatus:
         """How far the copy is now."""
         with self._lock:
-            rows, estimate = (sum(column) for column in zip(*self._tables.values(), strict=True)) if self._tables else (0, 0)
+            rows, estimate = (
+                (sum(column) for column in zip(*self._tables.values(), strict=True)) if self._tables else (0, 0)
+            )
             passed = self._clock() - self._recent[0][0]
             rate = sum(count for _, count in list(self._recent)[1:]) / passed if passed > 0 else 0.0
         return LoadStatus(rows, estimate, rate, (estimate - rows) / rate if rate else None)

@@ -86,7 +86,8 @@ class Recorded:
     numbers: codec.Numbers
     found: list[Record] = field(default_factory=list)
     changed: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    """What policies changed, by (column, reason): capture's when the rows are asked for it, all of it once they are written."""
+    """What policies changed, by (column, reason): capture's when the rows are asked for it,
+    all of it once they are written."""
 
     def seen(self) -> dict[tuple[str, str], int]:
         """What policies of capture changed in these rows."""

@@ -1,4 +1,5 @@
-"""The initial load as a process does it: readers of the source, the pace that the configuration asks for, what is told meanwhile."""
+"""The initial load as a process does it: readers of the source, the pace that the configuration asks for,
+what is told meanwhile."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ def load(
     tally: LoadProgress,
     metrics: Metrics,
 ) -> None:
-    """Copy what is missing of the tables into the target; the log is to be applied from the position that it stores there."""
+    """Copy what is missing of the tables into the target; the log is to be applied from the position that it stores
+    there."""
     metrics.state("snapshot", "copying")
     logs.logger("snapshot").info("copy_started")
     limits = rules.limits
@@ -58,7 +60,8 @@ def load(
             closing(server.load_probe()) as probe,
             StateStore(target.target, target.pipeline) as state,
         ):
-            pace = Throttle(ThrottleLimits(limits.max_rows_per_second, limits.max_threads_running, limits.max_lock_waits_per_second,
+            pace = Throttle(ThrottleLimits(limits.max_rows_per_second, limits.max_threads_running,
+            limits.max_lock_waits_per_second,
                                limits.max_replica_lag_seconds))  # fmt: skip
             copier = Copier(catalog, read, target.loads, check_stop, tally, pace, rules.quarantine, rules.policies)
             metrics.changed_by_copies.append(copier.changed)
@@ -73,7 +76,9 @@ def metered(report: Report, metrics: Metrics) -> LoadProgress:
     seen: dict[str, int] = {}
 
     def told(table: str, rows: int, estimate: int) -> None:
-        metrics.rows_copied.labels(table).inc(max(0, rows - seen.setdefault(table, rows)))  # what was there before us is not counted
+        metrics.rows_copied.labels(table).inc(
+            max(0, rows - seen.setdefault(table, rows))
+        )  # what was there before us is not counted
         seen[table] = rows
         report(table, rows, estimate)
 
@@ -81,7 +86,8 @@ def metered(report: Report, metrics: Metrics) -> LoadProgress:
 
 
 def _looking(state: StateStore, signs: LoadProbe, parallel: int, pace: Throttle, tally: LoadProgress) -> Look:
-    """What the source and the operator say, at each call; now and then a line says how far the copy is, and at once why it rests."""
+    """What the source and the operator say, at each call; now and then a line says how far the copy is,
+    and at once why it rests."""
     log, told, was = logs.logger("snapshot"), [time.monotonic()], [""]
 
     def look() -> LoadReading:

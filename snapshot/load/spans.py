@@ -1,8 +1,9 @@
 """Which key ranges of a table are still to be copied: each is handed out once, to any of several workers; pure.
 
-Nobody compares keys here. Spans are cut one after another along the key's index, so that their numbers tell their order, and a
-chunk that is in the ledger ends where the one after it begins, or else what lies between them is missing. A span has numbers to
-spare: it may be committed as several chunks, and what a crash left of it finds numbers of its own.
+Nobody compares keys here. Spans are cut one after another along the key's index, so that their numbers tell their
+order, and a chunk that is in the ledger ends where the one after it begins, or else what lies between them is missing.
+A span has numbers to spare: it may be committed as several chunks, and what a crash left of it finds numbers of its
+own.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class SpanAllocator:
         return bool(self._gaps) or not self._ended
 
     def claim(self, scout: Callable[[Bound | None], Bound | None]) -> Span | None:
-        """The next span, for the caller alone; `scout` says how far one that begins at a bound goes. None: all are handed out."""
+        """The next span, for the caller alone; `scout` says how far one that begins at a bound goes. None:
+        all are handed out."""
         with self._lock:
             if not self.left:
                 return None

@@ -1,7 +1,7 @@
 """How fast a copy may read: at most so many rows a second, and slower while the source's own signs tell of load; pure.
 
-Whoever read a piece asks how long to rest. Under load the rest grows to several times the piece's own length, so that the people
-at work have the server for most of the time; as it passes, the rest shrinks to nothing.
+Whoever read a piece asks how long to rest. Under load the rest grows to several times the piece's own length, so that
+the people at work have the server for most of the time; as it passes, the rest shrinks to nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What the workers of an initial load share: the tables, and which of them to turn to; and what each holds in its hands."""
+"""What the workers of an initial load share: the tables, and which of them to turn to;
+and what each holds in its hands."""
 
 from __future__ import annotations
 
@@ -62,4 +63,6 @@ class Pool:
             if self._fresh:
                 self._begun.append(self._fresh.popleft())
                 return self._begun[-1]
-            return next((work for work in self._begun if work.table.key and work.load is not None and work.walk.left), None)
+            return next(
+                (work for work in self._begun if work.table.key and work.load is not None and work.walk.left), None
+            )

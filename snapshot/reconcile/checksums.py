@@ -1,7 +1,7 @@
 """The source's side of verification: checksums read in small pieces, so that the practice does not notice.
 
-On MyISAM a SELECT holds the table's read lock while it runs, so pieces are sized by time (`PieceSizer`); a table that can only be read
-in one statement is refused there above a size. Nothing is locked and no transaction is held.
+On MyISAM a SELECT holds the table's read lock while it runs, so pieces are sized by time (`PieceSizer`); a table that
+can only be read in one statement is refused there above a size. Nothing is locked and no transaction is held.
 """
 
 from __future__ import annotations
@@ -59,11 +59,14 @@ class PieceSizer:
 
 def pace_for(engine: str, rows_per_second: float = 0) -> PieceSizer:
     """The pace that suits a storage engine."""
-    return PieceSizer(timing.TIMES.verify_locking_seconds if locks_on_read(engine) else timing.TIMES.verify_seconds, rows_per_second)
+    return PieceSizer(
+        timing.TIMES.verify_locking_seconds if locks_on_read(engine) else timing.TIMES.verify_seconds, rows_per_second
+    )
 
 
 class SourceSide:
-    """One table of the source; `connection` is `cdc.mysql.connection.connect(source, raw=True)`, used by nobody else meanwhile."""
+    """One table of the source; `connection` is `cdc.mysql.connection.connect(source, raw=True)`,
+    used by nobody else meanwhile."""
 
     def __init__(
         self,
@@ -76,7 +79,12 @@ class SourceSide:
         locked_rows: int = _LOCKED_ROWS,
     ) -> None:
         self.table = table
-        self._connection, self._engine, self._estimate, self._locked_rows = connection, engine.lower(), estimate, locked_rows
+        self._connection, self._engine, self._estimate, self._locked_rows = (
+            connection,
+            engine.lower(),
+            estimate,
+            locked_rows,
+        )
         self._pace = pace_for(engine, rows_per_second)
         self._sql: RowSql = row_sql(MYSQL, table)
         self._from = f"FROM {qualified(table)}"
@@ -110,7 +118,9 @@ class SourceSide:
 
     def middle(self, span: KeySpan, skip: int) -> int | None:
         """See `snapshot.reconcile.compare.Side`."""
-        found = self._query(f"SELECT {self._key} {self._from} WHERE {span.condition(self._key)} ORDER BY {self._key} LIMIT {skip}, 1")
+        found = self._query(
+            f"SELECT {self._key} {self._from} WHERE {span.condition(self._key)} ORDER BY {self._key} LIMIT {skip}, 1"
+        )
         return int(found[0][0]) if found else None
 
     def rows(self, span: KeySpan) -> dict[Key, str]:
@@ -123,7 +133,8 @@ class SourceSide:
         for piece in self._pieces():
             rows = 0
             for row in self._query(
-                f"SELECT b, COUNT(*), BIT_XOR(x), 0, COUNT(x) FROM (SELECT {self._sql.bucket} & {count - 1} AS b, {self._sql.xor} AS x "
+                f"SELECT b, COUNT(*), BIT_XOR(x), 0, COUNT(x) FROM (SELECT {self._sql.bucket} & {count - 1} AS b, "
+                f"{self._sql.xor} AS x "
                 f"{self._from} WHERE {piece} LIMIT {_ALL}) AS r GROUP BY b"
             ):
                 bucket, found = int(row[0]), self._checked(row[1:])
@@ -149,7 +160,9 @@ class SourceSide:
 
     def columns_of(self, keys: Iterable[Key]) -> dict[Key, tuple[str | None, ...]]:
         """See `snapshot.reconcile.compare.Side`."""
-        rows = self._query(f"SELECT {', '.join(self._sql.keys + self._sql.columns)} {self._from} WHERE {any_of(self.table, keys)}")
+        rows = self._query(
+            f"SELECT {', '.join(self._sql.keys + self._sql.columns)} {self._from} WHERE {any_of(self.table, keys)}"
+        )
         return {_texts(row[: len(self.table.key)]): tuple(_text(v) for v in row[len(self.table.key) :]) for row in rows}
 
     def raw_rows(self, keys: Iterable[Key], expressions: Sequence[str]) -> dict[Key, tuple[bytes | None, ...]]:
@@ -157,7 +170,9 @@ class SourceSide:
         wanted, parts = set(keys), len(self.table.key)
         if not wanted:
             return {}
-        rows = self._query(f"SELECT {', '.join((*self._sql.keys, *expressions))} {self._from} WHERE {any_of(self.table, wanted)}")
+        rows = self._query(
+            f"SELECT {', '.join((*self._sql.keys, *expressions))} {self._from} WHERE {any_of(self.table, wanted)}"
+        )
         return {key: tuple(row[parts:]) for row in rows if (key := _texts(row[:parts])) in wanted}
 
     def whole(self) -> Digest:
@@ -188,7 +203,12 @@ class SourceSide:
         return found
 
     def _too_long(self) -> Refused:
-        return Refused("row_too_long", self.name, "a row's text exceeds the server's max_allowed_packet", "raise max_allowed_packet")
+        return Refused(
+            "row_too_long",
+            self.name,
+            "a row's text exceeds the server's max_allowed_packet",
+            "raise max_allowed_packet",
+        )
 
     def _rows(self, condition: str) -> dict[Key, str]:
         rows = self._query(f"SELECT {', '.join((*self._sql.keys, self._sql.row))} {self._from} WHERE {condition}")

@@ -1,7 +1,8 @@
-"""The last word on rows that SQL calls different: the source's row is read, passed through the codec, and looked for in the target.
+"""The last word on rows that SQL calls different: the source's row is read, passed through the codec, and looked for in
+the target.
 
-Some policies make of a value what no SQL of the source can say (bytes that are no text; numbers as jsonb writes them). A row that
-differs by checksums there is what the codec makes of it, byte by byte, or it is a difference.
+Some policies make of a value what no SQL of the source can say (bytes that are no text; numbers as jsonb writes them).
+A row that differs by checksums there is what the codec makes of it, byte by byte, or it is a difference.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ def judge_for(table: Table, flavour: str, policies: Policies, source: SourceSide
 
     def judge(keys: Iterable[Key]) -> frozenset[Key]:
         found = source.raw_rows(keys, expressions)
-        return frozenset(key for key, row in found.items() if (tuples := _coded(rows, values, row)) and target.holds(tuples))
+        return frozenset(
+            key for key, row in found.items() if (tuples := _coded(rows, values, row)) and target.holds(tuples)
+        )
 
     return judge
 

@@ -1,17 +1,21 @@
 """Does a target table equal its source? Pure: two sides, a way to wait, and an answer that lag cannot bend.
 
-Both sides are asked for digests of the same rows: spans of an integer key, else buckets by the hash of the key's canonical text, so
-that no server's order or collation matters. Where digests differ the keys that differ are found, and only these are judged:
+Both sides are asked for digests of the same rows: spans of an integer key, else buckets by the hash of the key's
+canonical text, so that no server's order or collation matters. Where digests differ the keys that differ are found, and
+only these are judged:
 
-    read the source; settle (the target applies all that the source had written by now); read the target; read the source again
+    read the source; settle (the target applies all that the source had written by now); read the target; read the
+source again
 
 - the target equals one of the two source readings: it agrees, and the difference was lag;
 - the source moved between its readings: nothing is known, again;
-- the source stood still and the target differs: a sighting. `SIGHTINGS` of the same pair of values in a row make a real difference.
+- the source stood still and the target differs: a sighting. `SIGHTINGS` of the same pair of values in a row make a real
+difference.
 
-One sighting is not enough: a row may go A, B, A between the source's readings while the target passes through B. Every change that is
-seen in such a row doubles the sightings it needs, so a row that flips for ever ends as unsettled, never as a difference.
-A row that is never seen at rest is `unsettled`, which is reported and is not equality: lag hides nothing.
+One sighting is not enough: a row may go A, B, A between the source's readings while the target passes through B. Every
+change that is seen in such a row doubles the sightings it needs, so a row that flips for ever ends as unsettled, never
+as a difference. A row that is never seen at rest is `unsettled`, which is reported and is not equality: lag hides
+nothing.
 """
 
 from __future__ import annotations
@@ -207,10 +211,12 @@ def verify(
     clock: Callable[[], float] = time.monotonic,
     judge: Judge | None = None,
 ) -> Result:
-    """Compare one table. `settle` returns once the target has applied all that the source had written when it was called.
+    """Compare one table. `settle` returns once the target has applied all that the source had written when it was
+    called.
 
     `judge` has the last word on rows that differ, for columns of which checksums cannot say everything.
-    A `TimeoutError` from `settle` leaves the table unsettled, `Refused` from a side leaves it refused; other errors pass through.
+    A `TimeoutError` from `settle` leaves the table unsettled, `Refused` from a side leaves it refused; other errors
+    pass through.
     """
     started, tally = clock(), _Tally()
     method = "whole" if not table.key else "spans" if by_value(table) else "buckets"
@@ -282,7 +288,9 @@ def _narrow(c: _Comparison, span: KeySpan, source: Digest, target: Digest) -> It
 def _bucket_suspects(c: _Comparison, tally: _Tally) -> Iterator[Key]:
     count = bucket_count(c.source.estimate())
     source, target = c.source.buckets(count), c.target.buckets(count)
-    pairs = {bucket: (source.get(bucket, Digest()), target.get(bucket, Digest())) for bucket in sorted({*source, *target})}
+    pairs = {
+        bucket: (source.get(bucket, Digest()), target.get(bucket, Digest())) for bucket in sorted({*source, *target})
+    }
     suspect = {bucket: max(s.rows, t.rows) for bucket, (s, t) in pairs.items() if tally.differ(s, t)}
     for chosen in _groups(suspect):
         yield from _unequal(c.source.bucket_rows(count, chosen), c.target.bucket_rows(count, chosen))
@@ -349,7 +357,13 @@ def _named(c: _Comparison, found: Mapping[Key, Kind]) -> list[Difference]:
     none: tuple[str | None, ...] = ()
     return [
         Difference(
-            kind, key, tuple(column.name for column, s, t in zip(c.table.columns, source.get(key, none), target.get(key, none)) if s != t)
+            kind,
+            key,
+            tuple(
+                column.name
+                for column, s, t in zip(c.table.columns, source.get(key, none), target.get(key, none))
+                if s != t
+            ),
         )
         for key, kind in found.items()
     ]
@@ -373,7 +387,8 @@ def _whole(c: _Comparison, tally: _Tally) -> None:
                 raise Refused(
                     "policy_unverifiable",
                     c.table.qualified,
-                    "checksums cannot say what policies make of its values, and without a key its rows cannot be told apart",
+                    "checksums cannot say what policies make of its values, "
+                    "and without a key its rows cannot be told apart",
                     "give it a primary key",
                 )
             tally.differ(after, target)

@@ -1,7 +1,7 @@
 """Mend what a reconciliation found: capture reads the rows that differ again, through the same topics as every change.
 
-A table whose rows can be named by the texts of their keys gets exactly these back; any other one is copied again whole, while its
-old rows stay readable. What is said to be mended is what a second comparison found equal.
+A table whose rows can be named by the texts of their keys gets exactly these back; any other one is copied again whole,
+while its old rows stay readable. What is said to be mended is what a second comparison found equal.
 """
 
 from __future__ import annotations
@@ -33,12 +33,19 @@ class Repair:
     keys: int
     """How many rows were read again by their keys."""
     outcome: str
-    """done, stopped, refused or waiting (the time was up); done says that it was read again, `Result` whether that mended it."""
+    """done, stopped, refused or waiting (the time was up); done says that it was read again,
+    `Result` whether that mended it."""
     reason: str = ""
 
     def document(self) -> dict[str, object]:
         """Its part of the report."""
-        return {"source": self.table.qualified, "kind": self.kind, "keys": self.keys, "outcome": self.outcome, "reason": self.reason}
+        return {
+            "source": self.table.qualified,
+            "kind": self.kind,
+            "keys": self.keys,
+            "outcome": self.outcome,
+            "reason": self.reason,
+        }
 
 
 def repair(results: Sequence[Result], ask: Ask, again: Again) -> tuple[list[Result], list[Repair]]:

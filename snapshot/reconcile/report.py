@@ -1,7 +1,8 @@
-"""The nightly answer as a document: JSON for programs, one HTML page for people. It holds no row's value, not even a key.
+"""The nightly answer as a document: JSON for programs, one HTML page for people. It holds no row's value, not even a
+key.
 
-A row that differs is named by its table, the columns that differ and the hash of its key; `find` is the query by which those who may
-see the data find the row on either side.
+A row that differs is named by its table, the columns that differ and the hash of its key; `find` is the query by which
+those who may see the data find the row on either side.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ Document = dict[str, object]
 
 _WORST = (Verdict.DIFFERENT, Verdict.REFUSED, Verdict.UNSETTLED, Verdict.EQUAL)
 _ENVIRONMENT = Environment(
-    loader=PackageLoader("snapshot.reconcile", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    loader=PackageLoader("snapshot.reconcile", "."),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
 )
 
 
@@ -100,7 +105,9 @@ def _table(r: Result) -> Document:
         "unsettled": r.unsettled,
         "complete": r.complete,
         "seconds": round(r.seconds, 3),
-        "differences": [{"kind": d.kind.value, "key_hash": d.key_hash, "columns": list(d.columns)} for d in r.differences],
+        "differences": [
+            {"kind": d.kind.value, "key_hash": d.key_hash, "columns": list(d.columns)} for d in r.differences
+        ],
         "find": _find(r) if r.differences else None,
     }
 

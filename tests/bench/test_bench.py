@@ -9,12 +9,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-
-from bench import plot
 from bench.machine import Meter, cpu_seconds, memory_bytes
 from bench.report import BACKLOGS, LATENCIES, STAGES, TABLES, name_of, page, split
 from bench.results import read
 from bench.tables import ROUND, SHAPES
+
+from bench import plot
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVERS = {"mariadb", "postgres", "kafka"}

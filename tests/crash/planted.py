@@ -79,7 +79,11 @@ _TRANSACTION, _OWNER, _FENCE = "sinks/postgres/transaction.py", "sinks/postgres/
 _UNENDED = (_FENCE, "    end_holders(connection, pipeline)\n", "")
 _UNCHECKED = (_FENCE, "    if result.ntuples != 1:\n        raise fenced(pipeline)\n", "")
 _UNREFUSED = (_CUTS, "        elif not self.at.position.covers(base.position):\n", "        elif False:\n")
-_NOW = ("cdc/capture/run.py", "Restart(stored.position, stored.source_ts_us, ", "Restart(catalog.log.visible_position(), 0, ")
+_NOW = (
+    "cdc/capture/run.py",
+    "        return copied\n",
+    "        return Restart(restart.position, 0, followed=copied.followed, clock_offset_us=copied.clock_offset_us)\n",
+)
 _REMEMBERED = (
     (
         _TRANSACTION,

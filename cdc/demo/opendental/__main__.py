@@ -21,14 +21,22 @@ from cdc.demo.opendental.workload import Workload
 def connection_args(url: str) -> dict[str, object]:
     """`mysql://user:password@host:port/?ssl_ca=..`, percent-encoded; further keys go to PyMySQL as they are."""
     parts = urlsplit(url)
-    args: dict[str, object] = {"host": parts.hostname or "127.0.0.1", "port": parts.port or 3306, "user": unquote(parts.username or "root")}
+    args: dict[str, object] = {
+        "host": parts.hostname or "127.0.0.1",
+        "port": parts.port or 3306,
+        "user": unquote(parts.username or "root"),
+    }
     return args | {"password": unquote(parts.password or "")} | dict(parse_qsl(parts.query))
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="cdc.demo.opendental", description="An OpenDental-like practice to replicate.")
+    parser = argparse.ArgumentParser(
+        prog="cdc.demo.opendental", description="An OpenDental-like practice to replicate."
+    )
     parser.add_argument("command", choices=("create", "load", "work", "grow"))
-    parser.add_argument("--url", default=os.environ.get("OPENDENTAL_URL"), help="mysql://user:password@host:port/ (or OPENDENTAL_URL)")
+    parser.add_argument(
+        "--url", default=os.environ.get("OPENDENTAL_URL"), help="mysql://user:password@host:port/ (or OPENDENTAL_URL)"
+    )
     parser.add_argument("--database", default="opendental")
     parser.add_argument("--engine", choices=("MyISAM", "InnoDB"), default="MyISAM")
     parser.add_argument("--seed", type=int, default=1)
@@ -36,7 +44,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=float, default=1.0, help="load: 1 is about 50,000 rows")
     parser.add_argument("--rows", type=int, default=20_000_000, help="grow: about so many in all")
     parser.add_argument("--tables", type=int, default=446, help="grow: so many, the 58 and siblings of them")
-    parser.add_argument("--rate", type=float, default=100.0, help="work: row changes per second, 0 for as fast as it goes")
+    parser.add_argument(
+        "--rate", type=float, default=100.0, help="work: row changes per second, 0 for as fast as it goes"
+    )
     parser.add_argument("--seconds", type=float, default=60.0, help="work: how long, 0 for until SIGTERM or SIGINT")
     known = parser.parse_args(argv)
     if not known.url:
@@ -65,7 +75,8 @@ def perform(args: argparse.Namespace) -> dict[str, object]:
         rows = load(connection_args(args.url), args.database, size=args.size, seed=args.seed)
         return {"total": sum(rows.values()), "rows": rows}
     if args.command == "grow":
-        rows = grow(connection_args(args.url), args.database, args.engine, rows=args.rows, tables=args.tables, seed=args.seed,
+        rows = grow(connection_args(args.url), args.database, args.engine, rows=args.rows, tables=args.tables,
+        seed=args.seed,
                     replace_it=args.replace)  # fmt: skip
         return {"total": sum(rows.values()), "rows": rows}
     return work(args)

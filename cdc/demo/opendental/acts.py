@@ -27,14 +27,25 @@ def move(desk: Desk) -> None:
     apt = desk.pick("appointment")
     status = desk.rng.choice((1, 1, 2, 5))
     with desk.transaction():
-        desk.update("appointment", f"AptDateTime = {_slot(desk)}, Op = {desk.rng.randint(1, 9)}, AptStatus = {status}", f"AptNum = {apt}")
+        desk.update(
+            "appointment",
+            f"AptDateTime = {_slot(desk)}, Op = {desk.rng.randint(1, 9)}, AptStatus = {status}",
+            f"AptNum = {apt}",
+        )
         desk.insert("histappointment", AptNum=apt, HistApptAction=1)
 
 
 def plan(desk: Desk) -> None:
     """Procedures are treatment-planned: status 1, no completion date."""
     count = desk.rng.randint(1, 4)
-    desk.insert("procedurelog", count, PatNum=desk.pick("patient"), ProcStatus=1, DateTP=desk.today(), DateComplete="'0001-01-01'")
+    desk.insert(
+        "procedurelog",
+        count,
+        PatNum=desk.pick("patient"),
+        ProcStatus=1,
+        DateTP=desk.today(),
+        DateComplete="'0001-01-01'",
+    )
 
 
 def complete(desk: Desk) -> None:
@@ -43,10 +54,14 @@ def complete(desk: Desk) -> None:
     where = f"ProcNum IN ({', '.join(map(str, procs))})"
     with desk.transaction():
         desk.update(
-            "procedurelog", f"ProcStatus = 2, DateComplete = {desk.today()}, ProcDate = {desk.today()}, Discount = Discount + 1", where
+            "procedurelog",
+            f"ProcStatus = 2, DateComplete = {desk.today()}, ProcDate = {desk.today()}, Discount = Discount + 1",
+            where,
         )
         desk.insert("procnote", PatNum=patient, ProcNum=procs[0])
-        desk.update("patient", f"EstBalance = ROUND(EstBalance + {desk.rng.randint(40, 900)}.25, 2)", f"PatNum = {patient}")
+        desk.update(
+            "patient", f"EstBalance = ROUND(EstBalance + {desk.rng.randint(40, 900)}.25, 2)", f"PatNum = {patient}"
+        )
 
 
 def chart_perio(desk: Desk) -> None:
@@ -59,7 +74,9 @@ def fill_sheet(desk: Desk) -> None:
     with desk.transaction():
         (sheet,) = desk.insert("sheet", PatNum=desk.pick("patient"))
         fields = desk.insert("sheetfield", 15, SheetNum=sheet)
-        desk.update("sheetfield", f"FieldValue = {desk.value('sheetfield', 'FieldValue')}", f"SheetFieldNum = {fields[3]}")
+        desk.update(
+            "sheetfield", f"FieldValue = {desk.value('sheetfield', 'FieldValue')}", f"SheetFieldNum = {fields[3]}"
+        )
 
 
 def log_call(desk: Desk) -> None:
@@ -77,7 +94,14 @@ def send_claim(desk: Desk) -> None:
     patient = desk.pick("patient")
     with desk.transaction():
         (claim,) = desk.insert("claim", PatNum=patient, ClaimStatus="'S'", DateSent=desk.today())
-        desk.insert("claimproc", desk.rng.randint(2, 4), PatNum=patient, ClaimNum=claim, ProcNum=desk.pick("procedurelog"), Status=0)
+        desk.insert(
+            "claimproc",
+            desk.rng.randint(2, 4),
+            PatNum=patient,
+            ClaimNum=claim,
+            ProcNum=desk.pick("procedurelog"),
+            Status=0,
+        )
 
 
 def receive_claim(desk: Desk) -> None:
@@ -177,7 +201,10 @@ def change_spelling_of_key(desk: Desk) -> None:
 
 
 def change_composite_key(desk: Desk) -> None:
-    where = f"ClinicNum = {desk.rng.randint(0, 2)} AND Category = '{desk.rng.choice(CATEGORIES)}' ORDER BY DateTotal LIMIT 2"
+    where = (
+        f"ClinicNum = {desk.rng.randint(0, 2)} AND Category = '{desk.rng.choice(CATEGORIES)}' ORDER BY DateTotal "
+        "LIMIT 2"
+    )
     desk.update("site_dailytotal", f"ClinicNum = ClinicNum + {3 + desk.acts}", where, "key change")
 
 
@@ -185,13 +212,18 @@ def replace_preference(desk: Desk) -> None:
     """REPLACE over a primary and a unique key: it may delete two rows to write one."""
     name = f"'Setting{desk.rng.randint(1, 400):04}'"
     number = desk.rng.choice((0, desk.pick("preference")))
-    desk.run("replace", f"REPLACE INTO preference (PrefNum, PrefName, ValueString) VALUES ({number}, {name}, '{desk.acts}')")
+    desk.run(
+        "replace", f"REPLACE INTO preference (PrefNum, PrefName, ValueString) VALUES ({number}, {name}, '{desk.acts}')"
+    )
 
 
 def replace_code(desk: Desk) -> None:
     """REPLACE by a key that is equal only to the collation: the row's key changes its spelling."""
     code = desk.rng.choice(CASES)(site_code(desk.rng.randint(1, 260)))
-    desk.run("replace", f"REPLACE INTO site_code (SiteCode, Label, Priority) VALUES ({code}, '🦷 {desk.acts}', {desk.acts % 100})")
+    desk.run(
+        "replace",
+        f"REPLACE INTO site_code (SiteCode, Label, Priority) VALUES ({code}, '🦷 {desk.acts}', {desk.acts % 100})",
+    )
 
 
 def add_totals(desk: Desk) -> None:
@@ -201,7 +233,8 @@ def add_totals(desk: Desk) -> None:
 
 
 def convert_images(desk: Desk) -> None:
-    """A table without a key: four equal rows come, one of them changes, one of them goes; the oldest are cleared now and then."""
+    """A table without a key: four equal rows come, one of them changes, one of them goes;
+    the oldest are cleared now and then."""
     number = desk.rng.randint(1, 200)
     row = f"({number}, 7, 'scan {desk.acts % 50}.jpg', NULL, 0)"
     one = f"DocNum = {number} AND Done = 0 LIMIT 1"
@@ -218,7 +251,12 @@ def tidy_leftovers(desk: Desk) -> None:
     desk.run("keyless insert", desk.filler("tmpdocument").insert(desk.acts, 1))
     desk.run("keyless insert", f"INSERT INTO tmpdocument (DocNum) VALUES {', '.join(['(0)'] * 3)}")
     desk.run("keyless delete", f"DELETE FROM tmpdocument WHERE DocNum = 0 LIMIT {desk.rng.choice((2, 2, 8))}")
-    desk.update("definition_bak_20200424", "ItemOrder = ItemOrder + 1", f"Category = {desk.rng.randint(0, 9)} LIMIT 2", "keyless update")
+    desk.update(
+        "definition_bak_20200424",
+        "ItemOrder = ItemOrder + 1",
+        f"Category = {desk.rng.randint(0, 9)} LIMIT 2",
+        "keyless update",
+    )
 
 
 def visit_kiosk(desk: Desk) -> None:
@@ -306,4 +344,6 @@ ACTS = (
 
 
 def _slot(desk: Desk) -> str:
-    return f"{desk.today(desk.rng.randint(1, 60))[:-1]} {desk.rng.randint(8, 16):02}:{desk.rng.choice((0, 10, 30)):02}:00'"
+    return (
+        f"{desk.today(desk.rng.randint(1, 60))[:-1]} {desk.rng.randint(8, 16):02}:{desk.rng.choice((0, 10, 30)):02}:00'"
+    )

@@ -21,13 +21,21 @@ STATEMENT_VALUES = 12_000
 def connect(connection_args: ConnectionArgs, database: str | None = None) -> pymysql.Connection[Any]:
     """A connection as the application opens it: lenient sql_mode (sentinel and zero dates), UTC, autocommit."""
     init = "SET sql_mode='', time_zone='+00:00'"
-    return pymysql.connect(**{"charset": "utf8mb4", **connection_args}, database=database, autocommit=True, init_command=init)
+    return pymysql.connect(
+        **{"charset": "utf8mb4", **connection_args}, database=database, autocommit=True, init_command=init
+    )
 
 
 def create(
-    connection_args: ConnectionArgs, database: str = "opendental", engine: str = "MyISAM", *, replace: bool = False, log: bool = True
+    connection_args: ConnectionArgs,
+    database: str = "opendental",
+    engine: str = "MyISAM",
+    *,
+    replace: bool = False,
+    log: bool = True,
 ) -> None:
-    """Makes the database and its empty tables; a table that exists is an error, unless `replace` drops the database first."""
+    """Makes the database and its empty tables; a table that exists is an error,
+    unless `replace` drops the database first."""
     with closing(connect(connection_args)) as connection, connection.cursor() as cursor:
         if not log:
             cursor.execute(UNLOGGED)
@@ -42,7 +50,8 @@ def create(
 def load(
     connection_args: ConnectionArgs, database: str = "opendental", *, size: float = 1.0, seed: int = 1, log: bool = True
 ) -> dict[str, int]:
-    """Fills the empty tables, the same rows for the same seed and size; returns the rows per table. Memory does not grow with the size."""
+    """Fills the empty tables, the same rows for the same seed and size;
+    returns the rows per table. Memory does not grow with the size."""
     with closing(connect(connection_args, database)) as connection, connection.cursor() as cursor:
         if not log:
             cursor.execute(UNLOGGED)

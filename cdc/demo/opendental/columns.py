@@ -56,10 +56,12 @@ class PracticeColumn:
 
 @dataclass(frozen=True)
 class Spec:
-    """A table: `text` has one line per run of columns, `type[?] [charset]: Name Name ..`; `?` allows NULL; `key:` is AUTO_INCREMENT.
+    """A table: `text` has one line per run of columns, `type[?] [charset]: Name Name ..`; `?` allows NULL; `key:` is
+    AUTO_INCREMENT.
 
-    `rows` is what size 1 holds; `fixed` tables (lists and settings) do not grow with the size. `keys` tells how key values lie:
-    one after another, with gaps, or scattered over 62 bits (sites that use random keys). `primary` overrides the key's columns.
+    `rows` is what size 1 holds; `fixed` tables (lists and settings) do not grow with the size. `keys` tells how key
+    values lie: one after another, with gaps, or scattered over 62 bits (sites that use random keys). `primary`
+    overrides the key's columns.
     """
 
     name: str
@@ -89,7 +91,10 @@ class Spec:
         parts += [f"UNIQUE KEY `u_{name}` (`{name}`)" for name in self.unique]
         parts += [f"KEY `i_{name}` (`{name}`)" for name in self.index]
         body = ",\n  ".join(parts)
-        return f"CREATE TABLE `{self.name}` (\n  {body}\n) ENGINE={engine} DEFAULT CHARSET=utf8mb3 COLLATE=utf8mb3_general_ci"
+        return (
+            f"CREATE TABLE `{self.name}` (\n  {body}\n) ENGINE={engine} DEFAULT CHARSET=utf8mb3 "
+            "COLLATE=utf8mb3_general_ci"
+        )
 
 
 def parse_line(line: str) -> list[PracticeColumn]:

@@ -1,4 +1,5 @@
-"""One writer's seat: a connection that times its statements, counts the changes that stay, and knows keys worth changing."""
+"""One writer's seat: a connection that times its statements, counts the changes that stay,
+and knows keys worth changing."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ class Keys:
 
 
 class Desk:
-    """What an act works with. In a MyISAM practice a transaction is only a sequence of statements: each stays at once."""
+    """What an act works with. In a MyISAM practice a transaction is only a sequence of statements:
+    each stays at once."""
 
     def __init__(self, connection_args: ConnectionArgs, database: str, engine: str, seed: int, rate: float) -> None:
         self.place = (connection_args, database)
@@ -88,9 +90,12 @@ class Desk:
         return self.run("delete", f"DELETE FROM `{table}` WHERE {where}")
 
     def insert(self, table: str, count: int = 1, **given: object) -> list[int]:
-        """Inserts invented rows and returns their keys; `given` fixes columns, each by one literal or a list of them."""
+        """Inserts invented rows and returns their keys; `given` fixes columns,
+        each by one literal or a list of them."""
         filler = self.filler(table)
-        self.run("insert", filler.insert(self.acts + 1, count, {name: _literals(value) for name, value in given.items()}))
+        self.run(
+            "insert", filler.insert(self.acts + 1, count, {name: _literals(value) for name, value in given.items()})
+        )
         if not filler.spec.columns[0].automatic:
             return []
         keys = list(range(self._last_key, self._last_key + count))

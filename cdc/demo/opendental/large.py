@@ -1,8 +1,10 @@
-"""A practice of production size, in minutes: a small one is loaded beside it, and the server multiplies its rows within itself.
+"""A practice of production size, in minutes: a small one is loaded beside it, and the server multiplies its rows within
+itself.
 
-Every row of a seed table comes again with another key, so types, widths and the way keys lie are those of the small practice. The
-tables that make up the number are siblings of the 58: a third is empty, most hold a few rows, as in practices. Nothing of it is
-written to the binary log, which needs the account's right to say so; a copy does not need the log of what was before it.
+Every row of a seed table comes again with another key, so types, widths and the way keys lie are those of the small
+practice. The tables that make up the number are siblings of the 58: a third is empty, most hold a few rows, as in
+practices. Nothing of it is written to the binary log, which needs the account's right to say so; a copy does not need
+the log of what was before it.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ def grow(
     seed: int = 1,
     replace_it: bool = False,
 ) -> dict[str, int]:
-    """Makes a practice of about so many rows in so many tables; returns the rows of each. Lists stay as long as they are."""
+    """Makes a practice of about so many rows in so many tables;
+    returns the rows of each. Lists stay as long as they are."""
     seeds = f"{database}_seed"
     with closing(connect(connection_args)) as connection, connection.cursor() as cursor:
         cursor.execute(f"{UNLOGGED}, SESSION bulk_insert_buffer_size = 67108864")
@@ -53,7 +56,8 @@ def grow(
 
 def plan(rows: int, tables: int, size: float = SEED_SIZE) -> Iterator[tuple[Spec, Spec, int]]:
     """Each table, the one that its rows come from, and how many of them it gets."""
-    extra = [(replace(TABLES[n % len(TABLES)], name=f"{TABLES[n % len(TABLES)].name}_{n // len(TABLES) + 2}"), TABLES[n % len(TABLES)], n)
+    extra = [(replace(TABLES[n % len(TABLES)], name=f"{TABLES[n % len(TABLES)].name}_{n // len(TABLES) + 2}"),
+    TABLES[n % len(TABLES)], n)
              for n in range(max(0, tables - len(TABLES)))]  # fmt: skip
     siblings = [(spec, origin, min(rows_at(origin, size), _share(n))) for spec, origin, n in extra]
     lists = sum(spec.rows for spec in TABLES if not _grows(spec)) + sum(count for _, _, count in siblings)
@@ -83,7 +87,8 @@ def _fill(cursor: Any, spec: Spec, origin: str, there: int, count: int) -> int:
         stride = _stride(cursor, spec, origin)
         for copy in range(-(-count // there) if there else 0):
             cursor.execute(
-                f"INSERT INTO `{spec.name}` ({quoted(names)}) SELECT {_key(spec, copy, stride)}, {quoted(names[1:])} FROM {origin} "
+                f"INSERT INTO `{spec.name}` ({quoted(names)}) SELECT {_key(spec, copy, stride)}, {quoted(names[1:])} "
+                f"FROM {origin} "
                 f"LIMIT {min(there, count - copy * there)}"
             )
     cursor.execute(f"ALTER TABLE `{spec.name}` ENABLE KEYS")

@@ -40,7 +40,17 @@ ALIASES = {
     "DocCategory": "definition",
 }
 LINKS: dict[str, str] = ALIASES | {spec.key[0]: spec.name for spec in TABLES if spec.rows and spec.columns[0].automatic}
-ALWAYS = ("PatNum", "ProvNum", "FeeSched", "CodeNum", "PayNum", "ClaimNum", "SheetNum", "PerioExamNum", "SecurityLogNum")
+ALWAYS = (
+    "PatNum",
+    "ProvNum",
+    "FeeSched",
+    "CodeNum",
+    "PayNum",
+    "ClaimNum",
+    "SheetNum",
+    "PerioExamNum",
+    "SecurityLogNum",
+)
 """Links that are set in every row; any other is 0 ("no link") in a third of them."""
 
 
@@ -66,12 +76,18 @@ class Filler:
     def rows(self, first: int, count: int, given: Mapping[str, Sequence[str]] | None = None) -> Iterator[str]:
         """`(..), (..)` rows without the commas; `given` overrides a column by literals that are repeated as needed."""
         given = given or {}
-        lists = [_cycled(given[name], count) if name in given else self.fills[name](first, count) for name in self.names]
+        lists = [
+            _cycled(given[name], count) if name in given else self.fills[name](first, count) for name in self.names
+        ]
         return (f"({','.join(row)})" for row in zip(*lists, strict=True))
 
-    def insert(self, first: int, count: int, given: Mapping[str, Sequence[str]] | None = None, verb: str = "INSERT") -> str:
+    def insert(
+        self, first: int, count: int, given: Mapping[str, Sequence[str]] | None = None, verb: str = "INSERT"
+    ) -> str:
         """One statement with `count` rows."""
-        return f"{verb} INTO `{self.spec.name}` ({quoted(self.names)}) VALUES {','.join(self.rows(first, count, given))}"
+        return (
+            f"{verb} INTO `{self.spec.name}` ({quoted(self.names)}) VALUES {','.join(self.rows(first, count, given))}"
+        )
 
     def _fill(self, name: str) -> Fill:
         special = SPECIAL.get((self.spec.name, name))

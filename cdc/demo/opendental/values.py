@@ -1,7 +1,8 @@
 """Invented values as SQL literals, chosen by a column's name, then by its type.
 
-Each column draws from a pool made once: `random.choices` over ready literals makes a wide row in microseconds, so the server is the
-bottleneck. Every person, address and number here is made up (555-01 numbers, example.com, SSNs that start with 000).
+Each column draws from a pool made once: `random.choices` over ready literals makes a wide row in microseconds, so the
+server is the bottleneck. Every person, address and number here is made up (555-01 numbers, example.com, SSNs that start
+with 000).
 """
 
 from __future__ import annotations
@@ -19,13 +20,28 @@ START = datetime.fromisoformat(FIRST.isoformat())
 OLD = ("DateOriginalProsth", "PriorDate", "AdmitDate", "DateTPrevious", "DateCreated", "ConvDate")
 """Columns in which rows from before the sentinel dates still hold '0000-00-00'."""
 
-LAST_NAMES = "Abernath Bellwood Castellan Dunmore Eskridge Fairholt O'Grange Hollowell Ibarrow Jessup-Lane Kettleby Łukasik Müllerau"
-LAST_NAMES += " Ngữyen Örneberg Peñalva Quillfeather Ravensby Søndergard Tremayne Ulverston Vašekova Whitlocke Xiberras Yarrowby Zoëlle"
-FIRST_NAMES = "Ada Bram Célia Dov Edda Finn Greta Håkon Ines João Kaya Lior Mirë Nils Oona Piet Renée Sven Tamsin Uri Vera Wim Yara Zeno"
+LAST_NAMES = (
+    "Abernath Bellwood Castellan Dunmore Eskridge Fairholt O'Grange Hollowell Ibarrow Jessup-Lane Kettleby "
+    "Łukasik Müllerau"
+)
+LAST_NAMES += (
+    " Ngữyen Örneberg Peñalva Quillfeather Ravensby Søndergard Tremayne Ulverston Vašekova Whitlocke "
+    "Xiberras Yarrowby Zoëlle"
+)
+FIRST_NAMES = (
+    "Ada Bram Célia Dov Edda Finn Greta Håkon Ines João Kaya Lior Mirë Nils Oona Piet Renée Sven Tamsin Uri "
+    "Vera Wim Yara Zeno"
+)
 STREETS = "Acorn Birch Cedar Dogwood Elm Fern Gable Heron Ivy Juniper Knoll Larch"
 CITIES = "Springvale,Oak Hollow,Port Ashby,Lake Mirren,Stonebridge,Élan Falls,Nørreby,Westmarch"
-NOTE = "patient reports sensitivity to cold on the lower left; discussed options, consented, anesthetic given without incident; recheck in "
-NOTE += "two weeks, will call to confirm; insurance estimate explained; balance moved per policy; crown prep, temp cemented, shade A2"
+NOTE = (
+    "patient reports sensitivity to cold on the lower left; discussed options, consented, "
+    "anesthetic given without incident; recheck in "
+)
+NOTE += (
+    "two weeks, will call to confirm; insurance estimate explained; balance moved per policy; crown prep, "
+    "temp cemented, shade A2"
+)
 WORDS = NOTE.split()
 ODD = ["it's", 'said "ouch"', "50% off", "C:\\images\\", "line\nbreak", "tab\there", "a|b,c;d", "NULL", "\\N", "{}"]
 ODD += ["naïve", "£20", "déjà vu", "½ tab"]
@@ -51,7 +67,8 @@ def fits(text: str, charset: str) -> bool:
 
 
 def words(rng: Random, column: PracticeColumn) -> str:
-    """A line of notes: mostly plain, now and then quotes, accents, other scripts, and emoji where the column can hold them."""
+    """A line of notes: mostly plain, now and then quotes, accents, other scripts,
+    and emoji where the column can hold them."""
     some = rng.choices(WORDS, k=rng.randint(1, 12))
     extra = ODD + (WIDE if column.charset != "latin1" else []) + (EMOJI * 2 if column.charset == "utf8mb4" else [])
     if rng.random() < 0.3:
@@ -151,8 +168,16 @@ def stamps(column: PracticeColumn, rng: Random) -> list[str]:
 
 def times(column: PracticeColumn, rng: Random) -> list[str]:
     """Times of day, and the signed sums of hours that a time clock keeps in the same type."""
-    sums = ["'-01:30:00'", "'26:15:00'", "'-00:00:30'", "'100:59:59'"] if "Hours" in column.name or "Adjust" in column.name else []
-    return ["'00:00:00'"] * 20 + sums + [f"'{rng.randint(7, 18):02}:{rng.choice((0, 10, 20, 30, 45)):02}:00'" for _ in range(40)]
+    sums = (
+        ["'-01:30:00'", "'26:15:00'", "'-00:00:30'", "'100:59:59'"]
+        if "Hours" in column.name or "Adjust" in column.name
+        else []
+    )
+    return (
+        ["'00:00:00'"] * 20
+        + sums
+        + [f"'{rng.randint(7, 18):02}:{rng.choice((0, 10, 20, 30, 45)):02}:00'" for _ in range(40)]
+    )
 
 
 def varchars(column: PracticeColumn, rng: Random) -> list[str]:

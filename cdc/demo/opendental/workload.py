@@ -29,7 +29,8 @@ def lost(error: pymysql.MySQLError) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a workload did. `changes` counts affected rows that stayed, by kind (REPLACE and upserts as the server counts them)."""
+    """What a workload did. `changes` counts affected rows that stayed,
+    by kind (REPLACE and upserts as the server counts them)."""
 
     seconds: float
     acts: dict[str, int]
@@ -59,12 +60,17 @@ class Report:
 class Workload:
     """Changes a loaded practice at about `rate` row changes per second; 0 or less means as fast as one connection can.
 
-    One seed does the same acts with the same values to the same practice (only the server's own timestamps differ). Every kind of act
-    comes up within each deck of about 120. A server that goes away is waited for.
+    One seed does the same acts with the same values to the same practice (only the server's own timestamps differ).
+    Every kind of act comes up within each deck of about 120. A server that goes away is waited for.
     """
 
     def __init__(
-        self, connection_args: ConnectionArgs, database: str = "opendental", rate: float = 100.0, seed: int = 1, engine: str = "MyISAM"
+        self,
+        connection_args: ConnectionArgs,
+        database: str = "opendental",
+        rate: float = 100.0,
+        seed: int = 1,
+        engine: str = "MyISAM",
     ) -> None:
         self.rate, self.seed = rate, seed
         self._desk = Desk(connection_args, database, engine, seed, rate)

@@ -67,7 +67,11 @@ _MEMBER = {
     "session.timeout.ms": timing.TIMES.session_ms,
     "heartbeat.interval.ms": timing.TIMES.group_heartbeat_ms,
 }
-DATA_TOPIC = {"cleanup.policy": "delete", "retention.ms": str(timing.TIMES.retention_ms), "max.message.bytes": str(MAX_MESSAGE_BYTES)}
+DATA_TOPIC = {
+    "cleanup.policy": "delete",
+    "retention.ms": str(timing.TIMES.retention_ms),
+    "max.message.bytes": str(MAX_MESSAGE_BYTES),
+}
 CONTROL_TOPIC = {"cleanup.policy": "compact", "min.compaction.lag.ms": str(timing.TIMES.retention_ms)}
 OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION)
 """The offset that comes next is not held, or what was read below it is not any more."""
@@ -110,11 +114,20 @@ class _Trouble:
 def translate(error: KafkaError, place: str) -> CdcError:
     """The decision that goes with a librdkafka error."""
     if error.code() in _SETUP_ERRORS:
-        return Refused(_SETUP_ERRORS[error.code()], place, error.name(), "check transport.kafka: security.protocol, sasl.*, ssl.*")
+        return Refused(
+            _SETUP_ERRORS[error.code()], place, error.name(), "check transport.kafka: security.protocol, sasl.*, ssl.*"
+        )
     if error.code() in OUT_OF_RANGE:
-        return Halt("offset_gone", place, "the broker no longer holds the offset that comes next", "copy the tables again")
+        return Halt(
+            "offset_gone", place, "the broker no longer holds the offset that comes next", "copy the tables again"
+        )
     if error.fatal() or error.code() == KafkaError._FATAL:
-        return Halt("producer_fatal", place, error.name(), "restart the process: it starts from the newest cut that the broker holds")
+        return Halt(
+            "producer_fatal",
+            place,
+            error.name(),
+            "restart the process: it starts from the newest cut that the broker holds",
+        )
     return Retry("broker_lost", place, error.name(), "the broker is away or busy")
 
 
@@ -124,7 +137,15 @@ def _is_settling(error: BaseException) -> bool:
 
 
 def _settings(bootstrap: str, extra: Mapping[str, Any], own: Mapping[str, Any], trouble: _Trouble) -> dict[str, Any]:
-    return {"bootstrap.servers": bootstrap, "client.id": "cdc", "error_cb": trouble, "log_level": 2, **_CLIENT, **own, **extra}
+    return {
+        "bootstrap.servers": bootstrap,
+        "client.id": "cdc",
+        "error_cb": trouble,
+        "log_level": 2,
+        **_CLIENT,
+        **own,
+        **extra,
+    }
 
 
 class KafkaBroker:
@@ -154,7 +175,8 @@ class KafkaBroker:
         return Producer(_settings(self.bootstrap, self._kafka, _PRODUCER, self.trouble))
 
     def consumer(self, fetch_wait_ms: int = timing.TIMES.fetch_wait_ms) -> Consumer:
-        """A consumer that is assigned by hand and never joins a group; who reads what is there already has nothing to wait for."""
+        """A consumer that is assigned by hand and never joins a group;
+        who reads what is there already has nothing to wait for."""
         own = {**_CONSUMER, "group.id": f"cdc-{self.prefix}", "fetch.wait.max.ms": fetch_wait_ms}
         return Consumer(_settings(self.bootstrap, self._kafka, own, self.trouble))
 
@@ -200,7 +222,9 @@ class KafkaBroker:
 
     def partitions(self, topic: str) -> int:
         """How many partitions a table's topic gets that is made now."""
-        fitting = (count for pattern, count in self._partitions_of.items() if fnmatchcase(topic, f"{self.prefix}.{pattern}"))
+        fitting = (
+            count for pattern, count in self._partitions_of.items() if fnmatchcase(topic, f"{self.prefix}.{pattern}")
+        )
         return next(fitting, self._partitions)
 
     def _create(self, topic: str, partitions: int, config: Mapping[str, str]) -> None:
@@ -213,7 +237,8 @@ class KafkaBroker:
                 raise translate(e.args[0], f"topic {topic}") from None
 
     def _answer(self, asked: Future[T]) -> T:
-        """What the broker says to a question of an administrator; it may hang, and the owner may be told to stop meanwhile."""
+        """What the broker says to a question of an administrator;
+        it may hang, and the owner may be told to stop meanwhile."""
         until = clock.monotonic() + 3 * timing.TIMES.call_seconds
         while True:
             try:
@@ -232,7 +257,9 @@ class KafkaBroker:
     def identity(self, topic: str) -> str:
         """What tells the topic from every other one of its name that there was or will be."""
         try:
-            described = self._admin.describe_topics(TopicCollection([topic]), request_timeout=timing.TIMES.call_seconds)[topic]
+            described = self._admin.describe_topics(
+                TopicCollection([topic]), request_timeout=timing.TIMES.call_seconds
+            )[topic]
             return str(self._answer(described).topic_id)
         except KafkaException as e:
             raise translate(e.args[0], f"topic {topic}") from None
@@ -260,7 +287,9 @@ class KafkaBroker:
             reraise=True,
         )
         try:
-            low, high = settling(consumer.get_watermark_offsets, TopicPartition(topic, partition), timeout=timing.TIMES.call_seconds)
+            low, high = settling(
+                consumer.get_watermark_offsets, TopicPartition(topic, partition), timeout=timing.TIMES.call_seconds
+            )
         except KafkaException as e:
             raise translate(e.args[0], f"topic {topic}") from None
         return int(low), int(high)
@@ -271,7 +300,9 @@ class KafkaBroker:
             return
         consumer.assign([TopicPartition(topic, partition, first)])
         while True:
-            messages = consumer.consume(1, timing.TIMES.first_wait_seconds)  # asked for many it would wait for many, or the whole time
+            messages = consumer.consume(
+                1, timing.TIMES.first_wait_seconds
+            )  # asked for many it would wait for many, or the whole time
             for message in messages + consumer.consume(10_000, 0) if messages else ():
                 error = message.error()
                 if error is not None:
@@ -287,7 +318,13 @@ class KafkaBroker:
     def append(self, producer: Producer, topic: str, key: str, value: bytes) -> int:
         """Append one record to partition 0; its offset once acknowledged."""
         offsets: list[int] = []
-        producer.produce(topic, value, key.encode(), partition=0, on_delivery=self.noting(lambda m: offsets.append(int(m.offset() or 0))))
+        producer.produce(
+            topic,
+            value,
+            key.encode(),
+            partition=0,
+            on_delivery=self.noting(lambda m: offsets.append(int(m.offset() or 0))),
+        )
         while not offsets:
             producer.flush(1.0)
             self.check_stop()
@@ -306,7 +343,8 @@ class KafkaBroker:
 
 
 def leave(consumer: Consumer, seconds: float) -> None:
-    """Close, but wait for a broker that is gone for so long only: librdkafka itself waits for the answers to what is under way."""
+    """Close, but wait for a broker that is gone for so long only:
+    librdkafka itself waits for the answers to what is under way."""
     closing = threading.Thread(target=consumer.close, name="close", daemon=True)
     closing.start()
     closing.join(seconds)

@@ -23,14 +23,19 @@ class KafkaGroup:
     """One member of a pipeline's group."""
 
     def __init__(self, broker: KafkaBroker, shards: int, given: Told, taken: Told) -> None:
-        """`given` and `taken` hear of shards within `poll`; another member gets what was taken once `taken` has returned."""
+        """`given` and `taken` hear of shards within `poll`; another member gets what was taken once `taken` has
+        returned."""
         self._broker, self._topic = broker, shards_topic(broker.prefix, shards)
         if broker.prepare(self._topic, shards, CONTROL_TOPIC) != shards:
-            raise Halt("shards_topic", f"topic {self._topic}", f"has not {shards} partitions", "delete it: it holds no records")
+            raise Halt(
+                "shards_topic", f"topic {self._topic}", f"has not {shards} partitions", "delete it: it holds no records"
+            )
         self._consumer = broker.member(f"cdc-{broker.prefix}-members")
         self._given, self._taken = given, taken
         try:
-            self._consumer.subscribe([self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+            self._consumer.subscribe(
+                [self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
+            )
         except KafkaException as e:
             raise translate(e.args[0], f"topic {self._topic}") from None
 

@@ -33,7 +33,8 @@ def _control_expired(topic: str, offset: int, low: int) -> CdcError:
         "offset_gone",
         f"topic {topic} offset {offset}",
         f"is not held: the topic begins at {low}",
-        "what capture said there is unknown: is the topic's cleanup.policy compact? Copy the tables into a fresh pipeline",
+        "what capture said there is unknown: is the topic's cleanup.policy compact? Copy the tables into a fresh "
+        "pipeline",
     )
 
 
@@ -88,11 +89,16 @@ class KafkaReader:
         gone = [message for message in messages if message.error() is not None]
         # Straight into the tuple: `Message(...)` costs as much as all the calls within it.
         new: Callable[..., Message] = tuple.__new__
-        found = [new(Message, (m.topic(), m.partition(), m.offset(), m.key(), m.value())) for m in messages if m.error() is None]
+        found = [
+            new(Message, (m.topic(), m.partition(), m.offset(), m.key(), m.value()))
+            for m in messages
+            if m.error() is None
+        ]
         return found + self._read_on(_out_of_range(gone)) if gone else found
 
     def hold(self, partitions: frozenset[Partition]) -> None:
-        """Fetch no more of these for now: else a partition that is far ahead of the cuts would be held in memory whole."""
+        """Fetch no more of these for now: else a partition that is far ahead of the cuts would be held in memory
+        whole."""
         if new := partitions - self._held:
             self._consumer.pause([TopicPartition(*partition) for partition in new])
         if over := self._held - partitions:
@@ -100,24 +106,31 @@ class KafkaReader:
         self._held = partitions
 
     def _read_on(self, gone: Mapping[Partition, int]) -> list[Message]:
-        """Go on where offsets that come next are not held; what tells of each partition that nothing below a place comes any more.
+        """Go on where offsets that come next are not held; what tells of each partition that nothing below a place
+        comes any more.
 
-        What has expired is lost if a number is missing then, or a cut names one, and only then. Data that a broker lost comes again
-        behind a base: it is waited for at the end. That end may have passed the offset since, and nothing is skipped by that: a cut
-        that names a lost record stops as long as no base goes back behind it, and a base says where each partition goes on.
+        What has expired is lost if a number is missing then, or a cut names one, and only then. Data that a broker lost
+        comes again behind a base: it is waited for at the end. That end may have passed the offset since, and nothing
+        is skipped by that: a cut that names a lost record stops as long as no base goes back behind it, and a base says
+        where each partition goes on.
         """
         places: dict[Partition, int] = {}
         for partition, offset in gone.items():
             low, end = self._broker.watermarks(self._consumer, *partition)
             if partition[0] == self.control_topic:
-                raise _control_lost(partition[0], offset, end) if offset > end else _control_expired(partition[0], offset, low)
+                raise (
+                    _control_lost(partition[0], offset, end)
+                    if offset > end
+                    else _control_expired(partition[0], offset, low)
+                )
             places[partition] = max(low, min(offset, end))
         held = {(p.topic, p.partition): p.offset for p in self._consumer.position(self._consumer.assignment())}
         self._place({**self._placed, **{p: at for p, at in held.items() if at >= 0}, **places})
         return [nothing_below(partition, at) for partition, at in places.items() if at > gone[partition]]
 
     def control_before(self, offset: int) -> bytes | None:
-        """The control record below this offset; None when retention or compaction removed it. Halt when the topic ends below."""
+        """The control record below this offset; None when retention or compaction removed it.
+        Halt when the topic ends below."""
         self._broker.prepare(self.control_topic, 1, CONTROL_TOPIC)
         low, end = self._broker.watermarks(self._consumer, self.control_topic, 0)
         if offset > end:
@@ -135,5 +148,6 @@ class KafkaReader:
         self._consumer.commit(offsets=wanted, asynchronous=True)
 
     def close(self) -> None:
-        """Leave without committing. librdkafka waits for the answer to a `release` under way, for ever if the broker is gone: not we."""
+        """Leave without committing. librdkafka waits for the answer to a `release` under way,
+        for ever if the broker is gone: not we."""
         leave(self._consumer, timing.TIMES.close_seconds)

@@ -22,7 +22,9 @@ class SchemasTopic:
     def __init__(self, broker: KafkaBroker) -> None:
         self._broker, self._topic = broker, schemas_topic(broker.prefix)
         self._next = 0
-        self._producer: Producer | None = None  # made once: a client takes longer to make than all the schemas of a database to write
+        self._producer: Producer | None = (
+            None  # made once: a client takes longer to make than all the schemas of a database to write
+        )
         self._consumer: Consumer | None = None
 
     def append(self, key: str, value: bytes) -> int:
@@ -35,7 +37,9 @@ class SchemasTopic:
         self._broker.prepare(self._topic, 1, CONTROL_TOPIC)
         consumer = self._consumer = self._consumer or self._broker.consumer(timing.TIMES.fetch_held_ms)
         end = self._broker.watermarks(consumer, self._topic, 0)[1]
-        for message in self._broker.read(consumer, self._topic, 0, self._next or OFFSET_BEGINNING, end if end > self._next else 0):
+        for message in self._broker.read(
+            consumer, self._topic, 0, self._next or OFFSET_BEGINNING, end if end > self._next else 0
+        ):
             yield int(message.offset() or 0), bytes(message.value() or b"")
         self._next = end
 

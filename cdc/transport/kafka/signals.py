@@ -35,7 +35,9 @@ class KafkaSignals:
         if not anew and known.read <= end:
             return replace(known, channel=identity)
         logs.logger("capture").warning("signals_anew", topic=self._topic, read=known.read, end=end, lost=not anew)
-        return replace(known, next=0 if anew else min(known.next, end), read=0 if anew else end, last=None, channel=identity)
+        return replace(
+            known, next=0 if anew else min(known.next, end), read=0 if anew else end, last=None, channel=identity
+        )
 
     def seek(self, number: int) -> None:
         """Read from this offset on, or from the first one that is held."""
@@ -48,11 +50,15 @@ class KafkaSignals:
         for message in self._consumer.consume(_MOST, 0):
             error = message.error()
             if error is not None and error.code() in OUT_OF_RANGE:
-                raise Retry("broker_lost", f"topic {self._topic}", "the request that comes next is not held", "asked again")
+                raise Retry(
+                    "broker_lost", f"topic {self._topic}", "the request that comes next is not held", "asked again"
+                )
             if error is not None:
                 raise translate(error, f"topic {self._topic}")
             key = message.key()
-            found.append((int(message.offset() or 0), None if key is None else bytes(key), bytes(message.value() or b"")))
+            found.append(
+                (int(message.offset() or 0), None if key is None else bytes(key), bytes(message.value() or b""))
+            )
         return found
 
     def close(self) -> None:

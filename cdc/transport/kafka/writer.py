@@ -23,7 +23,9 @@ from cdc.transport.contract import by_partition
 from cdc.transport.kafka.broker import CONTROL_TOPIC, DATA_TOPIC, KafkaBroker, ask_after_silence
 from cdc.transport.schema_registry import Registry
 
-_MAX_UNACKNOWLEDGED = 200_000  # records in librdkafka's queue; above it send waits, so that produce never meets a full queue
+_MAX_UNACKNOWLEDGED = (
+    200_000  # records in librdkafka's queue; above it send waits, so that produce never meets a full queue
+)
 _MAX_UNACKNOWLEDGED_BYTES = 64 << 20
 
 _GOES_BACK = "capture goes back to what the broker still holds"
@@ -40,12 +42,14 @@ class KafkaWriter:
         self._acknowledged: dict[Partition, tuple[int, bool]] = {}
         """The offset of the last record sent to each partition, and whether it bears a number."""
         self._sent: Counter[Partition] = Counter()
-        """Records since the last flush; behind `_ends`, where that one or the epoch's beginning left each partition, they found room."""
+        """Records since the last flush; behind `_ends`, where that one or the epoch's beginning left each partition,
+        they found room."""
         self._ends: dict[Partition, int] = {}
         self._bytes = 0
         self._absent: set[str] = set()
         self._highs: dict[Partition, int] = {}
-        """Where partitions ended when it was first asked what they hold: a search goes through many offsets beyond that."""
+        """Where partitions ended when it was first asked what they hold:
+        a search goes through many offsets beyond that."""
         """Topics that somebody has deleted."""
         self._epoch = self._control_next = -1
         self._disturbed = False
@@ -96,16 +100,22 @@ class KafkaWriter:
         return self._broker.noting(acknowledged)
 
     def _produce(self, topic: str, partition: int, run: list[dict[str, Any]]) -> None:
-        # The partition is given for the whole batch: confluent-kafka 2.16 ignores the one in a message (a contract test found it).
+        # The partition is given for the whole batch: confluent-kafka 2.16 ignores the one in a message (a contract test
+        # found it).
         # A full queue or an oversized message raises nothing: it shows in the count and in `_error`.
         if run and self._producer.produce_batch(topic, run, partition=partition) != len(run):
             failed = next(m["_error"] for m in run if "_error" in m)
             raise Halt(
-                "not_produced", f"topic {topic}", str(failed), "nothing is lost: restart after raising message.max.bytes or the like"
+                "not_produced",
+                f"topic {topic}",
+                str(failed),
+                "nothing is lost: restart after raising message.max.bytes or the like",
             )
         self._producer.poll(0)
 
-    def _produce_with_headers(self, topic: str, partition: int, message: dict[str, Any], headers: list[tuple[str, bytes]]) -> None:
+    def _produce_with_headers(
+        self, topic: str, partition: int, message: dict[str, Any], headers: list[tuple[str, bytes]]
+    ) -> None:
         kwargs = {"on_delivery": message.pop("callback")} if "callback" in message else {}
         self._producer.produce(topic, headers=dict(headers), partition=partition, **message, **kwargs)
 
@@ -118,7 +128,9 @@ class KafkaWriter:
         self._broker.trouble.check()
         self._bytes = 0
         if self._lost:
-            raise Retry("records_lost", f"topic {self._control}", "the broker has lost acknowledged control records", _GOES_BACK)
+            raise Retry(
+                "records_lost", f"topic {self._control}", "the broker has lost acknowledged control records", _GOES_BACK
+            )
         if self._disturbed:
             self.check_alone()
         done, self._acknowledged = self._acknowledged, {}
@@ -152,9 +164,12 @@ class KafkaWriter:
         """Raise Halt when another capture has opened an epoch since ours: all that we write is void from there on."""
         self._disturbed = False
         end = self._broker.watermarks(self._consumer, self._control, 0)[1]
-        for message in self._broker.read(self._consumer, self._control, 0, self._epoch + 1, end if end > self._epoch + 1 else 0):
+        for message in self._broker.read(
+            self._consumer, self._control, 0, self._epoch + 1, end if end > self._epoch + 1 else 0
+        ):
             if json.loads(message.value() or b"{}")["type"] == "start":
-                raise Halt("superseded", f"topic {self._control} offset {message.offset()}", "another capture of this pipeline has started",
+                raise Halt("superseded", f"topic {self._control} offset {message.offset()}", "another capture of this "
+                                                                                             "pipeline has started",
                            "run one capture per pipeline; if none runs now, start it again")  # fmt: skip
 
     def control(self, last: int = 0) -> Iterable[tuple[int, Document]]:
@@ -190,7 +205,9 @@ class KafkaWriter:
 
     def close(self) -> None:
         """Drop what has not been sent; what is under way may or may not arrive."""
-        self._producer.purge(in_flight=False)  # giving up what is in flight would break the promise of no gaps: a fatal error
+        self._producer.purge(
+            in_flight=False
+        )  # giving up what is in flight would break the promise of no gaps: a fatal error
         with suppress(KafkaException):  # what a dying producer says is known already, or does not matter any more
             self._producer.flush(1.0)
         self._consumer.close()
