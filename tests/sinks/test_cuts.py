@@ -728,3 +728,7 @@ def test_a_record_of_unknown_schema_in_place_of_a_number_stops(numbers: tuple[in
     with pytest.raises(Halt) as caught:
         everything(assembly)
     assert ("schema_unknown", True) == (caught.value.code, "schema id 99" in caught.value.rule)
+
+
+def test_what_has_no_end_is_never_over() -> None:
+    assert CutAssembler(None, {}, CONTROL, opened).is_over() is False
