@@ -108,7 +108,7 @@ def test_a_stop_does_not_take_an_addition_back_whose_place_a_request_has_taken()
 
 def test_only_a_whole_copy_in_its_place_stands_for_an_addition() -> None:
     work = queue(Copies(), ("db", "a"), ("db", "b"))
-    for job in work.jobs[:]:
+    for _ in range(len(work.jobs)):
         work.end(DONE, 1)
     hear(work, signal("execute-snapshot", collections("db.b", keys=[["1"]])), B, signal(STOP, collections("db.b"), id="s"))
     assert work.stopping, "what was added is copied"
