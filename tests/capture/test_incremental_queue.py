@@ -106,6 +106,32 @@ def test_a_stop_does_not_take_an_addition_back_whose_place_a_request_has_taken()
     assert work.stopping, "it is copied: another copy is a request like any other"
 
 
+def test_only_a_whole_copy_in_its_place_stands_for_an_addition() -> None:
+    work = queue(Copies(), ("db", "a"), ("db", "b"))
+    for _ in range(len(work.jobs)):
+        work.end(DONE, 1)
+    hear(work, signal("execute-snapshot", collections("db.b", keys=[["1"]])), B, signal(STOP, collections("db.b"), id="s"))
+    assert work.stopping, "what was added is copied"
+    other = queue(Copies(), ("db", "a"), ("db", "b"))
+    hear(other, signal("execute-snapshot", collections("db.b", keys=[["1"]])), B)
+    other.jobs.sort(key=lambda job: job.kind)
+    assert [KEYS, WHOLE, WHOLE] == [job.kind for job in other.jobs]
+    other.end(DONE, 1)
+    hear(other, signal(STOP, collections("db.b"), id="s"), first=2)
+    assert ("s", "b", REFUSED, "added", 0) == answers(other)[-1], "keys alone do not bring what was added"
+    swapped = queue(Copies(), ("db", "b"))
+    swapped.jobs.clear()
+    hear(swapped, A, signal("execute-snapshot", collections("db.b", swap=True)), signal(STOP, collections("db.b"), id="s"))
+    assert [("db.a", 0)] == jobs(swapped)
+
+
+def test_a_request_for_a_table_under_way_is_stopped_although_capture_counts_it_as_uncopied() -> None:
+    active = Active("attempt", "x", "db", "b", WHOLE, ("17",), 17)
+    work = queue(Copies(0, 0, None, False, active), ("db", "b"))
+    hear(work, signal(STOP, collections("db.b"), id="s"), first=1)
+    assert (True, []) == (work.stopping, answers(work))
+
+
 def test_a_request_beside_an_addition_is_stopped_alone() -> None:
     work = queue(Copies(), ("db", "a"))
     hear(work, A, signal(STOP, collections("db.a"), id="s"))

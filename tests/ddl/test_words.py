@@ -58,6 +58,7 @@ CREATE ALGORITHM = TEMPTABLE VIEW od.v AS SELECT 1
 CREATE JSON RELATIONAL DUALITY VIEW od.v AS SELECT 1
 CREATE AGGREGATE FUNCTION f RETURNS INT SONAME 'x'
 CREATE TEMPORARY TABLE od.a (a INT)
+CREATE EXTERNAL TABLE other.a (a INT)
 CREATE UNIQUE INDEX od ON other.a (b)
 CREATE FULLTEXT INDEX od ON other.a (b)
 CREATE SPATIAL INDEX od ON other.a (b)
@@ -77,6 +78,7 @@ DELETE FROM other.a
 SET STATEMENT a = (SELECT 1 FOR UPDATE) FOR UPDATE other.a SET b = 1"""
 HARMFUL = """\
 dropped   DROP TABLES od.a
+created   CREATE EXTERNAL TABLE od.a (a INT)
 written   UPDATE other.z, a SET b = 1
 written   DELETE FROM a USING other.z JOIN a
 written   SET STATEMENT a = (SELECT 1 FOR UPDATE) FOR UPDATE od.a SET b = 1
@@ -85,6 +87,7 @@ dropped   SET STATEMENT a = (SELECT (1) FOR UPDATE) FOR DROP TABLE od.a
 unknown   SET STATEMENT a = (SELECT 1 FOR UPDATE od.b
 unknown   SET od = 1 FOR UPDATE other.a SET b = 1
 unknown   SET x = 1
+unknown   SET COMMIT = 1
 unknown   RENAME TABLE other.a other.b
 unknown   RENAME TABLE od.a
 unknown   CREATE DEFINER = x

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cdc.errors import Halt
-from cdc.model.position import Flavour, Position
+from cdc.errors import Halt, Retry
+from cdc.model.position import PEERS, Flavour, Position
 from cdc.mysql import log_identity as module
 from cdc.mysql.log_identity import Identity
 
@@ -212,3 +212,79 @@ def test_purged_asks_by_file_where_the_file_is_the_position_s_own() -> None:
     session: Any = Memory({"b.000002": Place(9, 7, {4: "0-1-9"})}, "0-1-9")
     here = Identity(session, session, "mariadb", "s", 1, True)
     assert [False, True, True] == [here.purged(one) for one in (ma(), ma(file="b.000001"), ma(server="t"))]
+
+
+# -- what proves a position's log
+
+
+def identity(memory: Memory, *, flavour: Flavour = "mysql", server: str = "s") -> Identity:
+    session: Any = memory
+    return Identity(session, session, flavour, server, 1, True)
+
+
+def test_a_position_with_a_place_is_proven_by_the_time_in_its_file_s_header() -> None:
+    at = my(created=0)
+    assert replace(at, file_created=7) == identity(MYSQL).proven(at)
+    assert 3 == identity(MYSQL).proven(my(file="b.000001", created=0)).file_created
+
+
+def test_a_position_without_a_place_bears_the_head_of_the_newest_file_as_its_peer() -> None:
+    """Before its older ones, of which the oldest gives way."""
+    at = my(file="", offset=0, created=0)
+    head = Position("mysql", "s", at.gtids, "b.000002", 4, 7)
+    assert (head,) == identity(MYSQL).proven(at).peers
+    older = tuple(my(server=f"old{number}") for number in range(PEERS))
+    assert (head, *older[:-1]) == identity(MYSQL).proven(replace(at, peers=older)).peers
+    three = {"b.000000": Place(9, 1), **two()}
+    assert (head,) == identity(replace(MYSQL, files=three)).proven(at).peers
+
+
+def test_on_mariadb_the_head_has_the_gtids_that_stand_there() -> None:
+    at = ma(file="", offset=0, created=0)
+    for files, gtids in ((two(o4="0-1-3"), "0-1-3"), (two(), "")):
+        head = Position("mariadb", "s", gtids, "b.000002", 4, 7)
+        assert (head,) == identity(replace(MARIADB, files=files), flavour="mariadb").proven(at).peers
+
+
+def test_a_file_that_goes_just_when_it_was_named_is_a_reason_to_try_again() -> None:
+    gone = replace(MYSQL, files=two(created=None))
+    for at in (my(), my(file="", offset=0, created=0)):
+        with pytest.raises(Retry) as again:
+            identity(gone).proven(at)
+        assert ("source_lost", "server:3306 b.000002") == (again.value.code, again.value.place)
+
+
+@pytest.mark.parametrize(("server", "hint"), [("s", module.ANOTHER_SOURCE), ("other", module.BEHIND)])
+def test_another_server_may_be_behind_and_none_is_behind_itself(server: str, hint: str) -> None:
+    with pytest.raises(Halt) as stop:
+        identity(replace(MYSQL, executed=f"{A}:1-4")).check(my(server=server))
+    assert ("source_diverged", hint) == (stop.value.code, stop.value.hint)
+
+
+def test_a_file_beyond_the_newest_one_is_compared_with_that() -> None:
+    later = {"b.000005": Place(9), "b.000007": Place(9)}
+    assert "" == stops(replace(MYSQL, files=later, purged=f"{A}:1-5"), my(file="b.000006"))
+    mixed = {"old.000009": Place(9), **two()}
+    assert "" == stops(replace(MYSQL, files=mixed, purged=f"{A}:1-5"), my(file="old.000010"))
+    mixed = {"old.000001": Place(9), "b.000004": Place(9)}
+    assert "log_rewritten" == stops(replace(MYSQL, files=mixed, purged=f"{A}:1-5"), my(file="b.000005"))
+
+
+def test_a_server_of_another_name_is_known_by_a_place_at_the_very_end_of_its_file() -> None:
+    at = replace(MARIADB, files=two(size=100, o100="0-1-5"))
+    assert "" == stops(at, ma(server="old"), flavour="mariadb")
+    assert "other_server" == stops(at, ma(server="old", created=8), flavour="mariadb")
+
+
+def test_domains_that_the_position_lacks_are_none_of_a_server_s_own() -> None:
+    own = replace(MARIADB, files=two(o100="0-1-5"), executed="0-1-9,7-2-1")
+    assert "" == stops(own, ma(), flavour="mariadb")
+    assert "" == stops(
+        replace(own, files=two()),
+        ma(file="", offset=0, created=0, peers=(ma(gtids="", file="b.000001", offset=4, created=3),)),
+        flavour="mariadb",
+    )
+
+
+def test_a_place_before_every_transaction_proves_nothing_once_its_file_is_gone() -> None:
+    assert "log_rewritten" == stops(replace(MARIADB, executed="0-1-9"), ma(gtids="", file="gone.000001", offset=4), flavour="mariadb")

@@ -118,14 +118,19 @@ def test_a_first_control_offset_is_what_everything_before_was_released_to() -> N
         log.assign({}, 6)
 
 
-def test_offsets_of_an_earlier_process_pass_over_nothing_that_this_one_has_written() -> None:
+@pytest.mark.parametrize("first", [1, 7])
+def test_offsets_of_an_earlier_process_pass_over_nothing_that_this_one_has_written(first: int) -> None:
     """Found by seed 20001 of the simulation: capture had written before the sink began to read, and the sink waited for ever."""
-    log = DirectLog("p", first_control=7)
+    log = DirectLog("p", first_control=first)
     log.prepare("t")
     log.append_control("start a", {"type": "start"})
     log.send("t", [Record(0, b"k", b"v")] * 3)
-    assert [0, 1, 2] == offsets(log, control=7, t=2)
-    assert [2] == offsets(log, control=8, t=2), "behind the base they are this process's"
+    assert [0, 1, 2] == offsets(log, control=first, t=2)
+    assert [2] == offsets(log, control=first + 1, t=2), "behind the base they are this process's"
+
+
+def test_the_sink_is_told_that_what_it_reads_ahead_is_room_that_capture_waits_for() -> None:
+    assert DirectLog("p").bounded is True
 
 
 def test_control_records_are_read_back_the_last_so_many_or_all() -> None:
