@@ -187,7 +187,7 @@ def takewhile_uncovered(reader: BinlogReader, end: Position) -> list[Event]:
     deadline = time.monotonic() + 60
     for event in reader:
         found.append(event)
-        if isinstance(event, Heartbeat) and event.at.covers(end):
+        if isinstance(event, Heartbeat) and event.at.covers(end) and event.ts_us:  # 0: the line was not seen silent yet
             break
         assert time.monotonic() < deadline
     return found
