@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from cdc.errors import RowRefused
 from cdc.model.position import Position
 from cdc.model.record import Document
+from cdc.model.table import TableName
 from cdc.runtime import clock
 from sinks.contract import Plan, TableBatch
 from sinks.counters import Did
@@ -17,7 +18,7 @@ from sinks.halves import Foreseen, Halves
 from sinks.plans import Plans
 from sinks.postgres.quarantine import Schemas
 from sinks.postgres.transaction import Transaction
-from sinks.quarantine import HeldKeys, Name, Queued, Records, freed, queued, set_aside
+from sinks.quarantine import HeldKeys, Queued, Records, freed, queued, set_aside
 from sinks.steps import TopicChanges
 from sinks.table_states import TableStates
 
@@ -47,10 +48,10 @@ class RecordWriter:
     tables: TableStates
     plans: Plans
     held_keys: HeldKeys
-    foreseen: MutableMapping[Name, dict[bytes, Foreseen]]
+    foreseen: MutableMapping[TableName, dict[bytes, Foreseen]]
     schema: Callable[[int], Document]
     """A schema by its id."""
-    hold: Callable[[Name], None]
+    hold: Callable[[TableName], None]
     """Is told of a table of which changes are queued."""
 
     def write_topic(self, now: Try, changes: TopicChanges) -> None:

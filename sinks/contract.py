@@ -8,7 +8,8 @@ from typing import Protocol
 
 from cdc.errors import CdcError
 from cdc.model.policies import Chosen, mixed
-from cdc.protocol.applied import Partition, Progress, Stored, TableProgress
+from cdc.model.record import Partition
+from cdc.protocol.applied import Progress, Stored, TableProgress
 
 __all__ = ["Partition", "Plan", "Progress", "Row", "Stored", "TableBatch", "TableProgress"]
 

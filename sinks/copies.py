@@ -12,13 +12,14 @@ from typing import Any
 
 from cdc.errors import CdcError
 from cdc.model.position import Position
+from cdc.model.table import TableName
 from cdc.protocol.control import Copy
 from cdc.protocol.copy_progress import DONE, REFUSED, WHOLE, Ended
 from cdc.protocol.table_states import TableState
 from cdc.runtime import crash_points as crash, logs
 from sinks.contract import Plan
 from sinks.postgres.copy_tables import CopyTables
-from sinks.quarantine import HeldKeys, Name
+from sinks.quarantine import HeldKeys
 from sinks.table_states import TableStates
 
 
@@ -44,7 +45,7 @@ class CopyHandling:
             tables.refuse(copy, why(refused))
         crash.point("apply.emptied")
 
-    def _prepare(self, into: CopyTables, copy: Copy, name: Name) -> CdcError | None:
+    def _prepare(self, into: CopyTables, copy: Copy, name: TableName) -> CdcError | None:
         tables = self._tables
         if copy.swap and not copy.exact and tables.shown(name):
             refused = into.make_shadow(name)
@@ -87,7 +88,7 @@ class CopyHandling:
                 told = tables.end(one, at)
             into.record(told)
 
-    def _resolve(self, into: CopyTables, one: Ended, name: Name, strict: bool) -> Ended:
+    def _resolve(self, into: CopyTables, one: Ended, name: TableName, strict: bool) -> Ended:
         """The second table of a copy that ends has served; the first one stays as it is where it cannot become equal to
         it."""
         refused = None
@@ -96,7 +97,7 @@ class CopyHandling:
         self.drop(into, name)
         return one if refused is None else one._replace(outcome=REFUSED, reason=why(refused))
 
-    def drop(self, into: CopyTables, name: Name) -> None:
+    def drop(self, into: CopyTables, name: TableName) -> None:
         """A table has no second one any more."""
         into.drop_shadow(name)
         self._tables.shade(name, "")

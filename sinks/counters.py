@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cdc.errors import RowRefused
+from cdc.model.table import TableName
 from cdc.runtime import logs
-from sinks.quarantine import Name, key_hash
+from sinks.quarantine import key_hash
 
 _TOLD = 20
 
@@ -18,24 +19,24 @@ class Did:
     """What one try of a batch did."""
 
     void: int = 0
-    rows: Counter[Name] = field(default_factory=Counter)
+    rows: Counter[TableName] = field(default_factory=Counter)
     """Changes taken, those that were queued included."""
-    written: Counter[Name] = field(default_factory=Counter)
+    written: Counter[TableName] = field(default_factory=Counter)
     """Keys written as if every row were fit."""
-    queued: Counter[Name] = field(default_factory=Counter)
-    news: list[tuple[Name, bytes, RowRefused]] = field(default_factory=list)
+    queued: Counter[TableName] = field(default_factory=Counter)
+    news: list[tuple[TableName, bytes, RowRefused]] = field(default_factory=list)
     """Keys that went into quarantine."""
 
     def tell(self) -> None:
         """Say which keys went into quarantine."""
-        by_table: dict[Name, dict[bytes, RowRefused]] = {}
+        by_table: dict[TableName, dict[bytes, RowRefused]] = {}
         for name, identity, error in self.news:
             by_table.setdefault(name, {})[identity] = error
         for name, refused in by_table.items():
             tell(name, refused)
 
 
-def tell(name: Name, refused: Mapping[bytes, RowRefused]) -> None:
+def tell(name: TableName, refused: Mapping[bytes, RowRefused]) -> None:
     """One line for each key of a table that went into quarantine, up to a number that can be read."""
     log = logs.logger("quarantine")
     for identity, error in list(refused.items())[:_TOLD]:

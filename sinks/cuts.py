@@ -16,8 +16,8 @@ from operator import itemgetter
 
 from cdc.codec.records import Opened
 from cdc.model.position import Position
-from cdc.model.record import Message, weight
-from cdc.protocol.applied import Partition, Progress
+from cdc.model.record import Message, Partition, weight
+from cdc.protocol.applied import Progress
 from cdc.protocol.control import Base, Copy, Cut, Entry, Named, Start, from_document, mark
 from cdc.protocol.ledger import Ledger
 from sinks.losses import base_beyond, expired, hole, missing, or_unread, start_lost

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from cdc.errors import RowRefused
+from cdc.model.table import TableName
 from sinks.contract import Plan
-from sinks.quarantine import Name, Records, touched
+from sinks.quarantine import Records, touched
 
 MOST = 200_000
 """So many written keys are remembered, as hashes; beyond, each may have been written.
@@ -36,7 +37,7 @@ class Halves:
         self.torn = False
         """Whether a refused key holds what an earlier piece of the same source transaction wrote:
         this must not be committed."""
-        self.waiting: defaultdict[Name, set[bytes]] = defaultdict(set)
+        self.waiting: defaultdict[TableName, set[bytes]] = defaultdict(set)
         """Keys that wait because that was foreseen."""
 
     def wrote(self, plan: Plan, records: Records) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cdc.errors import Halt
-from cdc.model.record import Message
-from cdc.protocol.applied import Partition, Progress
+from cdc.model.record import Message, Partition
+from cdc.protocol.applied import Progress
 from cdc.protocol.control import Base, Named, mark
 from cdc.transport.contract import Reader
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from cdc.codec.records import Opened
 from cdc.errors import Halt, RowRefused
+from cdc.model.table import TableName
 from cdc.runtime import timing
 from sinks.contract import Plan, TableBatch
 from sinks.fold import FRAME
@@ -22,8 +23,6 @@ from sinks.fold import FRAME
 LEAST = 20
 """Fewer refused keys of a table never look systemic, whatever their share:
 a handful of bad rows may come alone in a quiet night."""
-
-Name = tuple[str, str]
 
 
 def key_hash(identity: bytes) -> str:
@@ -210,8 +209,8 @@ class HeldKeys:
 
     def __init__(self, limits: QuarantineLimits) -> None:
         self.limits = limits
-        self._tables: dict[Name, Window] = {}
-        self._before: dict[Name, Window] = {}
+        self._tables: dict[TableName, Window] = {}
+        self._before: dict[TableName, Window] = {}
         """As they were at the mark, the windows that have changed since."""
 
     def mark(self) -> None:
@@ -223,31 +222,31 @@ class HeldKeys:
         self._tables |= self._before
         self._before = {}
 
-    def _changing(self, name: Name) -> Window:
+    def _changing(self, name: TableName) -> Window:
         window = self._tables.setdefault(name, Window())
         if name not in self._before:
             self._before[name] = replace(window, held=set(window.held))
         return window
 
-    def replace(self, held: Mapping[Name, Iterable[bytes]]) -> None:
+    def replace(self, held: Mapping[TableName, Iterable[bytes]]) -> None:
         """Take what the target holds."""
         for name in {*self._tables, *held}:
             if self.held(name) != (now := set(held.get(name, ()))):
                 self._changing(name).held = now
 
-    def held(self, name: Name) -> Set[bytes]:
+    def held(self, name: TableName) -> Set[bytes]:
         """The identities of a table that are held."""
         window = self._tables.get(name)
         return window.held if window is not None else frozenset()
 
-    def counts(self) -> dict[Name, int]:
+    def counts(self) -> dict[TableName, int]:
         """How many keys of each table are held; a table that had one is named even when it has none now."""
         return {name: len(window.held) for name, window in self._tables.items()}
 
     def __bool__(self) -> bool:
         return any(window.held for window in self._tables.values())
 
-    def release(self, name: Name, identities: Iterable[bytes] | None = None) -> None:
+    def release(self, name: TableName, identities: Iterable[bytes] | None = None) -> None:
         """These are free again; None: all of the table, which is emptied,
         and what was counted of its rows says nothing any more."""
         window = self._changing(name)
@@ -260,7 +259,7 @@ class HeldKeys:
         """How many keys of a batch of so many may be refused before it cannot but look systemic."""
         return min(self.limits.keys - sum(self.counts().values()), max(LEAST, int(rows * self.limits.share)))
 
-    def judge(self, name: Name, refused: Mapping[bytes, RowRefused], written: int, now: float) -> None:
+    def judge(self, name: TableName, refused: Mapping[bytes, RowRefused], written: int, now: float) -> None:
         """Hold the refused keys of a batch, of which others were written; Halt when the refusals look systemic.
 
         `now` is any clock in seconds. What a process saw is forgotten by the next one: what is held is not.
@@ -283,7 +282,7 @@ class HeldKeys:
             )
 
 
-def systemic(name: Name, rule: str, errors: Iterable[RowRefused]) -> Halt:
+def systemic(name: TableName, rule: str, errors: Iterable[RowRefused]) -> Halt:
     """What the circuit breaker says."""
     reasons = "; ".join(sorted({error.rule for error in errors})[:3])
     return Halt("quarantine_limit", ".".join(name), f"{rule} ({reasons}): that is not a row, it looks like the table",

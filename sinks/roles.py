@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from cdc.model.table import TableName
 from sinks.epochs import Epochs
-from sinks.quarantine import Name
 from sinks.scope import WHOLE, Scope
 from sinks.steps import At, Meet
 from sinks.table_states import TableStates
@@ -23,7 +23,7 @@ class Role(Protocol):
     def settles(self) -> bool:
         """Whether its own position says that a table has passed its ceiling."""
 
-    def queued(self, name: Name) -> None:
+    def queued(self, name: TableName) -> None:
         """In the open transaction, changes of a table were queued in quarantine."""
 
     def committed(self, tables: TableStates) -> None:
@@ -44,7 +44,7 @@ class Alone:
 
     scope, settles = WHOLE, True
 
-    def queued(self, name: Name) -> None:
+    def queued(self, name: TableName) -> None:
         """The state of the table, which is stored with the commit, says it."""
 
     def committed(self, tables: TableStates) -> None:

@@ -13,7 +13,9 @@ from collections.abc import Callable
 
 from cdc.errors import Halt
 from cdc.model.policies import Policies
-from cdc.protocol.applied import Partition, Stored
+from cdc.model.record import Partition
+from cdc.model.table import TableName
+from cdc.protocol.applied import Stored
 from cdc.protocol.control import Base, Copy
 from cdc.protocol.table_states import TableState
 from cdc.runtime import clock, timing
@@ -24,7 +26,6 @@ from sinks.epochs import Epochs
 from sinks.losses import base_beyond
 from sinks.postgres.shard_target import LEADER, Moved, ShardTarget
 from sinks.postgres.transaction import Transaction
-from sinks.quarantine import Name
 from sinks.scope import ShardScope
 from sinks.steps import At, Meet
 from sinks.table_states import TableStates
@@ -79,7 +80,7 @@ class ShardApply:
 
     # -- the role of a run -------------------------------------------------------------------------------------------
 
-    def queued(self, name: Name) -> None:
+    def queued(self, name: TableName) -> None:
         """Say for all shards that keys of the table wait."""
         self._target.hold([name])
 

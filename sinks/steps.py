@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from cdc.codec.records import Opened
 from cdc.model.position import Position
-from cdc.protocol.applied import Partition
+from cdc.model.record import Partition
 from cdc.protocol.control import Anomaly, Base, Copy, Cut
 from cdc.protocol.copy_progress import NOTHING, Copies, Ended
 

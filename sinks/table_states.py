@@ -13,13 +13,13 @@ from typing import Any
 
 from cdc.errors import Halt
 from cdc.model.position import Position
+from cdc.model.table import TableName
 from cdc.protocol.applied import REMAKE, TableProgress
 from cdc.protocol.control import Base, Copy, Followed
 from cdc.protocol.copy_progress import DONE, REFUSED, WHOLE, Active, Ended
 from cdc.protocol.table_states import FOLLOWED, TableEvent, TableState, follow
 from sinks.contract import Plan, demand_same_policies, policies_kept
 
-Name = tuple[str, str]
 SHADOW, COPY, REFUSAL = "shadow", "copy", "refusal"
 """In a table's `schema`: the id of the copy that fills its second table; or of the one that began with it, and why that
 may change nothing here, if it may not. Only the copy that a table bears so goes on in it, or ends in it."""
@@ -35,12 +35,12 @@ _TO_NEW = {TableState.REFUSED: TableEvent.ALLOWED, TableState.STOPPED: TableEven
 class TableStates:
     """The states of a pipeline's tables, by database and name."""
 
-    def __init__(self, states: Mapping[Name, TableProgress]) -> None:
+    def __init__(self, states: Mapping[TableName, TableProgress]) -> None:
         self._states = dict(states)
-        self._dirty: set[Name] = set()
-        self._mark: tuple[dict[Name, TableProgress], set[Name]] = ({}, set())
+        self._dirty: set[TableName] = set()
+        self._mark: tuple[dict[TableName, TableProgress], set[TableName]] = ({}, set())
 
-    def learn(self, states: Mapping[Name, TableProgress]) -> None:
+    def learn(self, states: Mapping[TableName, TableProgress]) -> None:
         """Somebody else has stored these."""
         self._states, self._dirty = dict(states), set()
 
@@ -56,21 +56,21 @@ class TableStates:
         """Stand as at the last mark."""
         self._states, self._dirty = dict(self._mark[0]), set(self._mark[1])
 
-    def __getitem__(self, name: Name) -> TableProgress:
+    def __getitem__(self, name: TableName) -> TableProgress:
         return self._states[name]
 
     def __iter__(self) -> Iterator[TableProgress]:
         return iter(list(self._states.values()))
 
-    def get(self, name: Name) -> TableProgress | None:
+    def get(self, name: TableName) -> TableProgress | None:
         return self._states.get(name)
 
-    def change(self, name: Name, **fields: Any) -> None:
+    def change(self, name: TableName, **fields: Any) -> None:
         """Set these fields of a table."""
         self._states[name] = replace(self._states[name], **fields)
         self._dirty.add(name)
 
-    def happen(self, name: Name, event: TableEvent, **fields: Any) -> None:
+    def happen(self, name: TableName, event: TableEvent, **fields: Any) -> None:
         """A transition, and these fields with it."""
         self.change(name, state=follow(".".join(name), self._states[name].state, event), **fields)
 
@@ -82,11 +82,11 @@ class TableStates:
         """Call after the commit: nothing is left to be stored."""
         self._dirty.clear()
 
-    def takes(self, name: Name) -> bool:
+    def takes(self, name: TableName) -> bool:
         """Whether changes of the table belong into it: not before its copy, and not where it cannot be followed."""
         return self._states[name].state in FOLLOWED
 
-    def shadow(self, name: Name) -> str:
+    def shadow(self, name: TableName) -> str:
         """The id of the copy that fills the table's second table; "" without one."""
         return str(self._states[name].schema.get(SHADOW, ""))
 
@@ -105,7 +105,7 @@ class TableStates:
 
     # -- whole cuts ---------------------------------------------------------------------------------------------------
 
-    def pass_ceilings(self, at: Position | None, held: Callable[[Name], int], copying: bool) -> None:
+    def pass_ceilings(self, at: Position | None, held: Callable[[TableName], int], copying: bool) -> None:
         """A whole cut is applied; `copying`: it ends the initial copy through the topics."""
         for name, state in list(self._states.items()):
             if state.state == TableState.COPYING and copying:
@@ -121,7 +121,7 @@ class TableStates:
             ):
                 self.happen(name, TableEvent.CEILING_PASSED)
 
-    def _hold(self, held: Callable[[Name], int]) -> None:
+    def _hold(self, held: Callable[[TableName], int]) -> None:
         """A table is quarantined for as long as keys of it are held;
         afterwards the next ceiling shows it as consistent."""
         for name, state in [(name, one.state) for name, one in self._states.items()]:
@@ -133,7 +133,7 @@ class TableStates:
 
     # -- copies while streaming ----------------------------------------------------------------------------------------
 
-    def shown(self, name: Name) -> bool:
+    def shown(self, name: TableName) -> bool:
         """Whether readers have something of the table that a copy may keep until it ends."""
         return self._states[name].state in _COPIED
 
@@ -144,7 +144,7 @@ class TableStates:
         self.happen(name, TableEvent.COPY_STARTED, floor=copy.position, ceiling=None, rows_loaded=0, reason="")
         self._bear(name, **{COPY: copy.id})
 
-    def shade(self, name: Name, id_: str) -> None:
+    def shade(self, name: TableName, id_: str) -> None:
         """A second table takes the copy with this id; "": there is none any more."""
         self._bear(name, **({SHADOW: id_} if id_ else {}))
 
@@ -160,11 +160,11 @@ class TableStates:
             self.renew(name)
             self.happen(name, TableEvent.REFUSED, reason=reason)
 
-    def is_refused(self, name: Name) -> bool:
+    def is_refused(self, name: TableName) -> bool:
         """Whether the rows of the table's copy are to be left out."""
         return REFUSAL in self._states[name].schema
 
-    def bears(self, name: Name, id_: str | None) -> bool:
+    def bears(self, name: TableName, id_: str | None) -> bool:
         """Whether this copy began with the table here; None: whichever is under way."""
         state = self._states[name]
         own = state.schema.get(SHADOW) or state.schema.get(COPY)
@@ -172,11 +172,11 @@ class TableStates:
             return False
         return id_ in (None, own) if own is not None else state.state == TableState.COPYING
 
-    def _bear(self, name: Name, **borne: str) -> None:
+    def _bear(self, name: TableName, **borne: str) -> None:
         rest = {key: value for key, value in self._states[name].schema.items() if key not in _BORNE}
         self.change(name, schema=rest | borne)
 
-    def renew(self, name: Name, reason: str = "") -> None:
+    def renew(self, name: TableName, reason: str = "") -> None:
         """What the table holds does not count any more."""
         state, shadow = self._states[name].state, self.shadow(name)
         if state != TableState.NEW:
@@ -185,7 +185,7 @@ class TableStates:
             self.change(name, reason=reason)
         self.shade(name, shadow)
 
-    def orphans(self, active: Active | None) -> list[Name]:
+    def orphans(self, active: Active | None) -> list[TableName]:
         """The tables whose second table no copy fills any more."""
         return [
             one.name
@@ -209,7 +209,7 @@ class TableStates:
         self.shade(name, "")
         return ended._replace(outcome=REFUSED, reason=refusal) if refusal and ended.outcome == DONE else ended
 
-    def _end_in_place(self, name: Name, ended: Ended, at: Position | None) -> None:
+    def _end_in_place(self, name: TableName, ended: Ended, at: Position | None) -> None:
         if ended.outcome == REFUSED:
             self.happen(name, TableEvent.REFUSED, reason=ended.reason)
         elif ended.outcome == DONE:
@@ -244,7 +244,7 @@ class TableStates:
                 self._stand(base, name)
         self._leave({(one.db, one.table) for one in base.tables} | set(base.gone))
 
-    def _stand(self, base: Base, name: Name) -> None:
+    def _stand(self, base: Base, name: TableName) -> None:
         """What capture takes a table for, and what it is here:
         where the two differ, nothing of it is shown as consistent."""
         state, active, uncopied = self._states[name].state, base.copies.active, name in base.uncopied
@@ -266,7 +266,7 @@ class TableStates:
                                                            "and is not",
                        f"cdc copy {'.'.join(name)}")  # fmt: skip
 
-    def _leave(self, followed: set[Name]) -> None:
+    def _leave(self, followed: set[TableName]) -> None:
         for name, state in list(self._states.items()):
             if name not in followed and state.state != TableState.STOPPED:
                 self.happen(name, TableEvent.STOPPED, reason=LEFT)

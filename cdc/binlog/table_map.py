@@ -13,7 +13,7 @@ from pymysqlreplication.constants import FIELD_TYPE
 from cdc.codec import charsets
 from cdc.errors import Halt, Malformed
 from cdc.model.position import Flavour
-from cdc.model.table import Column, Table
+from cdc.model.table import Column, Table, TableName
 
 Collations = Mapping[int, tuple[str, int]]
 """Collation id -> (character set, its longest character in bytes), as the server that wrote the log numbers them."""
@@ -166,7 +166,7 @@ def text_of(charset: str, raw: bytes) -> str | None:
     return None if found is None else found.decode("utf-8")
 
 
-def names_of(event: bytes, at: int) -> tuple[str, str]:
+def names_of(event: bytes, at: int) -> TableName:
     """Database and table of a table map, `at` being right behind its flags; the only part read for every shape."""
     length = event[at]
     db = event[at + 1 : at + 1 + length]

@@ -19,7 +19,7 @@ from cdc.ddl import classify as ddl
 from cdc.errors import Halt, Retry
 from cdc.model.position import Position
 from cdc.model.record import RECORD_BYTES, Partition
-from cdc.model.table import Table
+from cdc.model.table import Table, TableName
 from cdc.protocol.control import Anomaly, Base, Copy, Cut, Entry, Followed, Named, Start, key, to_document
 from cdc.protocol.copy_progress import NOTHING, Ended
 from cdc.runtime import clock, crash_points as crash, timing
@@ -56,7 +56,7 @@ class Capture:
         self.followings = FollowedTables(tables, listed_at)
         self.copying: Incremental | None = None
         self._copies = NOTHING
-        self._streams: dict[tuple[str, str], TableStream] = {}
+        self._streams: dict[TableName, TableStream] = {}
         self._by_topic: dict[str, TableStream] = {}
         self._epoch = self._cut_no = 0
         self._changed: dict[Partition, Named] = {}
@@ -279,7 +279,7 @@ class Capture:
             event.sql, event.db, self.followings.watched(selects, event.transaction), sql_mode=event.sql_mode
         )
 
-    def _set_back(self, tables: Collection[tuple[str, str]], transaction: str | None) -> bool:
+    def _set_back(self, tables: Collection[TableName], transaction: str | None) -> bool:
         """Let tables that are still to be copied begin again, where that is all that a change of theirs asks for."""
         names = self.followings.set_back(tables, transaction)
         if names and self.copying is not None:

@@ -11,7 +11,7 @@ from cdc.ddl.classify import Unsupported
 from cdc.errors import Halt
 from cdc.model.position import Position
 from cdc.model.selection import Selection
-from cdc.model.table import Table
+from cdc.model.table import Table, TableName
 
 _REASONS: Mapping[str, str] = {
     "created": "a table was created that the selection covers",
@@ -33,7 +33,6 @@ _WAYS_OUT: Mapping[str, str] = {
     "changed": _ANEW,
     "truncated": _ANEW,
 }
-Name = tuple[str, str]
 Selects = Callable[[str, str], bool]
 
 
@@ -41,7 +40,7 @@ class KnownTables(Selection):
     """Selects what was followed before: a statement from before the tables were listed changes no other one that
     matters."""
 
-    def __init__(self, names: Collection[Name], fold_case: bool = False) -> None:
+    def __init__(self, names: Collection[TableName], fold_case: bool = False) -> None:
         super().__init__(())
         self._names = {(db.lower(), table.lower()) for db, table in names} if fold_case else set(names)
         self._fold = fold_case
@@ -63,11 +62,11 @@ class FollowedTables:
 
     tables: Sequence[Table]
     listed_at: Position | None = None
-    uncopied: set[Name] = field(default_factory=set)
+    uncopied: set[TableName] = field(default_factory=set)
     """Followed and still to be copied: a selection that grew, or a copy that does not count any more."""
-    gone: frozenset[Name] = frozenset()
+    gone: frozenset[TableName] = frozenset()
     """Selected tables that were followed and do not exist any more: their rows in the log must not be passed over."""
-    early: frozenset[Name] = frozenset()
+    early: frozenset[TableName] = frozenset()
     """Those of `uncopied` whose copy has not begun, or does not count any more, and those that the target refuses:
     their log begins where the tables were listed."""
     _fold: bool = False
@@ -89,7 +88,7 @@ class FollowedTables:
         early = (self.uncopied - restart.emptied) | (restart.refused & names)
         self.early = frozenset(early) if self.listed_at is not None else frozenset()
 
-    def followed(self) -> tuple[Name, ...]:
+    def followed(self) -> tuple[TableName, ...]:
         """Those that are copied, for a full cut; what is gone stays, so that a restart stops there again."""
         names = {(table.db, table.name) for table in self.tables}
         return (*sorted(names - self.uncopied), *sorted(self.gone))
@@ -108,7 +107,7 @@ class FollowedTables:
         known = {(table.db, table.name) for table in self.tables} - self.early | self.gone
         return KnownTables(known, isinstance(selects, Selection) and selects.fold_case)
 
-    def set_back(self, tables: Collection[Name], transaction: str | None) -> frozenset[Name]:
+    def set_back(self, tables: Collection[TableName], transaction: str | None) -> frozenset[TableName]:
         """Tables that this transaction changed in a way that is not followed, where nothing is lost by that; else none.
 
         All of them are still to be copied, and the list knows what became of them: what their copies have brought does

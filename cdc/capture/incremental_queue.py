@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cdc.capture.restart import Restart
+from cdc.model.table import TableName
 from cdc.protocol.copy_progress import REFUSED, STOPPED, WHOLE, Active, Copies, Ended
 from cdc.protocol.signals import EXECUTE, PAUSE, RESUME, STOP, BadSignal, CopyJob, Signal, understood
 from cdc.runtime import logs
@@ -15,7 +16,7 @@ class Queue:
     """What is to be copied, in order, and how far the requests are read."""
 
     def __init__(
-        self, restart: Restart, uncopied: Sequence[tuple[str, str]], prefix: str, counts: dict[tuple[str, str], int]
+        self, restart: Restart, uncopied: Sequence[TableName], prefix: str, counts: dict[tuple[str, str], int]
     ) -> None:
         copies = restart.copies
         self.jobs: list[CopyJob] = []
@@ -36,7 +37,7 @@ class Queue:
         """Tables that a copy is owed to which nobody can take back; a request may have taken its place."""
         self.jobs += [CopyJob(-1, "", *name) for name in sorted(uncopied) if name not in begun]
 
-    def hear(self, number: int, key: bytes | None, value: bytes, followed: Sequence[tuple[str, str]]) -> None:
+    def hear(self, number: int, key: bytes | None, value: bytes, followed: Sequence[TableName]) -> None:
         """Take the next request; what was read before this epoch is counted and obeyed only as far as it asks for
         tables."""
         again, self.read = number < self._known, number + 1
@@ -94,7 +95,7 @@ class Queue:
         alone = not any(other.name == job.name for other in self.jobs if other.number < 0)
         return job.number < 0 or (job.name in self._added and job.kind == WHOLE and not job.swap and alone)
 
-    def _answer(self, signal: Signal, name: tuple[str, str], stopped: bool) -> None:
+    def _answer(self, signal: Signal, name: TableName, stopped: bool) -> None:
         """Say to whoever wanted the copies of one table stopped what became of that."""
         added = any(job.name == name and self._is_addition(job) for job in self.jobs)
         reason = "" if stopped else "added" if added else "nothing_to_stop"

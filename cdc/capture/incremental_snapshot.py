@@ -18,7 +18,7 @@ from cdc.capture.restart import Restart
 from cdc.capture.table_stream import Log
 from cdc.errors import CdcError, Halt, Refused, Retry
 from cdc.model.position import Position
-from cdc.model.table import Table
+from cdc.model.table import Table, TableName
 from cdc.mysql.catalog import Catalog
 from cdc.mysql.exact_snapshot import NO_SNAPSHOT, Known
 from cdc.mysql.log_heads import Xid
@@ -105,7 +105,7 @@ class IncrementalSnapshot:
         if chunk.last:
             self._end(REFUSED if chunk.reason else DONE, chunk.reason)
 
-    def set_back(self, names: Collection[tuple[str, str]]) -> None:
+    def set_back(self, names: Collection[TableName]) -> None:
         """Forget what an earlier epoch's copy of one of these tables has brought:
         it begins again, with a new barrier."""
         for old in (self._active, self.queue.resume):

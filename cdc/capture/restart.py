@@ -9,6 +9,7 @@ from functools import cache
 from cdc.errors import Halt
 from cdc.model.position import Position
 from cdc.model.record import Partition
+from cdc.model.table import TableName
 from cdc.protocol import control
 from cdc.protocol.control import Base, Cut, Entry, Named
 from cdc.protocol.copy_progress import NOTHING, WHOLE, Copies
@@ -28,18 +29,18 @@ class Restart:
     cut_no: int = 0
     named: Mapping[Partition, Named] = field(default_factory=dict)
     copying: bool = False
-    followed: frozenset[tuple[str, str]] | None = None
+    followed: frozenset[TableName] | None = None
     """The tables that were followed and copied, or are those that an initial copy through the topics began with;
     None: all of them."""
     copies: Copies = NOTHING
-    emptied: frozenset[tuple[str, str]] = frozenset()
+    emptied: frozenset[TableName] = frozenset()
     """Those of the other tables whose copy has begun: what the log says of them counts from here on."""
     reached: tuple[Position, ...] = ()
     """Positions that a sink may have applied, those of void cuts too:
     a copy may begin only when all of them are visible."""
     clock_offset_us: int = 0
     """How far the source's clock was ahead of capture's machine's then."""
-    refused: frozenset[tuple[str, str]] = frozenset()
+    refused: frozenset[TableName] = frozenset()
     """Those of the followed tables that the target cannot take:
     nothing that the log says of them before they were listed matters."""
 

@@ -9,7 +9,7 @@ from cdc import codec
 from cdc.binlog.events import Event, TableMap
 from cdc.errors import Halt
 from cdc.model.record import Record
-from cdc.model.table import Table
+from cdc.model.table import Table, TableName
 from cdc.mysql.information_schema import as_catalogued
 from cdc.protocol.control import Followed
 from cdc.protocol.copy_progress import Copies, Ended
@@ -34,7 +34,7 @@ class Incremental(Protocol):
     def closed(self) -> None:
         """The log is followed to the end of the open window: the cut that comes next is whole."""
 
-    def set_back(self, names: Collection[tuple[str, str]]) -> None:
+    def set_back(self, names: Collection[TableName]) -> None:
         """What the copies of these tables have brought does not count any more; they begin again."""
 
     def said(self) -> tuple[Copies, tuple[Ended, ...]]:

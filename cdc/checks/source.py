@@ -14,7 +14,7 @@ from cdc.model import names as target_names
 from cdc.model.finding import Finding
 from cdc.model.policies import LOSSY, Policies
 from cdc.model.position import Flavour
-from cdc.model.table import Table
+from cdc.model.table import Table, TableName
 from cdc.model.types import policy_keys
 from cdc.mysql.catalog import Catalog, selected_tables
 from cdc.mysql.preflight import dotted
@@ -119,7 +119,7 @@ def _keyless(table: Table, snapshots: bool) -> Finding:
 def names(schema: str, tables: Sequence[Table]) -> list[Finding]:
     """Two tables or columns that would become one; schemas that are not for data; names that PostgreSQL would cut."""
     found: list[Finding] = []
-    taken: dict[tuple[str, str], Table] = {}
+    taken: dict[TableName, Table] = {}
     for table in tables:
         place = target_names.target_of(schema, table.db, table.name)
         other = taken.setdefault(place, table)

@@ -11,7 +11,7 @@ from cdc.checks.findings import LOCAL, Demands
 from cdc.config.load import ServerUrl, TargetConfig
 from cdc.model.finding import Finding
 from cdc.model.names import target_of
-from cdc.model.table import Table
+from cdc.model.table import Table, TableName
 from cdc.postgres.connection import connect
 from cdc.postgres.errors import guarded
 
@@ -66,7 +66,7 @@ class TargetCheck:
         self.examine(tables, demands)
         demands.enforce()
 
-    def _existing(self, query: Query, wanted: set[tuple[str, str]]) -> list[Finding]:
+    def _existing(self, query: Query, wanted: set[TableName]) -> list[Finding]:
         """Existing relations in the way: not tables, not ours to change, or with rows that nobody let us replace."""
         known = query("SELECT to_regclass('cdc.tables') IS NOT NULL")[0][0]
         ours = {tuple(row) for row in query(_OURS_SQL, self.pipeline)} if known else set()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from cdc.codec.records import Stamp, avro_long, avro_optional_long, avro_optional_text, avro_text, frame
 from cdc.model import policies, types
 from cdc.model.policy_sql import boolean
-from cdc.model.table import Column, Table
+from cdc.model.table import Column, Table, TableName
 from cdc.model.types import Schema
 
 SNAPSHOT_MARKS = "true,first,first_in_data_collection,last_in_data_collection,last,false,incremental"
@@ -243,7 +243,7 @@ def _tail(ts_us: int, table: str, server_id: int, gtid: str | None, file: str) -
 def stamp(
     schemas: tuple[int, int],
     connector: Connector,
-    table: tuple[str, str],
+    table: TableName,
     place: LogPlace,
     now_us: int,
     snapshot: str = "false",

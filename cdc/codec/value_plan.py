@@ -16,6 +16,7 @@ from cdc.errors import Halt, RowRefused
 from cdc.model import policies
 from cdc.model.names import column as target_column
 from cdc.model.policies import AT_CAPTURE, PARAMETER, Chosen, Policies, Policy
+from cdc.model.table import TableName
 
 COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_TRAILER = b"\xff\xff"
@@ -160,7 +161,7 @@ def _marks(path: tuple[str, ...]) -> int | None:
     return 7 if path == ("transaction", "id") else None
 
 
-def _source_names(schema: Mapping[str, object]) -> tuple[str, str]:
+def _source_names(schema: Mapping[str, object]) -> TableName:
     known = parameters(schema)
     if "cdc.source.table" in known:
         return known["cdc.source.db"], known["cdc.source.table"]

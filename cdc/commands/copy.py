@@ -16,7 +16,7 @@ from typing import Any
 from cdc.config.load import Config, SourceConfig, TargetConfig
 from cdc.errors import CdcError, Refused, Retry
 from cdc.model.record import Document
-from cdc.model.table import Table
+from cdc.model.table import Table, TableName
 from cdc.mysql import key_text
 from cdc.mysql.catalog import Catalog
 from cdc.mysql.connection import connect, deciding
@@ -109,7 +109,7 @@ def _send(config: Config, make: Callable[[str], Document]) -> str:
 
 
 def await_outcome(
-    config: Config, request: str, table: tuple[str, str], timeout: float, told: Callable[[int, bool], None]
+    config: Config, request: str, table: TableName, timeout: float, told: Callable[[int, bool], None]
 ) -> Mapping[str, Any] | None:
     """What became of a request, once it is over; None when the time is up before.
     `told` hears of rows, and whether these are all."""

@@ -13,6 +13,7 @@ from cdc.config.load import Config, TargetConfig
 from cdc.errors import Refused
 from cdc.model.policies import Policies
 from cdc.model.record import Document
+from cdc.model.table import TableName
 from cdc.state import quarantine as state_quarantine
 from cdc.state.store import StateStore
 from sinks.postgres.quarantine_release import Releaser
@@ -115,7 +116,7 @@ def _row(one: Mapping[str, Any]) -> Document:
     return {"table": f"{row.pop('db')}.{row.pop('name')}", **row}
 
 
-def _name(one: Document) -> tuple[str, str]:
+def _name(one: Document) -> TableName:
     db, _, table = str(one["table"]).partition(".")
     return db, table
 

@@ -17,8 +17,9 @@ import sqlglot
 from sqlglot import expressions
 from sqlglot.errors import SqlglotError
 
-from cdc.ddl.tokens import Name, UnreadableError, Words, rendered, tokens
+from cdc.ddl.tokens import UnreadableError, Words, rendered, tokens
 from cdc.model.selection import Selection
+from cdc.model.table import TableName
 
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)  # its warnings quote the statement, values and all
 
@@ -34,7 +35,7 @@ class Unsupported:
     unknown."""
 
     reason: str
-    tables: tuple[Name, ...] = ()
+    tables: tuple[TableName, ...] = ()
 
 
 # fmt: off
@@ -96,7 +97,7 @@ def _judged(words: Words, wants: Callable[[str, str], bool]) -> Irrelevant | Uns
     return Unsupported(reason, wanted) if wanted else Irrelevant()
 
 
-Verdict = Irrelevant | Unsupported | tuple[str, list[Name]]
+Verdict = Irrelevant | Unsupported | tuple[str, list[TableName]]
 """Decided, or a reason that holds if one of the named tables is followed."""
 
 
@@ -199,7 +200,7 @@ def _pass_account(words: Words) -> None:
         words.at += 1
 
 
-def _altered(words: Words) -> list[Name]:
+def _altered(words: Words) -> list[TableName]:
     """The table, what it is renamed to, the one it exchanges a partition with, takes in as one, or makes of one."""
     found = [words.name()]
     for _ in words.find("RENAME"):

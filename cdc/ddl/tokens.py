@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
+from cdc.model.table import TableName
+
 ANSI_QUOTES, NO_BACKSLASH_ESCAPES = 1 << 2, 1 << 20
 """Bits of sql_mode, as the log numbers them (MySQL and MariaDB alike): the two that change what a quote is."""
-
-Name = tuple[str, str]
-"""Database and table."""
 
 
 class UnreadableError(Exception):
@@ -117,7 +116,7 @@ class Words:
         while self.word() in words:
             self.at += 1
 
-    def name(self) -> Name:
+    def name(self) -> TableName:
         """The table named here; raises when no name can stand here."""
         parts = [self._part()]
         while len(parts) < 3 and self.skip("."):
@@ -131,7 +130,7 @@ class Words:
         self.at += 1
         return token.text
 
-    def names(self) -> list[Name]:
+    def names(self) -> list[TableName]:
         """Names separated by commas."""
         found = [self.name()]
         while self.skip(","):
@@ -146,7 +145,7 @@ class Words:
             if self.skip(*words):
                 yield
 
-    def dotted(self) -> list[Name]:
+    def dotted(self) -> list[TableName]:
         """Every pair of names with a dot between them, from here on:
         a table with its database, or a column with its table."""
         found = self.left()
@@ -156,6 +155,6 @@ class Words:
             if dot.text == "." and dot.kind == "sign" and {first.kind, last.kind} <= {"word", "name"}
         ]
 
-    def bare(self) -> list[Name]:
+    def bare(self) -> list[TableName]:
         """Every word from here on, as if it named a table of the default database."""
         return [(self.default_db, token.text) for token in self.left() if token.kind in ("word", "name")]

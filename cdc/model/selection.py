@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from cdc.model.policies import Policies, glob
-from cdc.model.table import Table
+from cdc.model.table import Table, TableName
 
 SYSTEM_SCHEMAS = frozenset({"mysql", "information_schema", "performance_schema", "sys"})
 
@@ -32,7 +32,7 @@ class Selection:
         flags = re.IGNORECASE if fold_case else re.NOFLAG
         self._patterns = [_expressions(pattern, flags) for pattern in patterns]
         self._exclude = [_expressions(pattern, flags) for pattern in exclude]
-        self._known: dict[tuple[str, str], bool] = {}
+        self._known: dict[TableName, bool] = {}
         self.fold_case = fold_case
 
     def wants(self, db: str, table: str) -> bool:

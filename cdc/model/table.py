@@ -7,6 +7,11 @@ from dataclasses import dataclass, field, fields
 
 from cdc.model.policies import DEFAULT, Policy
 
+TableName = tuple[str, str]
+"""A source table: its database, and its name in it."""
+AnomalyName = tuple[str, str, str, str]
+"""What is counted of values that could not be kept: database, table, column, reason."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:

@@ -11,6 +11,7 @@ from cdc.config.load import Config, TargetConfig
 from cdc.errors import Halt, Retry
 from cdc.model.names import target_of
 from cdc.model.position import Position
+from cdc.model.table import TableName
 from cdc.monitoring.wait import waiting
 from cdc.mysql.catalog import Catalog
 from cdc.protocol.applied import Progress, Stored, TableProgress
@@ -146,7 +147,7 @@ def _applied(progress: Progress | None) -> dict[str, Any]:
 
 def _table(
     schema: str,
-    name: tuple[str, str],
+    name: TableName,
     stored: Stored,
     quarantined: int,
     going: Going | None,
@@ -177,7 +178,7 @@ def _going(going: Going, estimate: int | None) -> dict[str, Any]:
     return {**going._asdict(), "remaining_seconds": _remaining(going.rows, known, going.rows_per_second)}
 
 
-def _stored(target: TargetConfig, pipeline: str, complete: bool) -> tuple[Stored, dict[tuple[str, str], int]]:
+def _stored(target: TargetConfig, pipeline: str, complete: bool) -> tuple[Stored, dict[TableName, int]]:
     """What the target holds, and of tables under way how much;
     nothing is known when a copy was stopped because the target is away."""
     try:

@@ -7,6 +7,7 @@ from typing import Any
 
 from cdc.config.load import Config, SourceConfig
 from cdc.model.position import Position
+from cdc.model.table import TableName
 from cdc.mysql.catalog import Catalog
 from cdc.protocol.applied import Stored
 from cdc.protocol.table_states import SHOWN_AS_CONSISTENT, TableState
@@ -72,7 +73,7 @@ def _waited(source: SourceConfig, catalog: Catalog, target: StateStore, timeout:
 
 
 def _behind(
-    stored: Stored, selected: set[tuple[str, str]], wanted: Position, quarantined: Mapping[tuple[str, str], int]
+    stored: Stored, selected: set[TableName], wanted: Position, quarantined: Mapping[TableName, int]
 ) -> list[dict[str, str]]:
     covered = stored.progress is not None and stored.progress.position.covers(wanted)
     found = (

@@ -11,7 +11,7 @@ from cdc.errors import Halt
 from cdc.model.policies import Policies
 from cdc.model.position import Flavour
 from cdc.model.selection import Selection, chosen
-from cdc.model.table import Table
+from cdc.model.table import Table, TableName
 from cdc.mysql.connection import Session
 from cdc.mysql.information_schema import COLUMNS_SQL, KEYS_SQL, OLD, canonical_charset, tables_of
 from cdc.mysql.log_identity import Identity
@@ -54,7 +54,7 @@ class Catalog:
         self.identity = Identity(self.session, source, self.flavour, self.server, self.server_id, settings.gtid_mode)
         """Whether the server's log continues a stored position."""
         self.log = LogPositions(source, self.session, settings, self.identity)
-        self._found: dict[tuple[str, str], Listed] = {}
+        self._found: dict[TableName, Listed] = {}
         if self.flavour == "mysql":
             self.session.execute("SET SESSION information_schema_stats_expiry = 0")
 
@@ -109,7 +109,7 @@ class Catalog:
         return (db, table) in self._found
 
     @property
-    def versioned(self) -> set[tuple[str, str]]:
+    def versioned(self) -> set[TableName]:
         """The tables WITH SYSTEM VERSIONING among those that were listed last, selected or not."""
         return {name for name, listed in self._found.items() if listed.kind == "SYSTEM VERSIONED"}
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cdc.model.table import Column, Table
+from cdc.model.table import Column, Table, TableName
 
 GEOMETRIES = frozenset(
     {
@@ -103,7 +103,7 @@ def as_catalogued(table: Table) -> Table:
     return replace(table, columns=tuple(columns))
 
 
-Names = frozenset[tuple[str, str]]
+Names = frozenset[TableName]
 
 
 def tables_of(
@@ -115,11 +115,11 @@ def tables_of(
     at the end, and the second one is part of every key. information_schema is silent about both; the log and a SELECT
     that names them are not.
     """
-    shapes: dict[tuple[str, str], list[Row]] = {}
+    shapes: dict[TableName, list[Row]] = {}
     for row in columns:
         if (row[0], row[1]) in wanted:
             shapes.setdefault((row[0], row[1]), []).append(row)
-    indexes: dict[tuple[str, str], dict[str, list[str]]] = {}
+    indexes: dict[TableName, dict[str, list[str]]] = {}
     for schema, table, index, column in keys:
         indexes.setdefault((schema, table), {}).setdefault(index, []).append(column)
     found = [

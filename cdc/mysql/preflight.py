@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from cdc.codec.select_list import quoted
 from cdc.model.finding import Finding
 from cdc.model.position import Flavour
-from cdc.model.table import Table
+from cdc.model.table import Table, TableName
 
 OLDEST: Mapping[Flavour, tuple[int, int, int]] = {"mysql": (8, 0, 14), "mariadb": (10, 5, 0)}
 """Older servers cannot put column names into the log (MySQL: all of them only from 8.0.14 on)."""
@@ -240,14 +240,14 @@ def prepared(count: int, place: str) -> list[Finding]:
     return [Finding("warning", "xa_prepared", place, rule, "XA RECOVER; -- then XA COMMIT or XA ROLLBACK each")]
 
 
-def system_versioned(name: tuple[str, str]) -> Finding:
+def system_versioned(name: TableName) -> Finding:
     """The finding for a MariaDB table WITH SYSTEM VERSIONING: its history rows look like further inserts in the log."""
     rule = "history rows cannot be told from current ones in the log"
     mend = f"-- exclude it, or: ALTER TABLE {dotted(name)} DROP SYSTEM VERSIONING"
     return Finding("error", "system_versioned", ".".join(name), rule, mend)
 
 
-def hashed(name: tuple[str, str]) -> Finding:
+def hashed(name: TableName) -> Finding:
     """The finding for a MariaDB table with a UNIQUE key by hash, as of a TEXT:
     the log has a column of it that nothing else shows."""
     return Finding(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from cdc.model.finding import Finding
 from cdc.model.position import Flavour
-from cdc.model.table import Table
+from cdc.model.table import Table, TableName
 from cdc.mysql.preflight import dotted
 
 _NAME = r"\*|`(?:[^`]|``)+`"
@@ -25,7 +25,7 @@ class Grants:
 
     def __init__(self, lines: Iterable[str]) -> None:
         self.everywhere: set[str] = set()
-        self.selected: list[tuple[str, str]] = []
+        self.selected: list[TableName] = []
         self.locked: list[str] = []
         self.account = "CURRENT_USER()"
         for line in lines:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cdc.model.position import Position, least
+from cdc.model.record import Partition
+from cdc.model.table import TableName
 from cdc.protocol.copy_progress import NOTHING, Copies
 from cdc.protocol.table_states import FOLLOWED, TableState
 
@@ -15,8 +17,6 @@ MADE = "made"
 and whether it was made for it (else it was found, and taken)."""
 REMAKE = "remake"
 """In a table's `schema`: its initial load was given up, and the sink makes its target anew."""
-Partition = tuple[str, int]
-"""A topic and a partition of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class TableProgress:
     """Whatever rebuilds the table's plan (the Avro schemas of key and value)."""
 
     @property
-    def name(self) -> tuple[str, str]:
+    def name(self) -> TableName:
         return self.db, self.table
 
     @property
@@ -87,7 +87,7 @@ class Stored:
     """Everything read back at a start; `progress` is None until the first position was stored."""
 
     progress: Progress | None
-    tables: Mapping[tuple[str, str], TableProgress]
+    tables: Mapping[TableName, TableProgress]
 
     @property
     def lowest_floor(self) -> Position | None:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from cdc.errors import Malformed
 from cdc.model.position import Position
 from cdc.model.record import Document, Partition
+from cdc.model.table import TableName
 from cdc.protocol.copy_progress import NOTHING, Copies, Ended
 
 
@@ -78,13 +79,13 @@ class Base:
     """Per partition the last record that counts, as the cut that the base goes on from knew it."""
     tables: tuple[Followed, ...]
     copies: Copies = NOTHING
-    uncopied: tuple[tuple[str, str], ...] = ()
+    uncopied: tuple[TableName, ...] = ()
     """The followed tables that are still to be copied: what the target holds of them does not count."""
-    gone: tuple[tuple[str, str], ...] = ()
+    gone: tuple[TableName, ...] = ()
     """Selected tables that were followed and do not exist any more: capture stops where the log says why."""
 
     @property
-    def copied(self) -> frozenset[tuple[str, str]]:
+    def copied(self) -> frozenset[TableName]:
         """The followed tables that are not still to be copied."""
         return frozenset((one.db, one.table) for one in self.tables) - frozenset(self.uncopied)
 
@@ -107,7 +108,7 @@ class Cut:
     partitions: Mapping[Partition, Named]
     """Every partition that changed since the last full cut; all of them when full."""
     anomalies: tuple[Anomaly, ...] = ()
-    followed: tuple[tuple[str, str], ...] = ()
+    followed: tuple[TableName, ...] = ()
     """In a full cut: database and name of every table that is followed and copied,
     so that a restart need not look for the base."""
     copies: Copies = NOTHING

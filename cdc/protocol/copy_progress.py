@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from cdc.model.table import TableName
+
 WHOLE, WHERE, KEYS = "whole", "where", "keys"
 DONE, STOPPED, REFUSED = "done", "stopped", "refused"
 
@@ -40,7 +42,7 @@ class Copies:
     """The first request that is not done."""
     read: int = 0
     """How far the requests are read; those between `next` and here are read again after a restart."""
-    last: tuple[str, str] | None = None
+    last: TableName | None = None
     """The last table of request `next` that is done."""
     paused: bool = False
     active: Active | None = None

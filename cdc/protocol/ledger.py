@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cdc.model.record import Partition
+from cdc.model.table import TableName
 from cdc.protocol.control import Base, Copy, Cut, Entry, Named, Start
 
 
@@ -38,9 +39,9 @@ class Point:
     entry: Base | Cut
     named: Mapping[Partition, Named]
     """Per partition the last record that counts."""
-    followed: frozenset[tuple[str, str]]
+    followed: frozenset[TableName]
     """The tables that are followed and copied there."""
-    undone: frozenset[tuple[str, str]] | None = None
+    undone: frozenset[TableName] | None = None
     """None: nothing lies above it that a sink could have applied. Else the tables that a copy above it empties."""
 
 

@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from cdc.model.table import TableName
 from cdc.protocol.copy_progress import KEYS, WHERE, WHOLE, Copies
 
 EXECUTE, STOP, PAUSE, RESUME = "execute-snapshot", "stop-snapshot", "pause-snapshot", "resume-snapshot"
 TYPES = (EXECUTE, STOP, PAUSE, RESUME)
 MOST_KEYS = 100_000
-Name = tuple[str, str]
 Key = tuple[str, ...]
 
 
@@ -54,7 +54,7 @@ class CopyJob:
     swap: bool = False
 
     @property
-    def name(self) -> Name:
+    def name(self) -> TableName:
         return self.db, self.table
 
 
@@ -65,7 +65,7 @@ class Signal:
     number: int
     type: str
     id: str
-    tables: tuple[Name, ...]
+    tables: tuple[TableName, ...]
     """The followed tables that it names, by name; all of them where a stop names none."""
     data: Mapping[str, Any] = field(repr=False)
 
@@ -93,7 +93,7 @@ class BadSignal(Exception):
         self.reason, self.type, self.id = reason, type_, id_
 
 
-def matches(pattern: str, name: Name) -> bool:
+def matches(pattern: str, name: TableName) -> bool:
     """Whether a collection is meant: its whole name, or a regular expression of it, as Debezium has it."""
     text = ".".join(name)
     if pattern == text:
@@ -104,7 +104,7 @@ def matches(pattern: str, name: Name) -> bool:
         return False
 
 
-def understood(number: int, key: bytes | None, value: bytes, prefix: str, followed: Sequence[Name]) -> Signal:
+def understood(number: int, key: bytes | None, value: bytes, prefix: str, followed: Sequence[TableName]) -> Signal:
     """The signal that a record holds; BadSignal where there is none for us."""
     if key is None or key.decode("utf-8", "replace") != prefix:
         raise BadSignal("foreign_key")
@@ -140,7 +140,7 @@ def _data(data: Any) -> dict[str, Any]:
     return _object(data, "data_malformed") if isinstance(data, str) else _object(json.dumps(data), "data_malformed")
 
 
-def _tables(kind: str, data: Mapping[str, Any], followed: Sequence[Name]) -> tuple[Name, ...]:
+def _tables(kind: str, data: Mapping[str, Any], followed: Sequence[TableName]) -> tuple[TableName, ...]:
     patterns = data.get("data-collections")
     if patterns is None and kind != EXECUTE:
         return tuple(sorted(followed))
@@ -152,7 +152,7 @@ def _tables(kind: str, data: Mapping[str, Any], followed: Sequence[Name]) -> tup
     return found
 
 
-def _check_execute(data: Mapping[str, Any], tables: tuple[Name, ...]) -> None:
+def _check_execute(data: Mapping[str, Any], tables: tuple[TableName, ...]) -> None:
     if str(data.get("type") or "INCREMENTAL").upper() != "INCREMENTAL":
         raise BadSignal("not_incremental")
     if data.get("surrogate-key"):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cdc.model.position import Position
+from cdc.model.table import AnomalyName, TableName
 from cdc.runtime import clock
 from cdc.runtime.moments import SteadyClock, believed
 
@@ -24,11 +25,11 @@ class CaptureCounters:
     transactions: int = 0
     cuts: int = 0
     published_ts_us: int = 0
-    anomalies: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
+    anomalies: dict[AnomalyName, int] = field(default_factory=dict)
     """(db, table, column, reason) -> values that were not kept as they were."""
     signals: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(type, outcome) -> signals read; what is wrong with a bad one is its outcome."""
-    copied: Counter[tuple[str, str]] = field(default_factory=Counter)
+    copied: Counter[TableName] = field(default_factory=Counter)
     """Rows that copies read while the log was followed, by table."""
     copies: int = 0
     """Copies that wait or are under way."""
@@ -42,16 +43,16 @@ class ApplyCounters:
     source_ts_us: int = 0
     source_clock: SteadyClock = field(default_factory=SteadyClock)
     """The source's, as the newest cut has it."""
-    rows: dict[tuple[str, str], int] = field(default_factory=dict)
+    rows: dict[TableName, int] = field(default_factory=dict)
     commits: int = 0
     void: Mapping[str, int] = field(default_factory=dict)
-    anomalies: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
+    anomalies: dict[AnomalyName, int] = field(default_factory=dict)
     """(db, table, column, reason) -> values that the sink's policies changed."""
     states: Mapping[str, int] = field(default_factory=dict)
     """How many tables are in each state."""
-    held: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    held: Mapping[TableName, int] = field(default_factory=dict)
     """How many keys of each table wait in quarantine."""
-    queued: dict[tuple[str, str], int] = field(default_factory=dict)
+    queued: dict[TableName, int] = field(default_factory=dict)
     """How many changes were queued there."""
 
     def hear(self, source_ts_us: int, clock_offset_us: int) -> None:

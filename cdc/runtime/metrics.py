@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from cdc.config.values import address
 from cdc.errors import Refused
+from cdc.model.table import AnomalyName
 from cdc.runtime import clock, logs
 from cdc.runtime.counters import ApplyCounters, CaptureCounters
 from cdc.runtime.lag import Lag
@@ -41,7 +42,7 @@ class Metrics:
         self._applied: list[ApplyCounters] = []
         self._applying: dict[int, ApplyCounters] = {}
         """By shard, or 0: the ones at work."""
-        self.changed_by_copies: list[dict[tuple[str, str, str, str], int]] = []
+        self.changed_by_copies: list[dict[AnomalyName, int]] = []
         """What policies changed in rows that copies loaded, one mapping a copy."""
         self._info(transport, codec, version)
         self.rows_copied = self._counter("rows_copied", "Rows loaded by copies", "table")
@@ -241,7 +242,7 @@ class _Totals(Collector):
             family.add_metric([self._metrics.pipeline, kind, outcome], count)
         yield family
 
-    def _anomalies(self, parts: Sequence[Mapping[tuple[str, str, str, str], int]]) -> Metric:
+    def _anomalies(self, parts: Sequence[Mapping[AnomalyName, int]]) -> Metric:
         labels = ["pipeline", "table", "column", "reason"]
         family = CounterMetricFamily("cdc_anomalies", "Values that could not be kept as they were", labels=labels)
         for (db, table, column, reason), count in _added(dict(one) for one in parts).items():

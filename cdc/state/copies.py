@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from cdc.config.load import TargetConfig
+from cdc.model.table import TableName
 from cdc.postgres.errors import guarded
 from cdc.protocol.applied import Progress
 from cdc.protocol.copy_progress import Copies
@@ -49,7 +50,7 @@ class Going(NamedTuple):
 class Copied(NamedTuple):
     """What the target holds of copies under way."""
 
-    tables: dict[tuple[str, str], Going]
+    tables: dict[TableName, Going]
     """By (db, table)."""
     rows_per_second: float
     """Of all of them in the last minute."""

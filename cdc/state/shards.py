@@ -9,7 +9,7 @@ import zlib
 from dataclasses import dataclass
 
 from cdc.errors import Refused
-from cdc.protocol.applied import Partition
+from cdc.model.record import Partition
 
 
 def shard_of(partition: Partition, shards: int) -> int:

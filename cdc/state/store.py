@@ -10,9 +10,11 @@ from psycopg.types.json import Jsonb
 from cdc.config.load import TargetConfig
 from cdc.errors import Refused
 from cdc.model.position import Position
+from cdc.model.record import Partition
+from cdc.model.table import AnomalyName, TableName
 from cdc.postgres.connection import Connection, connect
 from cdc.postgres.errors import guarded
-from cdc.protocol.applied import LedgerChunk, Partition, Progress, Stored, TableProgress
+from cdc.protocol.applied import LedgerChunk, Progress, Stored, TableProgress
 from cdc.protocol.copy_progress import Copies
 from cdc.protocol.table_states import TableState
 from cdc.runtime import clock, crash_points as crash
@@ -170,7 +172,7 @@ class StateStore:
         """The state of one table, None when it is not known."""
         return next(iter(self._tables((db, table))), None)
 
-    def _tables(self, only: tuple[str, str] | None = None) -> list[TableProgress]:
+    def _tables(self, only: TableName | None = None) -> list[TableProgress]:
         rows = self.connection.execute(
             'SELECT db, "table", target_schema, target_table, state, floor, ceiling, rows_loaded, reason, schema '
             "FROM cdc.tables"
@@ -205,7 +207,7 @@ class StateStore:
         return [LedgerChunk(*row) for row in rows]
 
     @guarded("cdc.quarantine")
-    def quarantined(self) -> dict[tuple[str, str], int]:
+    def quarantined(self) -> dict[TableName, int]:
         """How many keys of each table wait in quarantine."""
         rows = self.connection.execute(
             'SELECT db, "table", count(DISTINCT key_hash) FROM cdc.quarantine WHERE pipeline = %s GROUP BY 1, 2',
@@ -214,7 +216,7 @@ class StateStore:
         return {(db, table): count for db, table, count in rows}
 
     @guarded("cdc.anomaly")
-    def anomalies(self) -> dict[tuple[str, str, str, str], int]:
+    def anomalies(self) -> dict[AnomalyName, int]:
         """How often each anomaly was met: (db, table, column, reason) -> count."""
         rows = self.connection.execute(
             'SELECT db, "table", "column", reason, count FROM cdc.anomaly WHERE pipeline = %s', [self.pipeline]

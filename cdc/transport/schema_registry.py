@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from cdc.errors import Halt, Refused, Retry
 from cdc.model.record import Document
+from cdc.model.table import TableName
 from cdc.runtime import clock, crash_points as crash, timing
 from cdc.transport.avro_records import proven
 
@@ -47,7 +48,7 @@ class TopicRegistry:
     def __init__(self, log: SchemaLog) -> None:
         self._log = log
         self._ids: dict[tuple[str, str], int] = {}
-        self._held: dict[int, tuple[str, str]] = {}
+        self._held: dict[int, TableName] = {}
         self._schemas: dict[int, Document] = {}
 
     def register(self, subject: str, schema: Document) -> int:
@@ -92,7 +93,7 @@ class TopicRegistry:
             self._ids[registered] = offset
 
 
-def _registered(value: bytes) -> tuple[str, str]:
+def _registered(value: bytes) -> TableName:
     """Subject and schema in a record of the schemas topic; two empty texts in one that is none,
     whose schema is refused when asked for."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cdc.errors import CdcError
+from cdc.model.table import TableName
 from cdc.protocol.applied import TableProgress
 from cdc.protocol.copy_progress import Ended
 from sinks.contract import Plan
@@ -11,7 +12,6 @@ from sinks.postgres.shadow_table import become_equal, drop_shadow, empty, make_s
 from sinks.postgres.table_loads import created
 from sinks.postgres.tables import place_of
 from sinks.postgres.transaction import Transaction, WriterSession
-from sinks.quarantine import Name
 
 
 class CopyTables:
@@ -34,7 +34,7 @@ class CopyTables:
             str(place), lambda _: fit(session.connection, session.pipeline, plan, place, known)
         )
 
-    def empty(self, name: Name, *, readable: bool = False) -> CdcError | None:
+    def empty(self, name: TableName, *, readable: bool = False) -> CdcError | None:
         """Empty a table, and its quarantine; `readable`: readers see the old rows until the commit."""
         place = place_of(self._session.target, *name)
         refused = self._transaction.attempt(str(place), lambda wire: empty(wire, place, readable=readable))
@@ -42,7 +42,7 @@ class CopyTables:
             self._session.quarantine.clear(name)
         return refused
 
-    def make_shadow(self, name: Name) -> CdcError | None:
+    def make_shadow(self, name: TableName) -> CdcError | None:
         """Make a table's second table, empty."""
         place = place_of(self._session.target, *name)
         return self._transaction.attempt(str(place), lambda wire: make_shadow(wire, place))
@@ -52,7 +52,7 @@ class CopyTables:
         place = place_of(self._session.target, plan.db, plan.table)
         return self._transaction.attempt(str(place), lambda wire: become_equal(wire, place, plan, strict=strict))
 
-    def drop_shadow(self, name: Name) -> None:
+    def drop_shadow(self, name: TableName) -> None:
         """Drop a table's second table."""
         place = place_of(self._session.target, *name)
         self._transaction.within(str(place), lambda wire: drop_shadow(wire, place))

@@ -18,6 +18,7 @@ from psycopg.pq.abc import PGresult
 
 from cdc.codec import COPY_HEADER, COPY_TRAILER
 from cdc.errors import Halt
+from cdc.model.table import AnomalyName
 from cdc.postgres.connection import Connection
 from sinks.contract import Plan, Row, TableBatch
 from sinks.postgres.statements import Prepared, RowName, StatementQueue
@@ -138,7 +139,7 @@ class BatchWriter:
         self._fresh: set[str] = set()
         """Those made in this transaction: they go with it when it is undone."""
         self._used: set[str] = set()
-        self.changed: Counter[tuple[str, str, str, str]] = Counter()
+        self.changed: Counter[AnomalyName] = Counter()
         """Values that policies changed in the rows written in this transaction, by (db, table, column, reason)."""
 
     def merge_batch(self, batch: TableBatch, place: TargetTable) -> None:
@@ -178,11 +179,11 @@ class BatchWriter:
     def _pieces(self, plan: Plan, rows: list[Row]) -> Iterator[bytearray]:
         return (self._written(plan, rows[at : at + PIECE_ROWS]) for at in range(0, len(rows), PIECE_ROWS))
 
-    def mark(self) -> tuple[set[str], set[str], Counter[tuple[str, str, str, str]]]:
+    def mark(self) -> tuple[set[str], set[str], Counter[AnomalyName]]:
         """Where to come back to when a savepoint is undone."""
         return set(self._fresh), set(self._used), self.changed.copy()
 
-    def back_to(self, mark: tuple[set[str], set[str], Counter[tuple[str, str, str, str]]]) -> None:
+    def back_to(self, mark: tuple[set[str], set[str], Counter[AnomalyName]]) -> None:
         """The savepoint is undone, and with it the staging tables that were made or filled since,
         and what was counted."""
         self._fresh, self._used, self.changed = mark

@@ -11,8 +11,9 @@ from typing import Protocol
 
 from psycopg.pq.abc import PGresult
 
+from cdc.model.record import Partition
 from cdc.postgres.connection import Connection
-from cdc.protocol.applied import Partition, Progress, Stored, TableProgress
+from cdc.protocol.applied import Progress, Stored, TableProgress
 from cdc.runtime.moments import SteadyClock
 from cdc.state.shards import ALL, Share
 from sinks.postgres.fence import ONLY, SHARED, check_held, keep_fence, raise_fence

@@ -9,8 +9,9 @@ from psycopg.pq.abc import PGresult
 
 from cdc.errors import Halt
 from cdc.model.position import Position
+from cdc.model.record import Partition
 from cdc.postgres.connection import compact
-from cdc.protocol.applied import Partition, Progress, TableProgress
+from cdc.protocol.applied import Progress, TableProgress
 from cdc.protocol.copy_progress import Copies
 from cdc.runtime.moments import SteadyClock
 from sinks.postgres.statements import Check, Prepared, moment

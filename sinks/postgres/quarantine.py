@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cdc.model.position import Position
+from cdc.model.table import TableName
 from cdc.postgres.connection import Connection, compact
 from cdc.runtime import crash_points as crash
 from sinks.postgres.statements import Prepared, StatementQueue, moment
-from sinks.quarantine import Name, Queued, key_hash
+from sinks.quarantine import Queued, key_hash
 
 _QUEUE = Prepared("""
 INSERT INTO cdc.quarantine (pipeline, db, "table", key_hash, key, op, value, reason, sqlstate, rule, epoch, seq,
@@ -53,7 +54,7 @@ class Quarantine:
     def __init__(self, connection: Connection, wire: StatementQueue, pipeline: str) -> None:
         self.connection, self.wire, self.pipeline = connection, wire, pipeline
 
-    def add(self, name: Name, schemas: Schemas, changes: Sequence[Queued], at: Position | None) -> None:
+    def add(self, name: TableName, schemas: Schemas, changes: Sequence[Queued], at: Position | None) -> None:
         """Queue changes of a table, in this order behind those that wait already."""
         if changes:
             self._send(_SCHEMA, schemas.hash, *schemas.documents)
@@ -68,19 +69,19 @@ class Quarantine:
         if changes:
             crash.point("quarantine.queued")
 
-    def drop(self, name: Name, identities: Iterable[bytes]) -> None:
+    def drop(self, name: TableName, identities: Iterable[bytes]) -> None:
         """Forget what waits for these."""
         for identity in identities:
             self._send(_DROP, *name, key_hash(identity), _bytea(identity))
 
-    def clear(self, name: Name) -> None:
+    def clear(self, name: TableName) -> None:
         """Forget what waits for a table that is emptied."""
         self._send(_CLEAR, *name)
 
-    def held(self) -> dict[Name, set[bytes]]:
+    def held(self) -> dict[TableName, set[bytes]]:
         """The identities that are held, by table."""
         self.wire.flush()
-        found: dict[Name, set[bytes]] = {}
+        found: dict[TableName, set[bytes]] = {}
         for db, table, key in self.connection.execute(_HELD, [self.pipeline]):
             found.setdefault((db, table), set()).add(key)
         crash.point("quarantine.known")

@@ -15,6 +15,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 
 from cdc.config.load import TargetConfig
 from cdc.errors import CdcError, Halt, Refused, Retry, RowRefused
+from cdc.model.table import TableName
 from cdc.postgres.errors import decide
 from cdc.protocol.table_states import TableEvent, TableState, follow
 from cdc.runtime import crash_points as crash, timing
@@ -26,7 +27,6 @@ from sinks.postgres.fence import check_held, connect_writer
 from sinks.postgres.merge import BatchWriter
 from sinks.postgres.statements import ANOMALY, BEGIN, COMMIT, Prepared, StatementQueue, undo
 from sinks.postgres.tables import place_of
-from sinks.quarantine import Name
 
 MakePlan = Callable[[Mapping[str, object], Mapping[str, object] | None], Any]
 _LOCK = Prepared("SELECT fence, releases FROM cdc.pipeline WHERE name = $1 FOR UPDATE")
@@ -68,7 +68,7 @@ class Releaser:
     def close(self) -> None:
         self.connection.close()
 
-    def replay(self, name: Name, key: str) -> tuple[int, RowRefused | None]:
+    def replay(self, name: TableName, key: str) -> tuple[int, RowRefused | None]:
         """Apply what waits for a key: how many changes that were, or why they stay.
         Several rows of one hash go together."""
         refused: RowRefused | None = None
@@ -78,17 +78,17 @@ class Releaser:
             refused = error
         return 0, refused
 
-    def discard(self, name: Name, key: str) -> int:
+    def discard(self, name: TableName, key: str) -> int:
         """Drop what waits for a key; how many changes that were."""
         return self._run(name, lambda: self._release(name, key))
 
-    def _run(self, name: Name, work: Callable[[], int]) -> int:
+    def _run(self, name: TableName, work: Callable[[], int]) -> int:
         times = timing.TIMES
         wait = wait_random_exponential(multiplier=times.release_first_seconds, max=times.release_longest_seconds)
         stop = stop_after_delay(times.release_seconds)
         return Retrying(retry=retry_if_exception_type(Retry), wait=wait, stop=stop, reraise=True)(self._try, name, work)
 
-    def _try(self, name: Name, work: Callable[[], int]) -> int:
+    def _try(self, name: TableName, work: Callable[[], int]) -> int:
         decision: CdcError
         if self.connection.closed:
             self._open(again=True)
@@ -109,7 +109,7 @@ class Releaser:
         undo(self.wire)
         raise row_refused(decision) or decision
 
-    def _replay(self, name: Name, key: str) -> int:
+    def _replay(self, name: TableName, key: str) -> int:
         place = place_of(self.target, *name)
         if self.connection.execute(_SHADED, [self.pipeline, *name]).fetchone() is not None:
             raise Refused("swap_under_way", ".".join(name), "a copy fills its second table, "
@@ -126,7 +126,7 @@ class Releaser:
         crash.point("quarantine.replayed")
         return self._release(name, key)
 
-    def _last(self, name: Name, key: str, identity: bytes) -> Any:
+    def _last(self, name: TableName, key: str, identity: bytes) -> Any:
         row = self.connection.execute(_LAST, [self.pipeline, *name, key, identity]).fetchone()
         if row is None:
             raise Halt(
@@ -149,7 +149,7 @@ class Releaser:
             batch.removes = [(row, -balance)]
         return batch
 
-    def _release(self, name: Name, key: str) -> int:
+    def _release(self, name: TableName, key: str) -> int:
         """Take a key out; a table without any left is to be shown as consistent at its next ceiling."""
         table = [self.pipeline, *name]
         count = self.connection.execute(_DELETE, [*table, key]).rowcount

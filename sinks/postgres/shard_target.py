@@ -15,9 +15,11 @@ from psycopg.pq.abc import PGresult
 from cdc.config.load import TargetConfig
 from cdc.errors import Halt, Retry
 from cdc.model.position import Position
+from cdc.model.record import Partition
+from cdc.model.table import TableName
 from cdc.postgres.connection import Connection, compact
 from cdc.postgres.errors import guarded
-from cdc.protocol.applied import Partition, Progress, Stored, TableProgress
+from cdc.protocol.applied import Progress, Stored, TableProgress
 from cdc.protocol.copy_progress import Copies
 from cdc.runtime import crash_points as crash
 from cdc.runtime.moments import SteadyClock
@@ -29,7 +31,6 @@ from sinks.postgres.positions import Place, Send, say_pace, say_partitions, say_
 from sinks.postgres.statements import Prepared, StatementQueue, moment
 from sinks.postgres.target import PostgresTarget
 from sinks.postgres.transaction import Transaction
-from sinks.quarantine import Name
 
 _LOCK = Prepared(
     "SELECT fence, releases, control_next FROM cdc.shard WHERE pipeline = $1 AND shard = $2 "
@@ -149,11 +150,11 @@ class ShardTarget(PostgresTarget):
         self._shard = ShardOwner(self.share, generation)
         super().__init__(target, pipeline, self._shard)
 
-    def tables(self) -> Mapping[Name, TableProgress]:
+    def tables(self) -> Mapping[TableName, TableProgress]:
         """Where the tables stand, as of now."""
         return {state.name: state for state in self.session.state.tables()}
 
-    def hold(self, names: Iterable[Name]) -> None:
+    def hold(self, names: Iterable[TableName]) -> None:
         """In the open transaction: keys of these tables wait from now on."""
         for db, table in names:
             self.session.put(_QUARANTINED, db, table)
@@ -172,7 +173,7 @@ class ShardTarget(PostgresTarget):
 
         return session.run("cdc.shard", work)
 
-    def lead(self) -> Mapping[Name, TableProgress]:
+    def lead(self) -> Mapping[TableName, TableProgress]:
         """From here on states of tables are said for all shards; what they are now. Ends with what is read next."""
         tables = self.read().tables
         self._shard.leads = True

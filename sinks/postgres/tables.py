@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from cdc.config.load import TargetConfig
 from cdc.errors import Halt, Refused, Retry
 from cdc.model.names import NAME_BYTES, is_reserved_schema, primary_key, target_of
+from cdc.model.table import TableName
 from cdc.postgres.connection import Connection
 from cdc.protocol.applied import TableProgress
 from cdc.state.store import StateStore
@@ -174,7 +175,7 @@ def ensure_table(connection: Connection, plan: Plan, place: TargetTable, *, adop
 
 
 def check_tables(
-    connection: Connection, target: TargetConfig, plans: Iterable[Plan], ours: Mapping[tuple[str, str], TableProgress]
+    connection: Connection, target: TargetConfig, plans: Iterable[Plan], ours: Mapping[TableName, TableProgress]
 ) -> None:
     """Refuse the first table that is not `ours` yet and could not be made or taken, or that other policies wrote;
     changes nothing."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from cdc.config.load import TargetConfig
 from cdc.errors import Retry
+from cdc.model.table import TableName
 from cdc.postgres.errors import guarded
 from cdc.protocol.applied import MADE, Stored
 from cdc.state.store import StateStore
@@ -18,7 +19,6 @@ from sinks.postgres.owner import Owner, WholePipeline
 from sinks.postgres.table_loads import TableLoads
 from sinks.postgres.tables import TargetTable, check_tables, place_of
 from sinks.postgres.transaction import Transaction, WriterSession
-from sinks.quarantine import Name
 
 
 class PostgresTarget:
@@ -33,7 +33,7 @@ class PostgresTarget:
         self.target, self.pipeline = target, pipeline
         self._owner = owner or WholePipeline()
         self._session: WriterSession | None = None
-        self.foreseen: defaultdict[Name, dict[bytes, Foreseen]] = defaultdict(dict)
+        self.foreseen: defaultdict[TableName, dict[bytes, Foreseen]] = defaultdict(dict)
         """Keys that wait from the first change of a transaction on, by table:
         what was undone is known for as long as the process lives."""
         self.strictly = False
@@ -91,7 +91,7 @@ class PostgresTarget:
         """What is stored, as of now."""
         return self.session.read()
 
-    def held(self) -> Mapping[Name, set[bytes]]:
+    def held(self) -> Mapping[TableName, set[bytes]]:
         """The identities of rows that wait in quarantine, by table."""
         return self.session.run("cdc.quarantine", self.session.quarantine.held)
 

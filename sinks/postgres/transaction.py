@@ -15,9 +15,11 @@ from psycopg.pq.abc import PGresult
 
 from cdc.config.load import TargetConfig
 from cdc.errors import CdcError, Halt, Refused, RowRefused
+from cdc.model.record import Partition
+from cdc.model.table import AnomalyName
 from cdc.postgres.connection import Connection
 from cdc.postgres.errors import decide
-from cdc.protocol.applied import Partition, Progress, Stored, TableProgress
+from cdc.protocol.applied import Progress, Stored, TableProgress
 from cdc.runtime import crash_points as crash
 from cdc.state.store import StateStore, clock_of
 from sinks.contract import TableBatch
@@ -32,7 +34,7 @@ from sinks.postgres.tables import TargetTable, place_of
 from sinks.quarantine import Unit
 
 R = TypeVar("R")
-Changed = Mapping[tuple[str, str, str, str], int]
+Changed = Mapping[AnomalyName, int]
 """How many values policies changed, by (db, table, column, reason)."""
 _SAVEPOINT, _RELEASE, _UNDO = (
     Prepared(sql + " cdc_attempt") for sql in ("SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO SAVEPOINT")

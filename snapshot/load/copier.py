@@ -18,7 +18,7 @@ from cdc.codec import envelope
 from cdc.errors import CdcError, Halt, Refused, RowRefused
 from cdc.model.policies import Policies
 from cdc.model.position import Position, least
-from cdc.model.table import Table
+from cdc.model.table import AnomalyName, Table
 from cdc.mysql.catalog import Catalog
 from cdc.mysql.key_range import KeyRange
 from cdc.mysql.table_reader import Consume, Piece, Readers, TableReader
@@ -59,7 +59,7 @@ class Copier:
         self._breathe, self._tally, self._pace = check_stop, tally, pace
         self._lock = threading.Lock()  # guards the target's main connection and the catalog
         self._errors: list[BaseException] = []
-        self.changed: Counter[tuple[str, str, str, str]] = Counter()
+        self.changed: Counter[AnomalyName] = Counter()
         """Values that policies changed in the rows that are in the target, by (db, table, column, reason)."""
 
     def load(self, tables: Sequence[Table], prefix: str, stored: Stored, parallel: int, look: Look) -> Position:

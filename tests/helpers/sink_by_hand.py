@@ -16,16 +16,16 @@ import pytest
 from cdc.codec import envelope
 from cdc.errors import CdcError, Retry, RowRefused
 from cdc.model.position import Position
-from cdc.model.record import Message, Record
-from cdc.model.table import Table
-from cdc.protocol.applied import MADE, Partition, Progress, Stored, TableProgress
+from cdc.model.record import Message, Partition, Record
+from cdc.model.table import Table, TableName
+from cdc.protocol.applied import MADE, Progress, Stored, TableProgress
 from cdc.protocol.control import Base, Copy, Cut, Entry, Followed, Named, Start, key, to_document
 from cdc.protocol.table_states import TableState
 from cdc.runtime import clock, logs
 from cdc.transport.direct import DirectLog
 from sinks.apply import Apply, SinkMemory
 from sinks.contract import TableBatch
-from sinks.quarantine import Name, QuarantineLimits
+from sinks.quarantine import QuarantineLimits
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.source import DB as DB, made
 from tests.simulation.target import Content, SimPostgres, SimTarget, Stock
@@ -137,13 +137,13 @@ class Target(SimTarget):
             self.calls.append("rollback")
         super().rollback()
 
-    def empty(self, name: Name, *, readable: bool = False) -> CdcError | None:
+    def empty(self, name: TableName, *, readable: bool = False) -> CdcError | None:
         return self._note("empty", name[1]) or super().empty(name, readable=readable)
 
-    def make_shadow(self, name: Name) -> CdcError | None:
+    def make_shadow(self, name: TableName) -> CdcError | None:
         return self._note("second", name[1]) or super().make_shadow(name)
 
-    def drop_shadow(self, name: Name) -> None:
+    def drop_shadow(self, name: TableName) -> None:
         self._note("drop second", name[1])
         super().drop_shadow(name)
 

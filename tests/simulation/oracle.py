@@ -7,7 +7,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from cdc.model.names import control_topic
-from cdc.protocol.applied import Partition, Progress
+from cdc.model.record import Partition
+from cdc.protocol.applied import Progress
 from cdc.protocol.control import Base, Cut, from_document
 from cdc.protocol.ledger import Ledger
 from cdc.protocol.table_states import TableState

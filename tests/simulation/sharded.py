@@ -9,12 +9,13 @@ from typing import Any
 from cdc.commands import apply
 from cdc.errors import Halt
 from cdc.model.position import Position
-from cdc.protocol.applied import Partition, Progress, Stored, TableProgress
+from cdc.model.record import Partition
+from cdc.model.table import TableName
+from cdc.protocol.applied import Progress, Stored, TableProgress
 from cdc.protocol.copy_progress import Copies
 from cdc.protocol.table_states import TableState
 from cdc.state.shards import Share
 from sinks.postgres.shard_target import Moved, taken
-from sinks.quarantine import Name
 from tests.simulation.target import Content, Shard, SimPostgres, SimTarget
 from tests.simulation.world import Metrics, Process, SimParts
 
@@ -58,7 +59,7 @@ class SimShardTarget(SimTarget):
         self._stands, self.waits_at, self._meeting = place.control_next, None, False
         return Stored(replace(place, partitions=mine), dict(content.tables))
 
-    def tables(self) -> Mapping[Name, TableProgress]:
+    def tables(self) -> Mapping[TableName, TableProgress]:
         """Where the tables stand, as of now."""
         self._ask()
         return dict(self._server.content.tables)
@@ -69,7 +70,7 @@ class SimShardTarget(SimTarget):
         if content.shards[self.shard].place.control_next != self._stands:
             raise Moved
 
-    def hold(self, names: Iterable[Name]) -> None:
+    def hold(self, names: Iterable[TableName]) -> None:
         """Keys of these tables wait from now on."""
 
         def work(content: Content) -> None:
@@ -116,7 +117,7 @@ class SimShardTarget(SimTarget):
         waits = [shard.waits_at == at for shard in self._server.content.shards.values()]
         return self._server.content.shards[self.shard].waits_at == at, all(waits)
 
-    def lead(self) -> Mapping[Name, TableProgress]:
+    def lead(self) -> Mapping[TableName, TableProgress]:
         """From here on states of tables are said for all shards."""
         tables = self.read().tables
         self._meeting = True

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from cdc.errors import CdcError, Halt, Refused, Retry, RowRefused
-from cdc.protocol.applied import MADE, Partition, Progress, Stored, TableProgress
+from cdc.model.record import Partition
+from cdc.model.table import TableName
+from cdc.protocol.applied import MADE, Progress, Stored, TableProgress
 from cdc.protocol.copy_progress import Ended
 from cdc.protocol.table_states import TableState
 from sinks.contract import Plan, TableBatch
@@ -19,7 +21,7 @@ from sinks.fold import FRAME
 from sinks.halves import Foreseen
 from sinks.postgres.quarantine import Schemas
 from sinks.postgres.tables import TargetTable
-from sinks.quarantine import Name, Queued, Unit, units
+from sinks.quarantine import Queued, Unit, units
 from tests.simulation.scheduler import Killed, Scheduler
 
 R = TypeVar("R")
@@ -62,8 +64,8 @@ class Content:
 
     stocks: dict[str, Stock] = field(default_factory=dict)
     progress: Progress | None = None
-    tables: dict[Name, TableProgress] = field(default_factory=dict)
-    waiting: tuple[tuple[Name, Queued], ...] = ()
+    tables: dict[TableName, TableProgress] = field(default_factory=dict)
+    waiting: tuple[tuple[TableName, Queued], ...] = ()
     copies: dict[tuple[str, str, str], Ended] = field(default_factory=dict)
     fence: int = 0
     shards: dict[int, Shard] = field(default_factory=dict)
@@ -109,7 +111,7 @@ class SimPostgres:
         for content in (*self.history, self.content):
             content.stocks[name] = stock.copy()
 
-    def release(self, name: Name, identity: bytes, row: Tuple | None) -> None:
+    def release(self, name: TableName, identity: bytes, row: Tuple | None) -> None:
         """A person's command has applied what waited for a key: the row that it is, or that it is gone."""
         content = self.content.copy()
         rows = content.stocks[_stock(*name)].rows
@@ -143,7 +145,7 @@ class SimTarget:
     def __init__(self, server: SimPostgres, process: Any) -> None:
         self._server, self._process = server, process
         self.fence = 0
-        self.foreseen: defaultdict[Name, dict[bytes, Foreseen]] = defaultdict(dict)
+        self.foreseen: defaultdict[TableName, dict[bytes, Foreseen]] = defaultdict(dict)
         self.strictly = self._open = self._lent = False
         self._work: Content | None = None
         self._immediate = False
@@ -217,7 +219,7 @@ class SimTarget:
         """What copies do to tables in the open transaction."""
         return self
 
-    def held(self) -> Mapping[Name, set[bytes]]:
+    def held(self) -> Mapping[TableName, set[bytes]]:
         """The identities of rows that wait in quarantine."""
         self._ask()
         return SimQuarantine(self._server.content).held()
@@ -331,7 +333,7 @@ class SimTarget:
             return error
         return None
 
-    def empty(self, name: Name, *, readable: bool = False) -> CdcError | None:
+    def empty(self, name: TableName, *, readable: bool = False) -> CdcError | None:
         """Empty a table and its quarantine."""
 
         def work(content: Content) -> None:
@@ -342,7 +344,7 @@ class SimTarget:
         self._do(work)
         return None
 
-    def make_shadow(self, name: Name) -> CdcError | None:
+    def make_shadow(self, name: TableName) -> CdcError | None:
         """Make the second table."""
 
         def work(content: Content) -> None:
@@ -375,7 +377,7 @@ class SimTarget:
         """All tables have the same columns here."""
         return self.attempt(_stock(plan.db, plan.table), lambda _: self._begin())
 
-    def drop_shadow(self, name: Name) -> None:
+    def drop_shadow(self, name: TableName) -> None:
         """Drop the second table."""
         self._do(lambda content: content.stocks.pop(_stock(*name, True), None))
 
@@ -464,23 +466,23 @@ class SimQuarantine:
     def __init__(self, content: Content) -> None:
         self._content = content
 
-    def held(self) -> dict[Name, set[bytes]]:
+    def held(self) -> dict[TableName, set[bytes]]:
         """The identities that are held, by table."""
-        found: dict[Name, set[bytes]] = {}
+        found: dict[TableName, set[bytes]] = {}
         for name, one in self._content.waiting:
             found.setdefault(name, set()).add(one.identity)
         return found
 
-    def add(self, name: Name, schemas: Schemas, changes: Sequence[Queued], at: object) -> None:
+    def add(self, name: TableName, schemas: Schemas, changes: Sequence[Queued], at: object) -> None:
         """Queue changes behind those that wait already."""
         self._content.waiting += tuple((name, one) for one in changes)
 
-    def drop(self, name: Name, identities: Iterable[bytes]) -> None:
+    def drop(self, name: TableName, identities: Iterable[bytes]) -> None:
         """Forget what waits for these."""
         gone = set(identities)
         self._content.waiting = tuple(w for w in self._content.waiting if w[0] != name or w[1].identity not in gone)
 
-    def clear(self, name: Name) -> None:
+    def clear(self, name: TableName) -> None:
         """Forget what waits for a table."""
         self._content.waiting = tuple(w for w in self._content.waiting if w[0] != name)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from cdc.protocol.applied import Partition, Progress
+from cdc.model.record import Partition
+from cdc.protocol.applied import Progress
 from cdc.protocol.control import Anomaly, Copy, Cut, Named
 from cdc.protocol.copy_progress import WHOLE, Ended
 from cdc.state.shards import shard_of
