@@ -65,22 +65,17 @@ _KINDS = {"int": "int32", "long": "int64", "float": "float32", "double": "float6
 _PROSE = """\
 Made from `cdc/model/types.py` by `python -m cdc.model.types_doc > docs/types.md`; a test holds them equal.
 
-A type that is not here stops the table at start; it is never treated as text. The form on the wire is
-    Debezium's (Avro, with the
-semantic name as `connect.name`) but for what the last column says. Every column's schema carries Debezium's source
-    parameters
-(`__debezium.source.column.type`, `.length`, `.scale`, `.name`), no field has a default but null, and dates and times
-    are always
-nullable. In PostgreSQL the columns of a key have the collation "C". A row that is selected and the same row read from
-    the log give
-the same bytes.
+A type that is not here stops the table at start; it is never treated as text. The form on the wire is Debezium's (Avro,
+with the semantic name as `connect.name`) but for what the last column says. Every column's schema carries Debezium's
+source parameters (`__debezium.source.column.type`, `.length`, `.scale`, `.name`), no field has a default but null, and
+dates and times are always nullable. In PostgreSQL the columns of a key have the collation "C". A row that is selected
+and the same row read from the log give the same bytes.
 """
 _POLICY_PROSE = """\
 Each is a key of `[policies]`, for the whole pipeline or for columns by name
-    ([config/pipeline.toml](../config/pipeline.toml)); the
-first choice is the default. No key column takes a lossy choice: its value stops the pipeline. Whatever is changed is
-    counted by table,
-column and reason, in `cdc.anomaly` and in the metric `cdc_anomalies_total`. docs/decisions/009-policies.md says why.
+([config/pipeline.toml](../config/pipeline.toml)); the first choice is the default. No key column takes a lossy choice:
+its value stops the pipeline. Whatever is changed is counted by table, column and reason, in `cdc.anomaly` and in the
+metric `cdc_anomalies_total`. docs/decisions/009-policies.md says why.
 """
 
 
