@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
-from cdc.checks import start as fitness
+from cdc.checks import start as start_checks
 from cdc.commands.process import Ready, limits_of, serving_metrics, start_check
 from cdc.config.load import Config
 from cdc.model.record import Document
@@ -30,13 +30,13 @@ from sinks.shard_members import ShardMember, Work
 
 def apply(config: Config, stop: threading.Event) -> Document:
     """Apply the topics to the target until told to stop."""
-    fitness.demand_kafka(config.transport, "apply")
+    start_checks.demand_kafka(config.transport, "apply")
     started, generation = time.monotonic(), [0]
     with serving_metrics(config) as metrics, closing(PostgresTarget(config.target, config.pipeline.name)) as target:
 
         def work(ready: Ready) -> None:
             start_check(config, capture=False).demand()
-            fitness.demand_shards(config.apply.shards, config.target, config.pipeline.name)
+            start_checks.demand_shards(config.apply.shards, config.target, config.pipeline.name)
             ready()
             parts = ThreadGroup(stop)
             if config.apply.shards:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
-from cdc.capture import run as capturing
-from cdc.checks import start as fitness
+from cdc.capture import run as capture_run
+from cdc.checks import start as start_checks
 from cdc.commands.process import Ready, serving_metrics, start_check
 from cdc.config.load import Config
 from cdc.model.record import Document
@@ -17,7 +17,7 @@ from cdc.runtime.supervisor import ThreadGroup, supervise
 
 def capture(config: Config, stop: threading.Event) -> Document:
     """Read the log into the topics until told to stop."""
-    fitness.demand_kafka(config.transport, "capture")
+    start_checks.demand_kafka(config.transport, "capture")
     started = time.monotonic()
     with serving_metrics(config) as metrics:
 
@@ -25,7 +25,7 @@ def capture(config: Config, stop: threading.Event) -> Document:
             start_check(config, target=False).demand()
             ready()
             parts = ThreadGroup(stop)
-            parts.run(capturing.capture_kafka, config, parts, metrics)
+            parts.run(capture_run.capture_kafka, config, parts, metrics)
 
         supervise(work, stop, "capture", metrics, config.pipeline.start_timeout_seconds)
         return {**capture_totals(config, metrics), "seconds": time.monotonic() - started}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cdc import codec
-from cdc.checks import doctor as examination
+from cdc.checks.doctor import examine
 from cdc.checks.target import TargetCheck
 from cdc.commands.process import fits, source_check, topics_check
 from cdc.config.load import Config
@@ -13,7 +13,7 @@ from cdc.model.record import Document
 def doctor(config: Config) -> Document:
     """What stands in the way of a start."""
     topics = topics_check(config)
-    return examination.examine(
+    return examine(
         source_check(config),
         TargetCheck(config.target, config.pipeline.name),
         fits=fits(config),

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from cdc.commands import copy as asking
+from cdc.commands import copy as copy_command
 from cdc.config.load import Config
 from cdc.errors import Refused
 from cdc.model.names import target_of
@@ -17,18 +17,19 @@ from cdc.model.table import Table
 from cdc.monitoring.wait import settle
 from cdc.mysql.catalog import Catalog, selected_tables
 from cdc.mysql.connection import connect
-from cdc.postgres.connection import connect as state_connect
+from cdc.postgres.connection import connect as connect_target
 from cdc.state.store import StateStore
 from sinks.postgres.checksums import PostgresSide
-from snapshot.reconcile import repair as mending, report
+from snapshot.reconcile import report
 from snapshot.reconcile.checksums import SourceSide
 from snapshot.reconcile.codec_judge import judge_for
 from snapshot.reconcile.compare import MOST_DIFFERENCES, Result, verify
+from snapshot.reconcile.repair import MOST_KEYS, Repair, repair as repair_differences
 
 
 def reconcile(config: Config, tables: Sequence[str], repair: bool, report_dir: Path | None) -> Document:
     """Compare every table by checksums; what differs although it is at rest is a difference."""
-    started, most = datetime.now(UTC), mending.MOST_KEYS if repair else MOST_DIFFERENCES
+    started, most = datetime.now(UTC), MOST_KEYS if repair else MOST_DIFFERENCES
     with Catalog(config.source) as catalog, StateStore(config.target, config.pipeline.name) as state:
 
         def verified(table: Table) -> Result:
@@ -40,9 +41,9 @@ def reconcile(config: Config, tables: Sequence[str], repair: bool, report_dir: P
             )
         position = catalog.log.written_position().to_json()
         chosen = selected_tables(catalog, config.source, config.policies.policies, tables)
-        results, repairs = [verified(table) for table in chosen], list[mending.Repair]()
+        results, repairs = [verified(table) for table in chosen], list[Repair]()
         if repair:
-            results, repairs = mending.repair(results, partial(asking.read_again, config), verified)
+            results, repairs = repair_differences(results, partial(copy_command.read_again, config), verified)
         document = report.document(config.pipeline.name, results, started, datetime.now(UTC), position, repairs)
         state.store_reconciliation(int(started.timestamp() * 1e6), report.differences(results), document)
     if report_dir is not None:
@@ -57,7 +58,7 @@ def _verified(config: Config, catalog: Catalog, state: StateStore, table: Table,
     )
     with (
         closing(connect(config.source, raw=True)) as source,
-        closing(state_connect(config.target, "cdc reconcile")) as target,
+        closing(connect_target(config.target, "cdc reconcile")) as target,
     ):
         sides = (
             SourceSide(source, table, catalog.engine(table), catalog.row_estimate(table)),

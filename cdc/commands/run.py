@@ -7,8 +7,8 @@ import time
 from contextlib import closing
 from functools import partial
 
-from cdc.capture import run as capturing
-from cdc.checks import start as fitness
+from cdc.capture import run as capture_run
+from cdc.checks import start as start_checks
 from cdc.commands.apply import apply_kafka, apply_totals, apply_until_stopped
 from cdc.commands.capture import capture_totals
 from cdc.commands.process import Ready, serving_metrics, start_check
@@ -27,7 +27,7 @@ from snapshot.load.run import metered
 def run(config: Config, stop: threading.Event) -> Document:
     """Copy what is missing, then capture and apply in this process until told to stop."""
     started = time.monotonic()
-    fitness.demand_one_process(config.apply.shards)
+    start_checks.demand_one_process(config.apply.shards)
     with serving_metrics(config) as metrics:
         target = PostgresTarget(config.target, config.pipeline.name)
         work = _run_direct if config.transport.kind == "direct" else _run_kafka
@@ -51,8 +51,8 @@ def _run_direct(config: Config, target: PostgresTarget, stop: threading.Event, m
     progress = stored.progress
     log = DirectLog(config.transport.prefix, first_control=progress.control_next if progress else 0,
                     partitions=config.transport.partitions, idle=parts.check_stop)  # fmt: skip
-    previous = capturing.stored_restart(stored)
-    parts.start("capture", capturing.capture, config, log, parts, metrics, previous)
+    previous = capture_run.stored_restart(stored)
+    parts.start("capture", capture_run.capture, config, log, parts, metrics, previous)
     with closing(log):
         parts.run(apply_until_stopped, config, log, target, stored, parts, metrics)
 
@@ -62,5 +62,5 @@ def _run_kafka(config: Config, target: PostgresTarget, stop: threading.Event, me
     ready()
     parts = ThreadGroup(stop)
     initial_load(config, target, target.open(), parts.check_stop, metered(quiet, metrics), metrics)
-    parts.start("capture", capturing.capture_kafka, config, parts, metrics)
+    parts.start("capture", capture_run.capture_kafka, config, parts, metrics)
     parts.run(apply_kafka, config, target, parts, metrics)

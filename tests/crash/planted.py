@@ -292,7 +292,7 @@ MUTANTS: Mapping[Wrong, Mutant] = {
         cases=(_at("mariadb", "kafka", "capture.copying", seeds=4), _at("mysql", "direct", "capture.copying", seeds=4)),
     ),
     Wrong.DIRECT_READS_ON: _mutant(
-        (_APP, "    previous = capturing.stored_restart(stored)\n", "    previous = capturing.stored_restart(stored)\n"
+        (_APP, "    previous = capture_run.stored_restart(stored)\n", "    previous = capture_run.stored_restart(stored)\n"
          "    if metrics.captured and previous:\n        from dataclasses import replace\n"
          "        previous = replace(previous, position=metrics.captured[-1].position)\n"), _UNREFUSED,
         cases=(_storms("session", TARGET, "direct"), _kills(TARGET, "mariadb", "direct")),
@@ -303,7 +303,7 @@ MUTANTS: Mapping[Wrong, Mutant] = {
     ),
     Wrong.DIRECT_NO_FENCE: _mutant(_UNENDED, _UNCHECKED, cases=(_storms("zombie", "apply", "direct", 4), _storms("twice", "apply", "direct", 4))),
     Wrong.DIRECT_START_AT_NOW: _mutant(
-        _NOW, _UNREFUSED, (_APP, "    previous = capturing.stored_restart(stored)\n", "    previous = None\n"),
+        _NOW, _UNREFUSED, (_APP, "    previous = capture_run.stored_restart(stored)\n", "    previous = None\n"),
         cases=(_at("mariadb", "direct", "capture.cut:2"),),
     ),
 }  # fmt: skip

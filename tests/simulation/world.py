@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any, ParamSpec
 from unittest.mock import patch
 
-from cdc.capture import run as capturing
+from cdc.capture import run as capture_run
 from cdc.commands import apply as apply_command, run as run_command
 from cdc.config.load import Config, ServerUrl, TransportConfig
 from cdc.errors import CdcError, Retry
@@ -112,12 +112,12 @@ class World:
         return [
             (crash, "point", self._point),
             (logs, "logger", lambda component: _Log(self, component)),
-            (capturing, "Catalog", lambda source: SimCatalog(self.source)),
-            (capturing, "SourceServer", lambda source: SimServer(self.source)),
-            (capturing, "StateStore", lambda *_: _SimState(self)),
-            (capturing, "RequestTable", lambda *_: _SimRequests(self)),
-            (capturing, "BinlogReader", self._log_from),
-            (capturing, "broker_of", self._broker),
+            (capture_run, "Catalog", lambda source: SimCatalog(self.source)),
+            (capture_run, "SourceServer", lambda source: SimServer(self.source)),
+            (capture_run, "StateStore", lambda *_: _SimState(self)),
+            (capture_run, "RequestTable", lambda *_: _SimRequests(self)),
+            (capture_run, "BinlogReader", self._log_from),
+            (capture_run, "broker_of", self._broker),
             (apply_command, "broker_of", self._broker),
             (apply_command, "StateStore", lambda *_: _SimState(self)),
             (apply_command, "gathering", lambda target: 0),
@@ -288,7 +288,7 @@ def capture(process: Process) -> None:
     """`cdc capture`."""
     parts: Any = SimParts(process)
     metrics: Any = Metrics()
-    parts.run(capturing.capture_kafka, process.world.config(), parts, metrics)
+    parts.run(capture_run.capture_kafka, process.world.config(), parts, metrics)
 
 
 def apply(process: Process) -> None:
