@@ -18,7 +18,7 @@ from cdc.errors import CdcError, Refused, Retry
 from cdc.model.record import Document
 from cdc.model.table import Table, TableName
 from cdc.mysql import key_text
-from cdc.mysql.catalog import Catalog
+from cdc.mysql.catalog import Catalog, not_selected
 from cdc.mysql.connection import connect, deciding
 from cdc.mysql.key_range import qualified
 from cdc.protocol import signals
@@ -128,15 +128,10 @@ def await_outcome(
 
 
 def _checked(config: Config, catalog: Catalog, name: str, where: str, keys: str, swap: bool) -> tuple[Table, int]:
-    found = [one for one in catalog.tables(config.source.tables, config.source.exclude) if one.qualified == name]
-    if not found:
-        raise Refused(
-            "not_selected",
-            name,
-            "is no table that source.tables selects",
-            "cdc status lists them; write it as db.table",
-        )
-    table = found[0]
+    followed = catalog.tables(config.source.tables, config.source.exclude)
+    table = next((one for one in followed if one.qualified == name), None)
+    if table is None:
+        raise not_selected(name, followed)
     if (where and keys) or (swap and (where or keys)):
         raise Refused("usage", "cdc copy", "--where, --keys and --swap exclude one another", "choose one")
     if (where or keys) and not table.key:

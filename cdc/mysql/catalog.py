@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import NamedTuple
 
 from cdc.config.load import SourceConfig
-from cdc.errors import Halt
+from cdc.errors import Halt, Refused
 from cdc.model.policies import Policies
 from cdc.model.position import Flavour
 from cdc.model.selection import Selection, chosen
@@ -171,5 +172,24 @@ def _settings_of(session: Session) -> ServerSettings:
 def selected_tables(
     catalog: Catalog, source: SourceConfig, policies: Policies, patterns: Sequence[str] = ()
 ) -> list[Table]:
-    """The selected tables, with the policies of their columns; `patterns` in place of the configuration's."""
-    return chosen(catalog.tables(patterns or source.tables, source.exclude), policies)
+    """The tables that the pipeline follows, with the policies of their columns; of these, what `patterns` name.
+
+    Without patterns all. Refused for a pattern that names none of them: the answer would not be about what was asked.
+    """
+    tables = chosen(catalog.tables(source.tables, source.exclude), policies)
+    if not patterns:
+        return tables
+    asked = [catalog.selection((pattern,)) for pattern in patterns]
+    for pattern, names in zip(patterns, asked, strict=True):
+        if not any(names.wants(table.db, table.name) for table in tables):
+            raise not_selected(pattern, tables)
+    return [table for table in tables if any(names.wants(table.db, table.name) for names in asked)]
+
+
+def not_selected(name: str, tables: Sequence[Table]) -> Refused:
+    """What is said of a name, or a pattern, that is none of the followed tables."""
+    db, _, table = name.partition(".")
+    near = [f"{db}.{one}" for one in difflib.get_close_matches(table, [t.name for t in tables if t.db == db], n=1)]
+    near = near or difflib.get_close_matches(name, [t.qualified for t in tables], n=1, cutoff=0.8)
+    hint = f"did you mean {near[0]}?" if near else "cdc status lists the tables; write it as db.table"
+    return Refused("not_selected", name, "is no table that this pipeline follows", hint)
