@@ -12,7 +12,8 @@ from coverage.parser import PythonParser
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = (
-    "sinks/apply.py", "sinks/cuts.py", "sinks/table_states.py", "sinks/shard_apply.py", "cdc/capture/capture.py",
+    "sinks/apply.py", "sinks/careful.py", "sinks/cuts.py", "sinks/epochs.py", "sinks/scope.py", "sinks/table_states.py",
+    "sinks/shard_apply.py", "cdc/capture/capture.py",
     "cdc/capture/followed_tables.py", "cdc/capture/table_stream.py", "cdc/capture/incremental_snapshot.py",
     "cdc/capture/incremental_queue.py", "cdc/capture/incremental_rows.py", "cdc/mysql/source_server.py",
     "cdc/capture/restart.py", "cdc/model/position.py", "cdc/mysql/log_identity.py",
