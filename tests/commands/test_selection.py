@@ -30,7 +30,8 @@ def _refused(made: Pipeline, arguments: Sequence[str], *words: str) -> None:
 
 def test_what_is_no_followed_table_is_refused_by_each_command(source: SourceDatabase, copied: Pipeline, tmp_path: Path) -> None:
     db = source.name
-    commands = (["reconcile", "--tables"], ["reconcile", "--repair", "--tables"], ["schemas", "export", str(tmp_path), "--tables"], ["copy"])
+    export = ["schemas", "export", str(tmp_path), "--tables"]
+    commands = (["reconcile", "--tables"], ["reconcile", "--repair", "--tables"], export, ["copy"])
     for command in commands:
         _refused(copied, [*command, f"{db}.patiennt"], f"{db}.patiennt", f"did you mean {db}.patient?")
         _refused(copied, [*command, f"{db}.excluded"], f"{db}.excluded")
