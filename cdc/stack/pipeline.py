@@ -17,6 +17,9 @@ def pipeline_toml(source: MysqlFamily, target: Postgres, kafka: Kafka | None, da
         "#     set -a; . ./env; set +a; cdc run",
         "# Their administrators are root and postgres, with the passwords CDC_SOURCE_ADMIN_PASSWORD and "
         "CDC_TARGET_ADMIN_PASSWORD.",
+        "# No table is there yet: make some as root in these databases (the account cdc may read them), or a practice:",
+        "#     for step in create load; do python -m cdc.demo.opendental $step \\",
+        f'#         --url "mysql://root:$CDC_SOURCE_ADMIN_PASSWORD@{source.host}:{source.port}/"; done',
         "[pipeline]",
         'name = "od"',
         "[source]",
