@@ -14,6 +14,7 @@ from cdc.capture.incremental_snapshot import IncrementalSnapshot
 from cdc.capture.restart import Restart
 from cdc.config.load import Config, TargetConfig
 from cdc.errors import Retry
+from cdc.model.position import Position
 from cdc.model.table import Table
 from cdc.mysql.catalog import Catalog, selected_tables
 from cdc.mysql.source_server import SourceServer
@@ -75,7 +76,9 @@ def capture(
             writer, config.transport.prefix, catalog.flavour, cdc.__version__, selected, config.pipeline.name, listed_at
         )
         selects = catalog.selection(config.source.tables, config.source.exclude)
-        restart = stage.start(lambda: first_restart(config, catalog, selected, parts.check_stop), previous, selects)
+        restart = stage.start(
+            lambda: first_restart(config, catalog, selected, listed_at, parts.check_stop), previous, selects
+        )
         metrics.watch_capture(stage.counters)
         catalog.identity.check(restart.position)
         if restart.copying:
@@ -105,18 +108,23 @@ def _request_table(config: Config) -> Channel:
     return RequestTable(StateStore(config.target, config.pipeline.name), config.transport.prefix)
 
 
-def first_restart(config: Config, catalog: Catalog, selected: Sequence[Table], check_stop: Idle) -> Restart:
+def first_restart(
+    config: Config, catalog: Catalog, selected: Sequence[Table], listed_at: Position, check_stop: Idle
+) -> Restart:
     """Where the first epoch of a pipeline begins: at what the target's copy needs, or else now, if `selected` are the
     tables of now.
 
     The target is asked after the position was taken: a copy of which it knows nothing then takes its own position
-    later.
+    later. Where it begins, the tables must have been listed (`listed_at`): what changed them before is read by nobody.
     """
     copying = config.snapshot.through == "topics"
     now_us = clock.now_us()
     restart = Restart(catalog.log.visible_position(), now_us, copying=copying)
     copied = None if copying else _copied(config.target, config.pipeline.name, check_stop)
     if copied is not None:
+        catalog.identity.check(copied.position)
+        if not listed_at.covers(copied.position):
+            raise Retry("shape_changed", "source.tables", "a copy began after the tables were listed", "tried again")
         return copied
     now = selected_tables(catalog, config.source, config.policies.policies)
     if {(table.db, table.name) for table in now} != {(table.db, table.name) for table in selected}:

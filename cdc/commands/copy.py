@@ -217,6 +217,7 @@ def _parsed(text: str) -> list[Key]:
         return [(part.strip(),) for part in text.split(",") if part.strip()]
     try:
         found = json.loads(text)
-    except ValueError:
+        text.encode()
+    except (ValueError, RecursionError):
         raise Refused("keys", "--keys", "is no JSON", 'write [["a","1"],["b","2"]]') from None
     return [tuple(map(str, key)) if isinstance(key, list) else (str(key),) for key in found]

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from cdc.commands import copy as copy_command
+from cdc.commands.files import folder
 from cdc.config.load import Config
 from cdc.errors import Refused
 from cdc.model.names import target_of
@@ -29,6 +30,8 @@ from snapshot.reconcile.repair import MOST_KEYS, Repair, repair as repair_differ
 
 def reconcile(config: Config, tables: Sequence[str], repair: bool, report_dir: Path | None) -> Document:
     """Compare every table by checksums; what differs although it is at rest is a difference."""
+    if report_dir is not None:
+        folder(report_dir)
     started, most = datetime.now(UTC), MOST_KEYS if repair else MOST_DIFFERENCES
     with Catalog(config.source) as catalog, StateStore(config.target, config.pipeline.name) as state:
 

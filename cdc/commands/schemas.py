@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cdc.codec import envelope
+from cdc.commands.files import folder
 from cdc.config.load import Config
 from cdc.model import names
 from cdc.model.record import Document
@@ -21,7 +22,7 @@ def export(config: Config, directory: Path, tables: Sequence[str]) -> Document:
     `tables`: patterns of "db.table", empty for all that the pipeline selects. A table without a key has no schema of
     a key. Beside them stand the JSON Schemas of the pipeline's own records: control, schemas and signals.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    folder(directory)
     own = _own_records(config.transport.prefix)
     written = [_write(directory / f"{topic}-value.schema.json", schema) for topic, schema in own]
     with Catalog(config.source) as catalog:

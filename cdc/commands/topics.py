@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -57,7 +58,14 @@ def read(config: Config, name: str, wanted: Wanted, stop: threading.Event) -> tu
         asked = {"partitions": list(bounds), "start": wanted.start, "limit": wanted.limit, "uid": os.getuid()}
         logs.logger("topics").warning("values_shown", topic=topic, **asked)
     found = _records(records, bounds, wanted, stop)
-    return topic, (view.document(record) for record in islice(found, wanted.limit or None))
+    return topic, _documents(found, view, min(wanted.limit, sys.maxsize))
+
+
+def _documents(found: Generator[HeldRecord], view: RecordView, limit: int) -> Iterator[Document]:
+    """Closes the consumer also where a record cannot be shown: one that is left open holds up the process's end."""
+    with closing(found):
+        for record in islice(found, limit or None):
+            yield view.document(record)
 
 
 def _topic(broker: KafkaBroker, name: str) -> str:
@@ -108,7 +116,7 @@ def _no_schemas(schema_id: int) -> Document:
     raise Halt("schema_unknown", f"schema id {schema_id}", "there is no schemas topic", "is transport.registry right?")
 
 
-def _records(records: TopicRecords, bounds: Bounds, wanted: Wanted, stop: threading.Event) -> Iterator[HeldRecord]:
+def _records(records: TopicRecords, bounds: Bounds, wanted: Wanted, stop: threading.Event) -> Generator[HeldRecord]:
     with closing(records):
         for partition, (first, end) in bounds.items():
             for record in records.held(partition, first, end):

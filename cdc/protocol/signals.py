@@ -100,7 +100,7 @@ def matches(pattern: str, name: TableName) -> bool:
         return True
     try:
         return re.fullmatch(pattern, text) is not None
-    except re.error:
+    except (re.error, OverflowError, RecursionError):
         return False
 
 
@@ -113,6 +113,8 @@ def understood(number: int, key: bytes | None, value: bytes, prefix: str, follow
     if kind not in TYPES:
         raise BadSignal("type_unknown")
     id_ = str(document.get("id") or number)[:100]
+    if "\0" in id_:
+        raise BadSignal("id_malformed", kind)
     try:
         data = _data(document.get("data"))
         tables = _tables(kind, data, followed)
@@ -126,7 +128,8 @@ def understood(number: int, key: bytes | None, value: bytes, prefix: str, follow
 def _object(value: bytes | str, reason: str) -> dict[str, Any]:
     try:
         document = json.loads(value)
-    except ValueError:
+        json.dumps(document, ensure_ascii=False).encode()  # half a character is none that a server takes
+    except (ValueError, RecursionError):
         raise BadSignal(reason) from None
     if not isinstance(document, dict):
         raise BadSignal(reason)

@@ -35,6 +35,10 @@ _OF_ROWS = frozenset({"after", "data", "query"})
 """What may hold values in our own topics and in a source block: a copy's last key, a request's keys, a statement."""
 
 
+_OF_REQUESTS = frozenset({"id", "type", "data-collections", "swap"})
+"""What a request says that is no value of a row."""
+
+
 class HeldRecord(NamedTuple):
     """One record as a broker holds it."""
 
@@ -52,7 +56,8 @@ class RecordView:
 
     def __init__(self, prefix: str, schema: Callable[[int], Document], *, values: bool) -> None:
         """`schema` finds one by its id, or raises Halt or Refused; `values`: nothing is masked."""
-        self._json = {control_topic(prefix), signal_topic(prefix)}
+        self._prefix, self._signal_topic = prefix, signal_topic(prefix)
+        self._json = {control_topic(prefix), self._signal_topic}
         self._schemas_topic, self._schema, self._values = schemas_topic(prefix), schema, values
         self._writers: dict[int, Any] = {}
 
@@ -74,7 +79,8 @@ class RecordView:
     def _read(self, record: HeldRecord, unread: list[str]) -> tuple[Any, Any]:
         if record.topic in self._json or record.topic == self._schemas_topic:
             key = None if record.key is None else record.key.decode("utf-8", "replace")
-            return key, self._said(record, unread)
+            foreign = record.topic == self._signal_topic and key != self._prefix and not self._values
+            return masked(key) if foreign else key, self._said(record, unread)
         return self._avro(record.key, unread, self._masked), self._avro(record.value, unread, self._envelope)
 
     def _said(self, record: HeldRecord, unread: list[str]) -> Any:
@@ -85,10 +91,12 @@ class RecordView:
             document = json.loads(record.value)
             if record.topic == self._schemas_topic:
                 return {**document, "schema": json.loads(document["schema"])}
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             unread.append("json")
             return self._masked(record.value)
-        return document if self._values else _discreet(document)
+        if self._values:
+            return document
+        return _asked(document) if record.topic == self._signal_topic else _discreet(document)
 
     def _avro(self, data: bytes | None, unread: list[str], shown: Callable[[Any], Any]) -> Any:
         """The datum by its schema; the bytes themselves where there is none."""
@@ -128,6 +136,20 @@ def _discreet(document: Any) -> Any:
     return [_discreet(value) for value in document] if isinstance(document, list) else plain(document)
 
 
+def _asked(signal: Any) -> Any:
+    """A request by what is known to be no value of a row: anybody may have written it."""
+    if not isinstance(signal, Mapping):
+        return masked(signal)
+    return {name: _asked_for(name, value) for name, value in signal.items()}
+
+
+def _asked_for(name: str, value: Any) -> Any:
+    if name == "data" and isinstance(value, Mapping):
+        return _asked(value)
+    texts = value if isinstance(value, list) else [value]
+    return value if name in _OF_REQUESTS and all(isinstance(one, str | bool) for one in texts) else masked(value)
+
+
 def plain(datum: Any) -> Any:
     """What JSON can hold of a datum: bytes as Base64; what else it has no form for, as text."""
     if isinstance(datum, Mapping):
@@ -144,5 +166,8 @@ def plain(datum: Any) -> Any:
 def _time(milliseconds: int | None) -> str | None:
     if milliseconds is None:
         return None
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    try:
+        moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None  # a producer that counts in another unit
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

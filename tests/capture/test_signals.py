@@ -31,6 +31,27 @@ def collections(*names: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"[" * 100_000, "not_json"),
+        (json.dumps({"id": "\ud800", "type": "execute-snapshot", "data": {}}).encode(), "not_json"),
+        (json.dumps({"id": "a\0b", "type": "pause-snapshot"}).encode(), "id_malformed"),
+        (json.dumps({"id": "i", "type": "execute-snapshot", "data": "[" * 100_000}).encode(), "data_malformed"),
+        (json.dumps({"id": "i", "type": "execute-snapshot", "data": json.dumps({"data-collections": ["\ud800"]})}).encode(),
+         "data_malformed"),
+        (json.dumps({"id": "i", "type": "execute-snapshot", "data": {"data-collections": ["a{99999999999}"]}}).encode(), "not_followed"),
+        (json.dumps({"id": "i", "type": "stop-snapshot", "data": {"data-collections": ["(" * 5000 + ")" * 5000]}}).encode(),
+         "not_followed"),
+    ],
+)  # fmt: skip
+def test_a_signal_that_nothing_can_hold_is_a_bad_one_and_ends_nothing(value: bytes, reason: str) -> None:
+    """What the target, the source or Python itself would stumble over later: deep, endless, half characters, NUL."""
+    with pytest.raises(BadSignal) as bad:
+        understood(0, b"p", value, "p", FOLLOWED)
+    assert reason == bad.value.reason
+
+
+@pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
         (b"other", signal("execute-snapshot", collections("db.a")), "foreign_key"),

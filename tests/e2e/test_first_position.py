@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from cdc.capture.restart import Restart
 from cdc.capture.run import first_restart
-from cdc.config.load import load
+from cdc.config.load import Config, load
+from cdc.errors import Retry
 from cdc.model.position import Position
 from cdc.mysql.catalog import Catalog, selected_tables
 from cdc.mysql.log_positions import LogPositions
@@ -64,6 +66,12 @@ def test_capture_waits_for_a_load_that_has_taken_its_position_and_told_nobody(
     assert all(half.alive for half in halves), said(*halves)
 
 
+def _first(config: Config, catalog: Catalog) -> Restart:
+    listed_at = catalog.log.shown_position()
+    selected = selected_tables(catalog, config.source, config.policies.policies)
+    return first_restart(config, catalog, selected, listed_at, lambda: None)
+
+
 def test_a_load_that_begins_and_ends_while_capture_takes_its_position_is_found(
     table: str, source: SourceDatabase, pipeline: Any, postgres: TargetDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,6 +80,7 @@ def test_a_load_that_begins_and_ends_while_capture_takes_its_position_is_found(
     made, visible = pipeline(source, postgres), LogPositions.visible_position
 
     def late(log: LogPositions) -> Position:
+        _changed(source)
         made.json("snapshot")
         _changed(source)
         return visible(log)
@@ -79,10 +88,42 @@ def test_a_load_that_begins_and_ends_while_capture_takes_its_position_is_found(
     monkeypatch.setattr(LogPositions, "visible_position", late)
     config = load(made.path, made.environ)
     with Catalog(config.source) as catalog:
-        selected = selected_tables(catalog, config.source, config.policies.policies)
-        restart = first_restart(config, catalog, selected, lambda: None)
+        with pytest.raises(Retry, match="after the tables were listed"):
+            _first(config, catalog)
+        monkeypatch.undo()
+        restart = _first(config, catalog)
     [(stored,)] = postgres.execute("SELECT position FROM cdc.progress")
     assert Position.from_json(stored).covers(restart.position)
+
+
+@pytest.mark.parametrize(
+    ("statement", "names"),
+    [("ALTER TABLE t ADD w INT DEFAULT 5", "t"), ("CREATE TABLE c (v INT)", "tc"), ("DROP TABLE u", "t")],
+)
+@pytest.mark.parametrize("point", ["target.committed:2:stop", "load.floor:1"])
+def test_a_table_that_changes_while_capture_waits_for_a_load_is_copied_as_it_is(
+    point: str, statement: str, names: str, source: SourceDatabase, kafka: Broker, pipeline: Any, postgres: TargetDatabase
+) -> None:
+    """The load knows its tables and has no position yet, or died there: the statement is below it, and capture lists after it."""
+    source.execute("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, v INT)", "CREATE TABLE u (v INT)", "INSERT INTO t (v) VALUES (7)")
+    made = pipeline(source, postgres, kafka)
+    made.environ["CRASH_AT"] = point
+    loader = made.start("snapshot")
+    del made.environ["CRASH_AT"]
+    until(lambda: loader.stopped or not loader.alive, 60, point, loader)
+    halves = [made.start("capture"), made.start("apply")]
+    until(lambda: "waiting_for_copy" in halves[0].output(), 60, "capture's word that it waits", *halves)
+    source.execute(statement)
+    if loader.alive:
+        _go_on(loader)
+        until(lambda: not loader.alive, 60, "the end of the load", loader)
+    else:
+        made.json("snapshot")
+    for name in names:
+        source.execute(f"INSERT INTO {name} (v) VALUES (8), (9)")
+    caught_up(made)
+    assert {} == oracle.differences(source, postgres, list(names))
+    assert all(half.alive for half in halves), said(*halves)
 
 
 def test_the_first_position_is_none_that_a_capture_beside_the_load_is_beyond(

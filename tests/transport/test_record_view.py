@@ -155,6 +155,23 @@ def test_signals_show_their_type_and_not_what_they_ask_for() -> None:
         assert "execute-snapshot" == document["value"]["type"]
 
 
+@pytest.mark.parametrize(
+    "asked",
+    ["Zaphod", ["Zaphod"], {"id": {"x": "Zaphod"}, "payload": {"keys": [["Zaphod"]]}}, {"data": "Zaphod"}, {"data": {"filter": "Zaphod"}},
+     {"data": {"data-collections": [["Zaphod"]]}}, {"filter": "Zaphod"}],
+)  # fmt: skip
+def test_a_request_that_is_none_of_ours_shows_nothing_of_what_it_holds(asked: Any) -> None:
+    silent(shown(record(b"Zaphod", json.dumps(asked).encode(), "p.signal")))
+
+
+def test_what_no_parser_reads_and_no_calendar_has_is_shown_as_that() -> None:
+    deep = shown(record(b"p", b"[" * 100_000, "p.signal"))
+    assert (["json"], {"type": "bytes", "length": 100_000}) == (deep["unread"], deep["value"])
+    assert (
+        RecordView("p", schema, values=False).document(record(None, None)._replace(timestamp_ms=1_700_000_000_000_000))["timestamp"] is None
+    )
+
+
 def test_schemas_are_documents_and_what_is_none_is_bytes() -> None:
     held = {"subject": "p.od.t-key", "version": 1, "schema": json.dumps(KEY)}
     assert {**held, "schema": json.loads(json.dumps(KEY))} == shown(record(b"k", json.dumps(held).encode(), "p.schemas"))["value"]
