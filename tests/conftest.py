@@ -160,6 +160,10 @@ def private() -> Iterator[Callable[..., Server]]:
 def own(request: pytest.FixtureRequest) -> Iterator[SourceDatabase]:
     """On a server of the test's own, of the kind that the test is parametrized with."""
     server: Any = run.private(request.param)
-    with lent(SourceDatabase(server)) as database:
+    database = SourceDatabase(server)
+    try:
+        database.create()
         yield database
-    server.purge()
+    finally:
+        database.close()
+        server.purge()  # what a failed test has left prepared would hold up a DROP DATABASE for a day

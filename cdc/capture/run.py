@@ -114,18 +114,17 @@ def first_restart(
     """Where the first epoch of a pipeline begins: at what the target's copy needs, or else now, if `selected` are the
     tables of now.
 
-    The target is asked after the position was taken: a copy of which it knows nothing then takes its own position
-    later. Where it begins, the tables must have been listed (`listed_at`): what changed them before is read by nobody.
+    Where the target knows of no copy it is asked again after the position was taken: a copy of which it still knows
+    nothing takes its own position later. The tables must have been listed (`listed_at`) behind where it begins: what
+    changed them before that is read by nobody.
     """
     copying = config.snapshot.through == "topics"
+    if not copying and (copied := _copied(config.target, config.pipeline.name, check_stop)) is not None:
+        return _proven(copied, catalog, listed_at)
     now_us = clock.now_us()
     restart = Restart(catalog.log.visible_position(), now_us, copying=copying)
-    copied = None if copying else _copied(config.target, config.pipeline.name, check_stop)
-    if copied is not None:
-        catalog.identity.check(copied.position)
-        if not listed_at.covers(copied.position):
-            raise Retry("shape_changed", "source.tables", "a copy began after the tables were listed", "tried again")
-        return copied
+    if not copying and (copied := _copied(config.target, config.pipeline.name, check_stop)) is not None:
+        return _proven(copied, catalog, listed_at)
     now = selected_tables(catalog, config.source, config.policies.policies)
     if {(table.db, table.name) for table in now} != {(table.db, table.name) for table in selected}:
         raise Retry(
@@ -135,6 +134,14 @@ def first_restart(
             "tried again",
         )
     return restart
+
+
+def _proven(copied: Restart, catalog: Catalog, listed_at: Position) -> Restart:
+    """What a copy says, if this server's log goes on from there and the tables were listed behind it."""
+    catalog.identity.check(copied.position)
+    if not listed_at.covers(copied.position):
+        raise Retry("shape_changed", "source.tables", "a copy began after the tables were listed", "tried again")
+    return copied
 
 
 def _copied(target: TargetConfig, pipeline: str, check_stop: Idle) -> Restart | None:

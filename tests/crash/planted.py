@@ -81,8 +81,9 @@ _UNCHECKED = (_FENCE, "    if result.ntuples != 1:\n        raise fenced(pipelin
 _UNREFUSED = (_CUTS, "        elif not self.at.position.covers(base.position):\n", "        elif False:\n")
 _NOW = (
     "cdc/capture/run.py",
-    "        return copied\n",
-    "        return Restart(restart.position, 0, followed=copied.followed, clock_offset_us=copied.clock_offset_us)\n",
+    "    return copied\n\n\ndef _copied",
+    "    now = catalog.log.visible_position()\n"
+    "    return Restart(now, 0, followed=copied.followed, clock_offset_us=copied.clock_offset_us)\n\n\ndef _copied",
 )
 _REMEMBERED = (
     (
