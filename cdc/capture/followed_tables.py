@@ -13,7 +13,7 @@ from cdc.model.position import Position
 from cdc.model.selection import Selection
 from cdc.model.table import Table, TableName
 
-_REASONS: Mapping[str, str] = {
+REASONS: Mapping[str, str] = {
     "created": "a table was created that the selection covers",
     "changed": "the columns of a followed table were changed",
     "dropped": "a followed table was dropped",
@@ -71,9 +71,22 @@ class FollowedTables:
     their log begins where the tables were listed."""
     _fold: bool = False
 
+    def names(self) -> frozenset[TableName]:
+        """The tables that were listed."""
+        return frozenset((table.db, table.name) for table in self.tables)
+
+    def meant(self, tables: Collection[TableName]) -> frozenset[TableName]:
+        """Those that are listed or gone among the named ones; a name without a table is its whole database."""
+        named = KnownTables(tables, self._fold)
+        return frozenset(name for name in self.names() | self.gone if named.wants(*name) or named.wants(name[0], ""))
+
+    def was_listed_behind(self, transaction: str | None) -> bool:
+        """Whether the tables were listed behind this transaction: what became of them by then is known."""
+        return self.listed_at is not None and transaction is not None and self.listed_at.contains(transaction)
+
     def settle(self, restart: Restart, selects: Selects | None) -> None:
         """Compare with what was followed and copied where the epoch begins."""
-        names = {(table.db, table.name) for table in self.tables}
+        names = self.names()
         active = restart.copies.active
         if (
             active is not None and (active.db, active.table) not in names
@@ -84,14 +97,13 @@ class FollowedTables:
         self._fold = isinstance(selects, Selection) and selects.fold_case
         if not restart.copying:
             self.gone = frozenset(name for name in restart.followed - names if selects is not None and selects(*name))
-        self.uncopied = names - restart.followed
+        self.uncopied = set(names - restart.followed)
         early = (self.uncopied - restart.emptied) | (restart.refused & names)
         self.early = frozenset(early) if self.listed_at is not None else frozenset()
 
     def followed(self) -> tuple[TableName, ...]:
         """Those that are copied, for a full cut; what is gone stays, so that a restart stops there again."""
-        names = {(table.db, table.name) for table in self.tables}
-        return (*sorted(names - self.uncopied), *sorted(self.gone))
+        return (*sorted(self.names() - self.uncopied), *sorted(self.gone))
 
     def reached(self, position: Position) -> bool:
         """Whether the log is read past where the tables were listed; from then on all of them are followed."""
@@ -104,7 +116,7 @@ class FollowedTables:
         that is selected."""
         if self.listed_at is None or not self.listed_at.contains(transaction):
             return selects
-        known = {(table.db, table.name) for table in self.tables} - self.early | self.gone
+        known = self.names() - self.early | self.gone
         return KnownTables(known, isinstance(selects, Selection) and selects.fold_case)
 
     def set_back(self, tables: Collection[TableName], transaction: str | None) -> frozenset[TableName]:
@@ -115,8 +127,7 @@ class FollowedTables:
         """
         meant = KnownTables(tables, self._fold)
         late = frozenset(name for name in self.uncopied - self.early if meant.wants(*name))
-        listed = self.listed_at is not None and transaction is not None and self.listed_at.contains(transaction)
-        if not listed or len(late) < len(set(tables)):
+        if not self.was_listed_behind(transaction) or len(late) < len(set(tables)):
             return frozenset()
         self.early |= late
         return late
@@ -128,6 +139,17 @@ def stop_for(verdict: Unsupported, event: LoggedStatement) -> Halt:
     return Halt(
         "statement_unsupported",
         f"{names} at {event.transaction}",
-        _REASONS[verdict.reason],
+        REASONS[verdict.reason],
         _WAYS_OUT.get(verdict.reason, _WAY_OUT),
+    )
+
+
+def vanished(db: str, table: str) -> Halt:
+    """Why rows of a table that was followed and is not listed any more cannot be passed over."""
+    return Halt(
+        "table_gone",
+        f"{db}.{table}",
+        "the account sees no such table any more, and rows of it from before are still to be read",
+        "was SELECT revoked, GRANT it and start again; was it dropped or renamed, exclude it, "
+        "or copy all into a fresh pipeline",
     )

@@ -6,13 +6,15 @@ from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from cdc import codec
-from cdc.binlog.events import Event, TableMap
+from cdc.binlog.events import Event, RowsEvent, TableMap
+from cdc.codec import envelope
 from cdc.errors import Halt
 from cdc.model.record import Record
 from cdc.model.table import Table, TableName
 from cdc.mysql.information_schema import as_catalogued
-from cdc.protocol.control import Followed
+from cdc.protocol.control import Anomaly, Followed
 from cdc.protocol.copy_progress import Copies, Ended
+from cdc.runtime import clock
 
 
 class Log(Protocol):
@@ -51,6 +53,21 @@ class TableStream:
         self.plan = codec.RowPlan(table)
         self.out: list[Record] = []
         self._shapes: set[bytes] = set()
+
+    def stamp(self, connector: envelope.Connector, event: RowsEvent, transaction: str | None) -> codec.Stamp:
+        """What the records of an event's rows say of where it came from."""
+        gtid = transaction if transaction and not transaction.startswith("file=") else None
+        place = envelope.LogPlace(event.ts_us, event.server_id, gtid, event.file, event.offset)
+        name = self.table.db, self.table.name
+        return envelope.stamp(self.schemas, connector, name, place, clock.now_us(), transaction=transaction)
+
+    def anomalies(self) -> list[Anomaly]:
+        """What the codec could not keep since it was asked last; it travels in the cut, so that it is counted once
+        where rows are."""
+        found, name = self.plan.anomalies, (self.table.db, self.table.name)
+        told = [Anomaly(*name, column, reason, times) for (column, reason), times in found.items()]
+        found.clear()
+        return told
 
     def check(self, shape: TableMap) -> None:
         """Stop when the log shows another shape of the table than the one that is followed."""
