@@ -44,7 +44,7 @@ class Process:
 
     def epoch(
         self, restart: Restart, listed: int, *events: Event, tables: tuple[Table, ...] = (T, U)
-    ) -> tuple[Base, list[object], CdcError | None]:
+    ) -> tuple[Base, list[Any], CdcError | None]:
         """One epoch over these events: its base, what was written behind it, and what ended it."""
         written = Written(self.log, T, U)
         written.all()
