@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cdc.binlog.events import LoggedStatement
@@ -69,7 +69,8 @@ class FollowedTables:
     early: frozenset[TableName] = frozenset()
     """Those of `uncopied` whose copy has not begun, or does not count any more, and those that the target refuses:
     their log begins where the tables were listed."""
-    _fold: bool = False
+    fold: bool = False
+    """Whether the server's names mean the same in upper and lower case."""
 
     def settle(self, restart: Restart, selects: Selects | None) -> None:
         """Compare with what was followed and copied where the epoch begins."""
@@ -79,9 +80,9 @@ class FollowedTables:
             active is not None and (active.db, active.table) not in names
         ):  # nobody follows what changes behind its chunks
             restart.copies = replace(restart.copies, active=None)
+        self.fold = isinstance(selects, Selection) and selects.fold_case
         if restart.followed is None:
             return
-        self._fold = isinstance(selects, Selection) and selects.fold_case
         if not restart.copying:
             self.gone = frozenset(name for name in restart.followed - names if selects is not None and selects(*name))
         self.uncopied = names - restart.followed
@@ -102,10 +103,25 @@ class FollowedTables:
     def watched(self, selects: Selects, transaction: str) -> Selects:
         """Whose statements matter in this transaction: what the list of tables cannot know yet concerns every table
         that is selected."""
-        if self.listed_at is None or not self.listed_at.contains(transaction):
-            return selects
-        known = {(table.db, table.name) for table in self.tables} - self.early | self.gone
-        return KnownTables(known, isinstance(selects, Selection) and selects.fold_case)
+        return self.at(transaction) if self._listed(transaction) else selects
+
+    def at(self, transaction: str) -> KnownTables:
+        """The tables that are followed in this transaction, and those that were and are gone."""
+        early = self.early if self._listed(transaction) else frozenset()
+        return KnownTables({(table.db, table.name) for table in self.tables} - early | self.gone, self.fold)
+
+    def _listed(self, transaction: str) -> bool:
+        """Whether the list of tables knows what this transaction did."""
+        return self.listed_at is not None and self.listed_at.contains(transaction)
+
+    def has_gone(self, names: Collection[TableName]) -> bool:
+        """Whether one of them was followed and does not exist any more."""
+        return any(KnownTables(self.gone, self.fold).wants(*name) for name in names)
+
+    def named(self, names: Collection[TableName], tables: Iterable[Table]) -> Iterator[Table]:
+        """Which of the tables these names mean."""
+        meant = KnownTables(names, self.fold)
+        return (table for table in tables if meant.wants(table.db, table.name))
 
     def set_back(self, tables: Collection[TableName], transaction: str | None) -> frozenset[TableName]:
         """Tables that this transaction changed in a way that is not followed, where nothing is lost by that; else none.
@@ -113,21 +129,25 @@ class FollowedTables:
         All of them are still to be copied, and the list knows what became of them: what their copies have brought does
         not count any more, and their log begins where the tables were listed.
         """
-        meant = KnownTables(tables, self._fold)
+        meant = KnownTables(tables, self.fold)
         late = frozenset(name for name in self.uncopied - self.early if meant.wants(*name))
-        listed = self.listed_at is not None and transaction is not None and self.listed_at.contains(transaction)
-        if not listed or len(late) < len(set(tables)):
+        if transaction is None or not self._listed(transaction) or len(late) < len(set(tables)):
             return frozenset()
         self.early |= late
         return late
 
 
+def where(verdict: Unsupported, event: LoggedStatement) -> str:
+    """What a statement names, and where it stands."""
+    names = ", ".join(f"{db}.{table}" if table else db for db, table in verdict.tables) or event.db
+    return f"{names} at {event.transaction}"
+
+
 def stop_for(verdict: Unsupported, event: LoggedStatement) -> Halt:
     """Why the log cannot be followed past a statement."""
-    names = ", ".join(f"{db}.{table}" if table else db for db, table in verdict.tables) or event.db
     return Halt(
         "statement_unsupported",
-        f"{names} at {event.transaction}",
+        where(verdict, event),
         _REASONS[verdict.reason],
         _WAYS_OUT.get(verdict.reason, _WAY_OUT),
     )
