@@ -8,12 +8,14 @@ cut is void. A position is written only in a cut, and a cut only after everythin
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 
 from cdc import codec
 from cdc.binlog.events import Begin, Commit, Event, Heartbeat, LoggedStatement, RowsEvent
-from cdc.capture.followed_tables import REASONS, FollowedTables, stop_for, vanished
+from cdc.capture.followed_tables import REASONS, FollowedTables, stop_for, vanished, where
 from cdc.capture.restart import Restart, found_empty, from_history
 from cdc.capture.schema_changes import COPIED_AGAIN, SchemaChanges
+from cdc.capture.statements import List, passes
 from cdc.capture.table_stream import Incremental, Log, TableStream
 from cdc.codec import envelope
 from cdc.ddl import classify as ddl
@@ -23,7 +25,7 @@ from cdc.model.record import RECORD_BYTES, Partition
 from cdc.model.table import Table, TableName
 from cdc.protocol.control import Base, Copy, Cut, Entry, Followed, Named, Start, key, to_document
 from cdc.protocol.copy_progress import NOTHING, Ended
-from cdc.runtime import clock, crash_points as crash, timing
+from cdc.runtime import clock, crash_points as crash, logs, timing
 from cdc.runtime.counters import CaptureCounters
 from cdc.runtime.moments import Through, believed
 from cdc.transport.contract import Writer
@@ -58,6 +60,8 @@ class Capture:
         self.counters = CaptureCounters()
         self.followings, self._changes = FollowedTables(tables, listed_at), changes
         self.copying: Incremental | None = None
+        self.lists: List | None = None
+        """Asks the source for its tables, where a statement may have changed one that matters; None: it may have."""
         self._copies = NOTHING
         self._streams: dict[TableName, TableStream] = {}
         self._by_topic: dict[str, TableStream] = {}
@@ -154,7 +158,8 @@ class Capture:
         """Follow the log until told to stop; a torn transaction at the end stays without a cut, and so is void."""
         for event in self._read(log):
             if isinstance(event, RowsEvent):
-                self._rows(event)
+                with logs.about(event.table.db, event.table.name):
+                    self._rows(event)
             elif isinstance(event, Commit):
                 self._commit(event, log)
             elif isinstance(event, Begin):
@@ -266,14 +271,17 @@ class Capture:
             self.cut(position, partial=self._partial_until is not None)
 
     def _statement(self, event: LoggedStatement, selects: Selects) -> None:
-        verdict = self._verdict(event, selects)
-        while isinstance(verdict, ddl.Unsupported) and self._set_back(verdict.tables, event.transaction):
-            verdict = self._verdict(event, selects)
-        if isinstance(verdict, ddl.Unsupported):
-            stop = stop_for(verdict, event)
-            self._end_epoch(verdict.reason, verdict.tables, stop.place)
-            self._stand_here()
-            raise stop
+        watched = partial(self.followings.watched, selects, event.transaction)
+        while isinstance(
+            verdict := ddl.classify(event.sql, event.db, watched(), sql_mode=event.sql_mode), ddl.Unsupported
+        ):
+            if passes(verdict, event.transaction, self.followings, self._is_followed, self.lists):
+                logs.logger("capture").info("statement_passed", place=where(verdict, event), reason=verdict.reason)
+                return
+            if not self._set_back(verdict.tables, event.transaction):
+                self._end_epoch(verdict.reason, verdict.tables, where(verdict, event))
+                self._stand_here()
+                raise stop_for(verdict, event)
 
     def _end_epoch(self, reason: str, tables: Collection[TableName], place: str) -> None:
         """Where a copy that is made later holds what changed: the next epoch makes it."""
@@ -282,10 +290,9 @@ class Capture:
             self._stand_here()
             raise self._changes.end_epoch(names, place, REASONS[reason])
 
-    def _verdict(self, event: LoggedStatement, selects: Selects) -> ddl.Irrelevant | ddl.Unsupported:
-        return ddl.classify(
-            event.sql, event.db, self.followings.watched(selects, event.transaction), sql_mode=event.sql_mode
-        )
+    def _is_followed(self, table: Table) -> bool:
+        """Whether its rows are read by this description."""
+        return self._streams[table.db, table.name].is_like(table)
 
     def _set_back(self, tables: Collection[TableName], transaction: str | None) -> bool:
         """Let tables that are still to be copied begin again, where that is all that a change of theirs asks for."""
@@ -376,8 +383,9 @@ class Capture:
             full = full or bool(ended)
         named = dict(self._all if full else self._changed)
         followed = self.followings.followed() if full else ()
-        anomalies = [anomaly for stream in self._streams.values() for anomaly in stream.anomalies()]
-        what = (full, partial, named, tuple(anomalies), followed, self._copies, ended)
+        # what the codec could not keep travels in the cut, so that it is counted once where rows are
+        anomalies = tuple(one for stream in self._streams.values() for one in stream.anomalies())
+        what = (full, partial, named, anomalies, followed, self._copies, ended)
         entry = Cut(self._epoch, self._cut_no, position, self._through.us, *what, self._clock_offset_us)
         self._append(entry, wait=False)
         crash.point("capture.partial_cut" if partial else "capture.cut")
@@ -385,12 +393,4 @@ class Capture:
             self._last_full, self._changed = now, {}
         self._last_cut, self._uncut = now, 0
         self._cut_at = None if partial else position
-        self._count_cut(entry)
-
-    def _count_cut(self, entry: Cut) -> None:
-        counters = self.counters
-        counters.cut_no, counters.position = entry.cut_no, entry.position
-        counters.published_ts_us = entry.source_ts_us
-        counters.cuts += 1
-        for anomaly in entry.anomalies:
-            counters.anomalies[anomaly[:4]] = counters.anomalies.get(anomaly[:4], 0) + anomaly.times
+        self.counters.count_cut(entry.cut_no, position, entry.source_ts_us, anomalies)

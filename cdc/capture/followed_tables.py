@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cdc.binlog.events import LoggedStatement
@@ -43,17 +43,17 @@ class KnownTables(Selection):
     def __init__(self, names: Collection[TableName], fold_case: bool = False) -> None:
         super().__init__(())
         self._names = {(db.lower(), table.lower()) for db, table in names} if fold_case else set(names)
-        self._fold = fold_case
+        self.fold = fold_case
 
     def wants(self, db: str, table: str) -> bool:
         """Whether the table was followed."""
-        return ((db.lower(), table.lower()) if self._fold else (db, table)) in self._names
+        return ((db.lower(), table.lower()) if self.fold else (db, table)) in self._names
 
     __call__ = wants
 
     def may_be_in(self, db: str) -> bool:
         """Whether a followed table is in this database."""
-        return any((db.lower() if self._fold else db) == of for of, _ in self._names)
+        return any((db.lower() if self.fold else db) == of for of, _ in self._names)
 
 
 @dataclass(slots=True)
@@ -69,7 +69,8 @@ class FollowedTables:
     early: frozenset[TableName] = frozenset()
     """Those of `uncopied` whose copy has not begun, or does not count any more, and those that the target refuses:
     their log begins where the tables were listed."""
-    _fold: bool = False
+    fold: bool = False
+    """Whether the server's names mean the same in upper and lower case."""
 
     def names(self) -> frozenset[TableName]:
         """The tables that were listed."""
@@ -77,7 +78,7 @@ class FollowedTables:
 
     def meant(self, tables: Collection[TableName]) -> frozenset[TableName]:
         """Those that are listed or gone among the named ones; a name without a table is its whole database."""
-        named = KnownTables(tables, self._fold)
+        named = KnownTables(tables, self.fold)
         return frozenset(name for name in self.names() | self.gone if named.wants(*name) or named.wants(name[0], ""))
 
     def was_listed_behind(self, transaction: str | None) -> bool:
@@ -92,9 +93,9 @@ class FollowedTables:
             active is not None and (active.db, active.table) not in names
         ):  # nobody follows what changes behind its chunks
             restart.copies = replace(restart.copies, active=None)
+        self.fold = isinstance(selects, Selection) and selects.fold_case
         if restart.followed is None:
             return
-        self._fold = isinstance(selects, Selection) and selects.fold_case
         if not restart.copying:
             self.gone = frozenset(name for name in restart.followed - names if selects is not None and selects(*name))
         self.uncopied = set(names - restart.followed)
@@ -114,10 +115,21 @@ class FollowedTables:
     def watched(self, selects: Selects, transaction: str) -> Selects:
         """Whose statements matter in this transaction: what the list of tables cannot know yet concerns every table
         that is selected."""
-        if self.listed_at is None or not self.listed_at.contains(transaction):
-            return selects
-        known = self.names() - self.early | self.gone
-        return KnownTables(known, isinstance(selects, Selection) and selects.fold_case)
+        return self.at(transaction) if self.was_listed_behind(transaction) else selects
+
+    def at(self, transaction: str) -> KnownTables:
+        """The tables that are followed in this transaction, and those that were and are gone."""
+        early = self.early if self.was_listed_behind(transaction) else frozenset()
+        return KnownTables(self.names() - early | self.gone, self.fold)
+
+    def has_gone(self, names: Collection[TableName]) -> bool:
+        """Whether one of them was followed and does not exist any more."""
+        return any(KnownTables(self.gone, self.fold).wants(*name) for name in names)
+
+    def named(self, names: Collection[TableName], tables: Iterable[Table]) -> Iterator[Table]:
+        """Which of the tables these names mean."""
+        meant = KnownTables(names, self.fold)
+        return (table for table in tables if meant.wants(table.db, table.name))
 
     def set_back(self, tables: Collection[TableName], transaction: str | None) -> frozenset[TableName]:
         """Tables that this transaction changed in a way that is not followed, where nothing is lost by that; else none.
@@ -125,7 +137,7 @@ class FollowedTables:
         All of them are still to be copied, and the list knows what became of them: what their copies have brought does
         not count any more, and their log begins where the tables were listed.
         """
-        meant = KnownTables(tables, self._fold)
+        meant = KnownTables(tables, self.fold)
         late = frozenset(name for name in self.uncopied - self.early if meant.wants(*name))
         if not self.was_listed_behind(transaction) or len(late) < len(set(tables)):
             return frozenset()
@@ -133,12 +145,17 @@ class FollowedTables:
         return late
 
 
+def where(verdict: Unsupported, event: LoggedStatement) -> str:
+    """What a statement names, and where it stands."""
+    names = ", ".join(f"{db}.{table}" if table else db for db, table in verdict.tables) or event.db
+    return f"{names} at {event.transaction}"
+
+
 def stop_for(verdict: Unsupported, event: LoggedStatement) -> Halt:
     """Why the log cannot be followed past a statement."""
-    names = ", ".join(f"{db}.{table}" if table else db for db, table in verdict.tables) or event.db
     return Halt(
         "statement_unsupported",
-        f"{names} at {event.transaction}",
+        where(verdict, event),
         REASONS[verdict.reason],
         _WAYS_OUT.get(verdict.reason, _WAY_OUT),
     )

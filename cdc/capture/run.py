@@ -14,6 +14,7 @@ from cdc.capture.capture import Capture
 from cdc.capture.incremental_snapshot import IncrementalSnapshot
 from cdc.capture.restart import Restart
 from cdc.capture.schema_changes import SchemaChanges
+from cdc.capture.statements import Listing
 from cdc.config.load import Config, TargetConfig
 from cdc.errors import Retry
 from cdc.model.position import Position
@@ -94,7 +95,7 @@ def capture(
         channel = KafkaSignals(broker) if broker is not None else _request_table(config)
         server, rate = SourceServer(config.source), config.snapshot.max_rows_per_second
         windows = IncrementalSnapshot(stage, server, channel, restart, catalog.server_id, parts.check_stop, rate)
-    stage.copying = windows
+    stage.copying, stage.lists = windows, partial(_listing, config, server)
     writer.check_alone()  # before the source ends the stream of a later one for our sake
     reader = BinlogReader(
         config.source,
@@ -108,6 +109,13 @@ def capture(
         metrics.source_clock = reader.source_clock
         metrics.state("capture", "streaming")
         stage.run(reader, parts.stopped, selects)
+
+
+def _listing(config: Config, server: SourceServer) -> Listing:
+    with server.catalog() as catalog:
+        at = catalog.log.shown_position()
+        tables = server.selected(catalog, config.policies.policies)
+        return Listing(at, tables, catalog.computed(tables))
 
 
 def _request_table(config: Config) -> Channel:

@@ -19,6 +19,7 @@ from cdc.model.types import policy_keys
 from cdc.mysql.catalog import Catalog, selected_tables
 from cdc.mysql.preflight import dotted
 from cdc.mysql.server_preflight import examine_server
+from cdc.runtime import logs
 
 
 class Examined(NamedTuple):
@@ -205,7 +206,8 @@ def types(tables: Sequence[Table]) -> list[Finding]:
         for column in table.columns:
             place = f"{table.qualified}.{column.name}"
             try:
-                layout.slot(column, place)
+                with logs.about(place):
+                    layout.slot(column, place)
             except CdcError as error:
                 found.append(Finding("error", error.code, place, error.rule, error.hint or "-- exclude the table"))
     return found

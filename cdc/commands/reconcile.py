@@ -19,6 +19,7 @@ from cdc.monitoring.wait import settle
 from cdc.mysql.catalog import Catalog, selected_tables
 from cdc.mysql.connection import connect
 from cdc.postgres.connection import connect as connect_target
+from cdc.runtime import logs
 from cdc.state.store import StateStore
 from sinks.postgres.checksums import PostgresSide
 from snapshot.reconcile import report
@@ -36,7 +37,8 @@ def reconcile(config: Config, tables: Sequence[str], repair: bool, report_dir: P
     with Catalog(config.source) as catalog, StateStore(config.target, config.pipeline.name) as state:
 
         def verified(table: Table) -> Result:
-            return _verified(config, catalog, state, table, most)
+            with logs.about(table.qualified):
+                return _verified(config, catalog, state, table, most)
 
         if not state.version():
             raise Refused(

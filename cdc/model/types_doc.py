@@ -70,6 +70,10 @@ with the semantic name as `connect.name`) but for what the last column says. Eve
 source parameters (`__debezium.source.column.type`, `.length`, `.scale`, `.name`), no field has a default but null, and
 dates and times are always nullable. In PostgreSQL the columns of a key have the collation "C". A row that is selected
 and the same row read from the log give the same bytes.
+
+A table's columns are those that a SELECT can name: generated ones, invisible ones and the key that MySQL invents
+(`my_row_id`) are columns, however a session hides them; MariaDB's hashes of UNIQUE keys (`DB_ROW_HASH_1`, in the log
+alone) are not (docs/decisions/047-unlisted-columns.md).
 """
 _POLICY_PROSE = """\
 Each is a key of `[policies]`, for the whole pipeline or for columns by name

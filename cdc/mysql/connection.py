@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import socket
 import ssl
 from collections.abc import Iterator
@@ -60,6 +61,17 @@ _LOST = frozenset(
 """The connection broke, the server is stopping or busy, or somebody killed the query:
 the same statement may succeed later."""
 
+_SERVER_TEXT = "cdc_server_text"
+
+
+def _server_text(raw: Any, errors: str = "", /) -> tuple[str, int]:
+    """UTF-8 as servers send it of themselves: a default, a setting or an error may hold any bytes, and those that are
+    no text are shown as \\xff, never as another character and never as an exception that names nothing."""
+    return codecs.utf_8_decode(raw, "backslashreplace", True)
+
+
+_CODEC = codecs.CodecInfo(codecs.utf_8_encode, _server_text, name=_SERVER_TEXT)
+codecs.register(lambda name: _CODEC if name == _SERVER_TEXT else None)
 SESSION = (
     "SET autocommit = 1, time_zone = '+00:00', sql_mode = '', sql_select_limit = 18446744073709551615, "
     "sql_big_selects = 1, "
@@ -125,6 +137,7 @@ def _open(source: SourceConfig, read_timeout: float | None, raw: bool) -> Connec
         autocommit=None,
     )
     connection._read_timeout = read_timeout  # type: ignore[attr-defined]  # statements may take longer than a greeting
+    connection.encoding = _SERVER_TEXT  # of every answer's text and every column's name
     return connection
 
 

@@ -24,7 +24,7 @@ from cdc.mysql.key_range import KeyRange
 from cdc.mysql.table_reader import Consume, Piece, Readers, TableReader
 from cdc.protocol.applied import LedgerChunk, Progress, Stored
 from cdc.protocol.table_states import TableState
-from cdc.runtime import clock, crash_points as crash, timing
+from cdc.runtime import clock, crash_points as crash, logs, timing
 from cdc.transport.contract import Idle
 from sinks.postgres.load import ChunkLoader
 from sinks.postgres.table_loads import TableLoads
@@ -174,10 +174,11 @@ class Copier:
         try:
             hand = TableWorker(work, replace(load, plan=rows.values), loader, rows, self._open(work.table))
             try:
-                if work.table.key:
-                    self._keyed(hand)
-                else:
-                    self._keyless(hand, floor)
+                with logs.about(work.table.qualified):
+                    if work.table.key:
+                        self._keyed(hand)
+                    else:
+                        self._keyless(hand, floor)
             finally:
                 hand.reader.close()
         except Refused as refusal:

@@ -68,6 +68,21 @@ def packet(*fields: bytes | None) -> bytes:
     return len(row).to_bytes(3, "little") + b"\1" + row
 
 
+def test_what_no_catalog_lists_is_passed_over_behind_each_image() -> None:
+    """Eight columns are listed, so that the null bits of what is not begin in a byte of their own."""
+    columns = tuple(Column(f"c{n}", "tinyint") for n in range(8))
+    table = Table("db", "t", columns, unlisted=2)
+    one, other = (b"\0\xfe" + bytes(range(8)) + b"\xff" * 8, b"\x01\xfc" + bytes(range(7)) + b"\xee" * 16)
+    before, after = encoded(table, "c", one, other)
+    assert list(range(8)) == list(read(table, before)["after"].values())
+    assert [None, *range(7)] == list(read(table, after)["after"].values())
+    (change,) = encoded(table, "u", one, other)
+    assert (0, None) == (read(table, change)["before"]["c0"], read(table, change)["after"]["c0"])
+    for torn in (one[:-1], other[:-8], one[:1]):
+        with pytest.raises(Malformed, match="ends inside"):
+            encoded(table, "c", torn)
+
+
 def test_an_insert_is_one_record_with_the_row_after() -> None:
     (record,) = encoded(KEYED, "c", image(7, b"x"))
     document = read(KEYED, record)
