@@ -124,14 +124,14 @@ def test_the_mounted_pipeline_is_valid_and_names_services():
     hosts = {found.source.url.host, found.target.url.host, found.transport.bootstrap.split(":")[0]}
     assert {"mariadb", "postgres", "kafka"} == hosts
     assert f"http://registry:{inside_port(SERVICES['registry'])[0]}" == found.transport.registry
-    assert "0.0.0.0:9187" == found.metrics.listen
-    assert "127.0.0.1:9187" in str(SERVICES["capture"]["healthcheck"])
+    assert "0.0.0.0:19187" == found.metrics.listen == found.metrics.apply_listen
+    assert "127.0.0.1:19187" in str(SERVICES["capture"]["healthcheck"])
 
 
 def test_prometheus_reads_our_services_and_grafana_reads_prometheus():
     scraped = yaml.safe_load((ROOT / "config/compose/prometheus.yml").read_text())
     targets = [target for job in scraped["scrape_configs"] for each in job["static_configs"] for target in each["targets"]]
-    assert ["capture:9187", "apply:9187"] == targets
+    assert ["capture:19187", "apply:19187"] == targets
     source = yaml.safe_load((ROOT / "config/compose/grafana/datasources/prometheus.yml").read_text())
     assert ["http://prometheus:9090"] == [each["url"] for each in source["datasources"]]
 
