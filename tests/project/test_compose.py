@@ -175,10 +175,12 @@ def test_every_service_of_ours_works_on_real_servers(mariadb, postgres, kafka, p
     made = pipeline(mariadb, postgres, kafka)
     text = (ROOT / "config/compose/pipeline.toml").read_text()
     for inside, here in (
-        ("@source:3306/", f"@{mariadb.host}:{mariadb.port}/"), ("opendental.*", f"{mariadb.name}.*"), ('name = "od"', f'name = "{mariadb.name}"'),
+        ("@source:3306/", f"@{mariadb.host}:{mariadb.port}/"), ("opendental.*", f"{mariadb.name}.*"),
+        ('name = "od"', f'name = "{mariadb.name}"'),
         ("@postgres:5432/analytics", f"@{postgres.host}:{postgres.port}/{postgres.name}"),
         ('bootstrap = "kafka:29092"', f'bootstrap = "{kafka.bootstrap}"\nprefix = "{kafka.prefix}"'),
-        ('registry = "http://registry:8081"\n', ""), ('"0.0.0.0:19187"\napply', '"127.0.0.1:0"\napply'), ('"0.0.0.0:19187"', '"127.0.0.1:0"'),
+        ('registry = "http://registry:8081"\n', ""), ('"0.0.0.0:19187"\napply', '"127.0.0.1:0"\napply'),
+        ('"0.0.0.0:19187"', '"127.0.0.1:0"'),
         ("server_id = 4201", f"server_id = {100_000 + mariadb.port}"),
     ):  # fmt: skip
         assert 1 == text.count(inside), inside
@@ -204,10 +206,10 @@ def practice(source: SourceDatabase, *more: str) -> dict[str, Any]:
     service = OWN["practice"]
     url = service["environment"]["OPENDENTAL_URL"].replace("@source:3306/", f"@{source.host}:{source.port}/")
     url = re.sub(r"\$\{CDC_SOURCE_ADMIN_PASSWORD:[^}]*\}", PASSWORD, url)
-    python, *words = [*service["entrypoint"], *service["command"], "--database", source.name, *more]
-    assert "python" == python
+    words: list[str] = [*service["entrypoint"], *service["command"], "--database", source.name, *more]
+    assert "python" == words[0]
     done = subprocess.run(
-        [sys.executable, *words], cwd=ROOT, env={**os.environ, "OPENDENTAL_URL": url}, capture_output=True, text=True, check=False
+        [sys.executable, *words[1:]], cwd=ROOT, env={**os.environ, "OPENDENTAL_URL": url}, capture_output=True, text=True, check=False
     )
     return {"rc": done.returncode, **json.loads(done.stdout or "{}")}
 
