@@ -81,7 +81,7 @@ def test_a_machine_whose_clock_is_wrong_hides_no_lag(
 
 
 @pytest.mark.parametrize("offset_us", [0, 3_600_000_000, -3_600_000_000])
-def test_each_table_has_a_load_time_in_the_target_s_clock_that_moves_while_it_is_quiet_and_stays_where_a_row_waits(
+def test_a_table_s_load_time_is_in_the_target_s_clock_moves_while_it_is_quiet_and_stays_where_a_row_waits(
     offset_us: int, postgres: TargetDatabase, opened: Opened
 ) -> None:
     tables = [
