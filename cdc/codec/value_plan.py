@@ -12,7 +12,7 @@ from cdc.codec._plan import RowPlan
 from cdc.codec.avro import Names, null_branch, parameters, program
 from cdc.codec.policy_values import CHOICES, UNFIT, Choose
 from cdc.codec.records import Opened
-from cdc.codec.wider_types import holds, is_integer
+from cdc.codec.wider_types import holds
 from cdc.errors import Halt, RowRefused
 from cdc.model import policies
 from cdc.model.names import column as target_column
@@ -199,7 +199,7 @@ def _widened(field: Field, found: str | None) -> Field:
     """The field as a column of another type takes it; as it was planned where that type does not fit."""
     if found is None or not holds(field.postgres, found):
         return field
-    op = _INTEGERS[found] if field.op in _INTEGERS.values() and is_integer(found) else field.op
+    op = _INTEGERS[found] if field.op in _INTEGERS.values() else field.op
     return field._replace(op=op, postgres=found)
 
 

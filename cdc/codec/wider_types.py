@@ -35,17 +35,12 @@ def holds(planned: str, found: str) -> bool:
     return not others if base == "numeric" else numbers == others
 
 
-def is_integer(kind: str) -> bool:
-    """Whether values of this type are written in as many bytes as the type has."""
-    return kind in _INTEGERS
-
-
 def _kind(text: str) -> Kind:
     """A type in PostgreSQL's words or ours: its short name and its numbers."""
     found = _WORDS.match(text)
     if found is None:
         return text, ()
     base = found["base"].replace("character varying", "varchar") + (found["array"] or "")
-    if found["zone"]:
-        base = "timestamptz" if found["zone"] == " with time zone" else base
+    if found["zone"] == " with time zone":
+        base += "tz"
     return base, tuple(int(number) for number in (found["numbers"] or "").split(",") if number)

@@ -21,7 +21,8 @@ from cdc.model.table import Column, Table
         ("varchar(20)", "text"), ("text", "character varying"), ("text", "text"),
         ("timestamp(0)", "timestamp without time zone"), ("timestamp(3)", "timestamp(6) without time zone"),
         ("timestamptz(0)", "timestamp with time zone"), ("timestamptz(6)", "timestamp with time zone"),
-        ("numeric(10,2)", "numeric(12,2)"), ("numeric(20,0)", "numeric"), ("bit(8)", "bit(8)"), ("real[]", "real[]"),
+        ("numeric(10,2)", "numeric(12,2)"), ("numeric(10,2)", "numeric(10,2)"),
+        ("timestamp(3)", "timestamp(3) without time zone"), ("numeric(20,0)", "numeric"), ("bit(8)", "bit(8)"), ("real[]", "real[]"),
         ("double precision", "double precision"), ("boolean", "boolean"), ("json", "json"),
     ],
 )  # fmt: skip
@@ -38,7 +39,9 @@ def test_a_type_that_holds_all_and_shows_it_alike_fits(planned: str, found: str)
         ("timestamptz(0)", "timestamp without time zone"), ("timestamp(6)", "timestamp(3) without time zone"),
         ("date", "timestamp without time zone"),
         ("numeric(10,2)", "numeric(12,4)"), ("numeric(10,2)", "numeric(9,2)"), ("numeric", "numeric(30,2)"), ("bit(8)", "bit(9)"),
-        ("real", "double precision"), ("real[]", "real"), ("json", "jsonb"), ("json", "text"), ("bytea", "text"), ("text", "my type(3) x"),
+        ("real", "double precision"), ("real[]", "real"), ("json", "jsonb"), ("json", "text"), ("bytea", "text"),
+        ("varchar", "character varying(9)"),
+        ("timestamp", "timestamp(3) without time zone"), ("timestamptz(0)", "time with time zone"), ("text", "my type(3) x"),
     ],
 )  # fmt: skip
 def test_any_other_does_not(planned: str, found: str) -> None:
