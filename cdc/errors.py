@@ -5,6 +5,8 @@ No error ever carries a row's value: the data are health records. Configuration 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class CdcError(Exception):
     """A stop with a reason.
@@ -29,6 +31,16 @@ class Refused(CdcError):
     found before anything was written."""
 
     exit_code = 2
+
+
+class AllRefused(Refused):
+    """Several refusals of one kind, told at once: the code is the first one's."""
+
+    def __init__(self, parts: Sequence[Refused]) -> None:
+        self.parts = tuple(parts)
+        said = "; ".join(f"{one.place}: {one.rule}" for one in self.parts[1:])
+        first = self.parts[0]
+        super().__init__(first.code, first.place, f"{first.rule}; {said}", "cdc doctor lists each with its mend")
 
 
 class Halt(CdcError):

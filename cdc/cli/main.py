@@ -17,26 +17,19 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 import cdc
+from cdc.cli import installing
 from cdc.cli.call import Call, asking, call_of, judged, patterns_of, streaming
 from cdc.cli.output import Outcome, Output, copy_progress
+from cdc.cli.reserved import reserve
 from cdc.errors import CdcError, Refused
 from cdc.runtime import logs
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
-_ANY_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
-RESERVED = {
-    "dashboard": "The lag page, in the browser.",
-    "top": "The lag page, in the terminal.",
-    "schema": "Reserved.",
-    "schedule": "Reserved.",
-    "jobs": "Reserved.",
-    "compare": "Reserved.",
-}
-
 cli = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Source = Annotated[Literal["mariadb", "mysql"], typer.Option(help="Which server to replicate from.")]
@@ -45,6 +38,7 @@ Directory = Annotated[Path, typer.Option("--dir", help="Where the servers' data,
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The entry point of the `cdc` command."""
+    installing.ready_to_complete()
     sys.exit(execute(list(sys.argv[1:] if argv is None else argv)))
 
 
@@ -84,7 +78,7 @@ def _common(argv: list[str]) -> tuple[Call, list[str]]:
 
 def _dispatch(call: Call, rest: list[str]) -> Any:
     command = typer.main.get_command(cli)
-    if not (call.as_json and "--help" in rest):
+    if not (call.as_json and {"-h", "--help"} & set(rest)):
         return command.main(args=rest, prog_name="cdc", standalone_mode=False, obj=call)
     with contextlib.redirect_stdout(io.StringIO()) as text:
         command.main(args=rest, prog_name="cdc", standalone_mode=False, obj=call)
@@ -387,13 +381,5 @@ def discard(
     return judged("quarantine_discard", quarantine.discarded(asking(ctx), table, key, everything))
 
 
-def _reserve(name: str, purpose: str) -> None:
-    def answer() -> NoReturn:
-        rule = "this version does not have the command yet"
-        raise Refused("not_yet", f"cdc {name}", rule, "cdc --help lists the commands that work")
-
-    cli.command(name, help=purpose + " Not in this version yet.", context_settings=_ANY_ARGUMENTS)(answer)
-
-
-for _name, _purpose in RESERVED.items():
-    _reserve(_name, _purpose)
+installing.register(cli)
+reserve(cli)

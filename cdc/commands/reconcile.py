@@ -20,6 +20,7 @@ from cdc.mysql.catalog import Catalog, selected_tables
 from cdc.mysql.connection import connect
 from cdc.postgres.connection import connect as connect_target
 from cdc.runtime import logs
+from cdc.state import quarantine
 from cdc.state.store import StateStore
 from sinks.postgres.checksums import PostgresSide
 from snapshot.reconcile import report
@@ -49,7 +50,8 @@ def reconcile(config: Config, tables: Sequence[str], repair: bool, report_dir: P
         results, repairs = [verified(table) for table in chosen], list[Repair]()
         if repair:
             results, repairs = repair_differences(results, partial(copy_command.read_again, config), verified)
-        document = report.document(config.pipeline.name, results, started, datetime.now(UTC), position, repairs)
+        held = quarantine.names_by_table(state)
+        document = report.document(config.pipeline.name, results, started, datetime.now(UTC), position, repairs, held)
         state.store_reconciliation(int(started.timestamp() * 1e6), report.differences(results), document)
     if report_dir is not None:
         report.write(document, report_dir)

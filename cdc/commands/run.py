@@ -29,7 +29,7 @@ def run(config: Config, stop: threading.Event) -> Document:
     """Copy what is missing, then capture and apply in this process until told to stop."""
     started = time.monotonic()
     start_checks.demand_one_process(config.apply.shards)
-    with serving_metrics(config) as metrics:
+    with serving_metrics(config, "listen") as metrics:
         target = PostgresTarget(config.target, config.pipeline.name)
         work = _run_direct if config.transport.kind == "direct" else _run_kafka
         with closing(target):

@@ -57,7 +57,7 @@ Chosen = Mapping[str, str]
 def chosen(policy: Policy, keys: Iterable[str]) -> dict[str, str]:
     """Of these keys, those that are not the defaults; what hangs on another key that is not in use is left out."""
     found = {key: getattr(policy, key) for key in keys if getattr(policy, key) != getattr(DEFAULT, key)}
-    for key, needs, value in _HANGS_ON:
+    for key, needs, value in HANGS_ON:
         if getattr(policy, needs) != value:
             found.pop(key, None)
     if policy.tinyint1 == "smallint" and policy.bigint_unsigned == "numeric":
@@ -65,11 +65,12 @@ def chosen(policy: Policy, keys: Iterable[str]) -> dict[str, str]:
     return found
 
 
-_HANGS_ON = (
+HANGS_ON = (
     ("sentinel_date", "zero_date", "sentinel"),
     ("timestamp_zone", "timestamp", "timestamp"),
     ("refused_json", "json", "jsonb"),
 )
+"""Keys that say nothing unless another key has this value."""
 
 
 def of_chosen(found: Chosen) -> Policy:
@@ -86,7 +87,7 @@ def mixed(before: Chosen, now: Chosen) -> str:
     """
     for key in sorted({*before, *now}):
         old, new = (found.get(key, getattr(DEFAULT, key, "")) for found in (before, now))
-        hangs = any(key == one and before.get(needs, getattr(DEFAULT, needs)) == "error" for one, needs, _ in _HANGS_ON)
+        hangs = any(key == one and before.get(needs, getattr(DEFAULT, needs)) == "error" for one, needs, _ in HANGS_ON)
         if old != new and old != "error" and not hangs:
             return key
     return ""
@@ -101,11 +102,11 @@ class Policies:
 
     def __init__(self, default: Policy = DEFAULT, columns: Mapping[str, Mapping[str, str]] | None = None) -> None:
         self.default = default
-        entries = [(pattern, dict(keys)) for pattern, keys in (columns or {}).items()]
+        self.entries = entries = [(pattern, dict(keys)) for pattern, keys in (columns or {}).items()]
+        """What is said by pattern, in the order of the file."""
         self._entries = [
             (_expression(pattern), keys) for pattern, keys in sorted(entries, key=lambda one: -_wildcards(one[0]))
         ]
-        self.patterns = tuple(pattern for pattern, _ in entries)
 
     def of(self, db: str, table: str, column: str) -> Policy:
         """The policy of one column."""
@@ -114,6 +115,11 @@ class Policies:
             if expression.fullmatch(name):
                 changes |= keys
         return replace(self.default, **changes) if changes else self.default
+
+    def asks(self, db: str, table: str, column: str, key: str) -> bool:
+        """Whether a pattern that means this column says the key, rather than the pipeline's own policy alone."""
+        name = f"{db}.{table}.{column.lower()}"
+        return any(key in keys and expression.fullmatch(name) for expression, keys in self._entries)
 
     def named(self, db: str, table: str, column: str) -> dict[str, str]:
         """The keys that are said of exactly this column, by a pattern without wildcards."""

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from cdc.model.policies import Policies, glob
-from cdc.model.table import Table, TableName
+from cdc.model.policies import Policies, Policy, glob
+from cdc.model.table import Column, Table, TableName
 
 SYSTEM_SCHEMAS = frozenset({"mysql", "information_schema", "performance_schema", "sys"})
 
@@ -15,11 +15,17 @@ SYSTEM_SCHEMAS = frozenset({"mysql", "information_schema", "performance_schema",
 def chosen(tables: Iterable[Table], policies: Policies) -> list[Table]:
     """The tables with each column's policy."""
     return [
-        replace(
-            t, columns=tuple(replace(column, policy=policies.of(t.db, t.name, column.name)) for column in t.columns)
-        )
-        for t in tables
+        replace(t, columns=tuple(replace(one, policy=_policy(policies, t, one)) for one in t.columns)) for t in tables
     ]
+
+
+def _policy(policies: Policies, table: Table, column: Column) -> Policy:
+    """The column's policy; `tinyint1` of the whole pipeline is about TINYINT(1), said of columns about any width."""
+    policy = policies.of(table.db, table.name, column.name)
+    if policy.tinyint1 == "smallint" or column.type != "tinyint" or column.display == 1:
+        return policy
+    asked = policies.asks(table.db, table.name, column.name, "tinyint1")
+    return policy if asked else replace(policy, tinyint1="smallint")
 
 
 class Selection:

@@ -56,7 +56,7 @@ _POLICY_WORDS: Mapping[str, tuple[str, str]] = {
                      "more than 255 MB",
                      "error, null, string (the document as one JSON string; null where it is too large)"),
     "timestamp": ("the PostgreSQL type of TIMESTAMP", "timestamptz, timestamp (naive, in `timestamp_zone`)"),
-    "tinyint1": ("the PostgreSQL type of a signed TINYINT(1)", "smallint, boolean"),
+    "tinyint1": ("the PostgreSQL type of a signed TINYINT(1); said of columns, of any TINYINT", "smallint, boolean"),
     "bigint_unsigned": ("the PostgreSQL type of BIGINT UNSIGNED", "numeric, bigint"),
     "over_wide": ("a value beyond a type chosen by tinyint1 or bigint_unsigned", "error, null, clamp (the largest; "
                                                                                  "true)"),

@@ -116,7 +116,7 @@ class ChunkLoader:
 
         `chunk.rows` is counted by the server. A connection lost at the commit leaves the outcome open: ask the ledger.
         """
-        cursor = self._begin()
+        cursor = self._begin(load)
         writer = ChunkWriter(chunk.high)
         failed: psycopg.Error | None = None
         try:
@@ -147,7 +147,7 @@ class ChunkLoader:
         """
 
         def work() -> int:
-            self._begin()
+            self._begin(load)
             refused = self._bisected(
                 load, Records(rows.keys, rows.values, rows.opened), Schemas(0, *rows.schemas), limits
             )
@@ -178,13 +178,18 @@ class ChunkLoader:
         return len(waiting)
 
     @guarded("a chunk of a load")
-    def _begin(self) -> psycopg.Cursor[tuple[object, ...]]:
+    def _begin(self, load: TableLoad) -> psycopg.Cursor[tuple[object, ...]]:
         undo(self.wire)
         self.wire.enqueue(BEGIN)
         self.wire.enqueue(
             SHARED, [self.pipeline.encode(), b"%d" % self.fence], lambda result: check_held(self.pipeline, result)
         )
         self.wire.flush()
+        try:
+            self._merge.meet(load.plan, load.place)
+        except Halt:
+            undo(self.wire)
+            raise
         return self.connection.cursor()
 
     @guarded("a chunk of a load")

@@ -62,6 +62,7 @@ class TableStatements:
             f" OPERATOR(pg_catalog.*=) ROW({self._typed()})::record LIMIT ${len(oids) + 1}))",
             (*oids, _INT8),
         )
+        self.written = tuple(plan.columns)
         self.skip_straight = self.misses = 0
 
     def _name(self, at: int) -> str:
@@ -152,6 +153,10 @@ class BatchWriter:
         else:
             self._keyless(shape, batch)
 
+    def meet(self, plan: Plan, place: TargetTable) -> None:
+        """Have the plan take over what the table's types are, before any row is encoded by it."""
+        self._shape(plan, place)
+
     def write_singly(self, batch: TableBatch, place: TargetTable) -> None:
         """Apply a batch row by row, whatever its size: slow, and the failing row is known by name."""
         self._few(self._shape(batch.plan, place), batch)
@@ -190,7 +195,7 @@ class BatchWriter:
 
     def _shape(self, plan: Plan, place: TargetTable) -> TableStatements:
         shape = self._shapes.get((id(plan), place.sql))
-        if shape is None or shape.plan is not plan:
+        if shape is None or shape.plan is not plan or shape.written != tuple(plan.columns):
             self.wire.flush()
             self._count += 1
             types = column_types(self.connection, plan, place)

@@ -17,9 +17,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from cdc.model.digest import MYSQL, POSTGRES, Dialect, row_sql
 from cdc.model.table import Table
 from snapshot.reconcile.compare import Result, Verdict
+from snapshot.reconcile.quarantined import Waiting, name_of
 from snapshot.reconcile.repair import Repair
 
 Document = dict[str, object]
+_NONE: Waiting = {}
 
 _WORST = (Verdict.DIFFERENT, Verdict.REFUSED, Verdict.UNSETTLED, Verdict.EQUAL)
 _ENVIRONMENT = Environment(
@@ -38,10 +40,11 @@ def document(
     finished: datetime,
     position: Mapping[str, object] | None = None,
     repairs: Sequence[Repair] = (),
+    waiting: Waiting = _NONE,
 ) -> Document:
     """The document of one reconciliation; `position` is where the source's log stood when it began, when that is known.
 
-    `results` are those after the repairs.
+    `results` are those after the repairs; `waiting` are the keys in quarantine.
     """
     counts = {state.value: sum(r.state is state for r in results) for state in Verdict}
     return {
@@ -60,7 +63,9 @@ def document(
             "differences": sum(len(r.differences) for r in results),
         },
         "repairs": [one.document() for one in repairs],
-        "tables": [_table(r) for r in sorted(results, key=lambda r: (_WORST.index(r.state), r.table.qualified))],
+        "tables": [
+            _table(r, waiting) for r in sorted(results, key=lambda r: (_WORST.index(r.state), r.table.qualified))
+        ],
     }
 
 
@@ -89,7 +94,7 @@ def _written(path: Path, text: str) -> Path:
     return unfinished.replace(path)
 
 
-def _table(r: Result) -> Document:
+def _table(r: Result, waiting: Waiting) -> Document:
     return {
         "source": r.table.qualified,
         "target": r.target,
@@ -103,10 +108,17 @@ def _table(r: Result) -> Document:
         "pieces_different": r.pieces_different,
         "rechecked": r.rechecked,
         "unsettled": r.unsettled,
+        "quarantined": len(waiting.get(r.table.qualified, ())),
         "complete": r.complete,
         "seconds": round(r.seconds, 3),
         "differences": [
-            {"kind": d.kind.value, "key_hash": d.key_hash, "columns": list(d.columns)} for d in r.differences
+            {
+                "kind": d.kind.value,
+                "key_hash": d.key_hash,
+                "quarantined": name_of(waiting, r.table, d.key),
+                "columns": list(d.columns),
+            }
+            for d in r.differences
         ],
         "find": _find(r) if r.differences else None,
     }

@@ -57,7 +57,8 @@ CASES = (
          {"X'619862'": "a�b", "X'E0'": "а", "'?'": "?"}, {"invalid_text": 1}),
     Case("flag", "TINYINT(1)", {"tinyint1": "boolean", "over_wide": "clamp"}, {"0": "f", "1": "t", "2": "t", "-1": "t"}, {"over_wide": 2}),
     Case("flag_null", "TINYINT(1)", {"tinyint1": "boolean", "over_wide": "null"}, {"1": "t", "127": None}, {"over_wide": 1}),
-    Case("not_flag", "TINYINT", {"tinyint1": "boolean"}, {"2": "2"}, {}),
+    Case("any_flag", "TINYINT(4)", {"tinyint1": "boolean", "over_wide": "clamp"}, {"0": "f", "1": "t", "-128": "t"}, {"over_wide": 1}),
+    Case("uint_flag", "TINYINT UNSIGNED", {"tinyint1": "boolean", "over_wide": "null"}, {"1": "t", "255": None}, {"over_wide": 1}),
     Case("big", "BIGINT UNSIGNED", {"bigint_unsigned": "bigint", "over_wide": "clamp"},
          {"0": "0", "9223372036854775807": "9223372036854775807", "9223372036854775808": "9223372036854775807"}, {"over_wide": 1}),
     Case("big_null", "BIGINT UNSIGNED", {"bigint_unsigned": "bigint", "over_wide": "null"}, {"18446744073709551615": None, "5": "5"},
@@ -229,7 +230,7 @@ def test_what_is_said_of_a_key_is_refused_at_start_and_a_name_that_nothing_has_i
     done = line.run("--json", "run")
     assert (2, "policy_of_key", f"{name}.t.d") == (done.returncode, *(json.loads(done.stdout)["error"][one] for one in ("code", "place")))
     told = json.loads(line.run("--json", "doctor").stdout)["findings"]
-    assert {("error", "policy_of_key"), ("warning", "policy_unused")} == {
+    assert {("error", "policy_of_key"), ("error", "policy_unused")} == {
         (one["level"], one["code"]) for one in told if "polic" in one["code"]
     }
     assert [(None,)] == postgres.execute("SELECT to_regclass('cdc.tables')")

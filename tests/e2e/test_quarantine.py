@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -80,6 +81,8 @@ def test_refused_keys_wait_in_order_while_everything_else_flows_until_they_are_r
         behind = {one["table"]: one["reason"] for one in said_by(made, "wait", "--timeout", "0", exit_code=1)["behind"]}
         assert "5 keys wait in quarantine: cdc quarantine list" == behind[f"{source.name}.t"]
 
+        if way == "direct":
+            _check_report(made, f"{source.name}.t")
         again = asked(made, "replay", f"{source.name}.t")
         assert ["refused"] == [one["outcome"] for one in again["keys"] if one["sqlstate"] == "22003"]
         assert (4, 1) == (again["replayed"], again["refused"])
@@ -93,6 +96,16 @@ def test_refused_keys_wait_in_order_while_everything_else_flows_until_they_are_r
         silent(said(*works.processes.values()))
         if way == "direct":
             _check_metrics(made, source)
+
+
+def _check_report(pipeline: Pipeline, table: str) -> None:
+    """Rows that wait are called so by the proof, under the names that the commands for them take."""
+    (found,) = json.loads(pipeline.run("--json", "reconcile", "--tables", table).stdout)["tables"]
+    waiting = {one["key"] for one in asked(pipeline, "list", table)["keys"]}
+    assert len(waiting) == found["quarantined"]
+    named = {one["quarantined"] for one in found["differences"]}
+    assert named
+    assert named <= waiting
 
 
 def _ops(pipeline: Pipeline, key: str) -> str:
