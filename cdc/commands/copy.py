@@ -85,10 +85,12 @@ def stop(config: Config, name: str, wait: bool, timeout: float) -> Document:
     }  # fmt: skip
 
 
-def read_again(config: Config, table: Table, keys: Sequence[Key]) -> tuple[str, str]:
+def read_again(
+    config: Config, table: Table, keys: Sequence[Key], timeout: float, told: Callable[[int, bool], None]
+) -> tuple[str, str]:
     """Have keys read again, or without any the table, whose old rows stay readable: outcome and reason."""
     request = ask(config, table, keys=keys, swap=not keys)
-    found = await_outcome(config, request, (table.db, table.name), timing.TIMES.repair_seconds, lambda rows, over: None)
+    found = await_outcome(config, request, (table.db, table.name), timeout, told)
     return (found["outcome"], found["reason"]) if found else (WAITING, "no process has done it in time")
 
 

@@ -15,6 +15,7 @@ from cdc.checks.topics import TopicsCheck
 from cdc.codec import envelope
 from cdc.config.load import ApplyConfig, Config
 from cdc.model.policies import Policies
+from cdc.runtime.flow import telling
 from cdc.runtime.metrics import Metrics
 from cdc.transport.kafka.connect import broker_of
 from sinks.postgres.tables import check_policies
@@ -26,6 +27,7 @@ Ready = Callable[[], None]
 
 @contextmanager
 def serving_metrics(config: Config) -> Iterator[Metrics]:
+    """Metrics, offered over HTTP where the configuration says so, and told in the log once a minute."""
     metrics = Metrics(
         config.pipeline.name,
         transport=config.transport.kind,
@@ -35,7 +37,8 @@ def serving_metrics(config: Config) -> Iterator[Metrics]:
     )
     endpoint = metrics.serve(config.metrics.listen, yields="listen" not in config.metrics.model_fields_set)
     try:
-        yield metrics
+        with telling(metrics):
+            yield metrics
     finally:
         if endpoint is not None:
             endpoint.close()

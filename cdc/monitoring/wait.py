@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cdc.config.load import Config, SourceConfig
@@ -11,8 +11,11 @@ from cdc.model.table import TableName
 from cdc.mysql.catalog import Catalog
 from cdc.protocol.applied import Stored
 from cdc.protocol.table_states import SHOWN_AS_CONSISTENT, TableState
-from cdc.runtime import clock, timing
+from cdc.runtime import clock, logs, timing
 from cdc.state.store import StateStore
+
+Standing = tuple[int, Position | None]
+"""Where a target stands: its cut, and the source's position."""
 
 
 def waiting(keys: int) -> str:
@@ -20,21 +23,60 @@ def waiting(keys: int) -> str:
     return f"{keys} keys wait in quarantine: cdc quarantine list" if keys else ""
 
 
-def settle(catalog: Catalog, target: StateStore, timeout: float = timing.TIMES.position_seconds) -> None:
-    """Return once the target has applied all that the source had written at the call;
-    TimeoutError when it does not come so far."""
-    wanted, until, checked = catalog.log.written_position(), clock.monotonic() + timeout, False
-    while True:
-        progress = target.read().progress
-        reached = progress is not None and progress.position.covers(wanted)
-        if progress is not None and (reached or not checked):
-            catalog.identity.check(progress.position)
-            checked = True
-        if reached:
+class Settling:
+    """Waits until the target has what the source had at the call, and learns where that is in vain.
+
+    A wait in vain halves the next one, down to a second; while the target stands where such a wait left it, there is
+    none. The first that is not in vain restores the whole timeout.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        target: StateStore,
+        timeout: float = timing.TIMES.position_seconds,
+        told: Callable[[float], None] = lambda waited: None,
+    ) -> None:
+        """`told` hears how long is waited so far."""
+        self._catalog, self._target, self._timeout, self._told = catalog, target, timeout, told
+        self._patience = timeout
+        self._left_at: Standing | None = None
+        self._said = False
+
+    def __call__(self) -> None:
+        """Return once the target has applied all that the source had written at the call; else TimeoutError."""
+        wanted, checked = self._catalog.log.written_position(), False
+        started = moved = clock.monotonic()
+        before: Standing | None = None
+        while True:
+            progress = self._target.read().progress
+            reached = progress is not None and progress.position.covers(wanted)
+            if progress is not None and (reached or not checked):
+                self._catalog.identity.check(progress.position)
+                checked = True
+            if reached:
+                self._patience, self._left_at = self._timeout, None
+                return
+            now, stands = clock.monotonic(), (progress.cut_no, progress.position) if progress else (0, None)
+            if stands != before:
+                before, moved = stands, now
+            self._tell(now - started, now - moved)
+            if stands == self._left_at or now - started >= self._patience:
+                self._patience, self._left_at = max(self._patience / 2, min(1.0, self._timeout)), stands
+                raise TimeoutError
+            clock.sleep(timing.TIMES.position_poll_seconds)
+
+    def _tell(self, waited: float, still: float) -> None:
+        self._told(waited)
+        if self._said or still < timing.TIMES.still_seconds:
             return
-        if clock.monotonic() > until:
-            raise TimeoutError
-        clock.sleep(timing.TIMES.position_poll_seconds)
+        self._said = True
+        logs.logger("reconcile").warning(
+            "target_stands_still",
+            seconds=round(still),
+            hint=f"is the pipeline running? After {self._timeout:g} s (--timeout) tables are compared as they are: "
+            "those that agree are equal, of the others nothing can be said",
+        )
 
 
 def wait(config: Config, timeout: float) -> dict[str, Any]:
