@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -185,14 +186,14 @@ def _reconciles_verdict(document: Document) -> Text:
     return Text(f"{verdict}: of {tables} {counted}; {took}", style="bold red" if totals["different"] else "yellow")
 
 
-def _tables(document: Document, everything: bool) -> Lines:
+def _tables(document: Document, everything: bool, hint: str = "") -> Lines:
     """`cdc status` and `cdc snapshot`: facts, and the tables that are not as they shall be."""
     yield from _facts({name: value for name, value in document.items() if name != "tables"})
     tables = document["tables"]
     shown = [one for one in tables if everything or _needs_an_eye(one)]
     yield from _named((one["state"], one["source"], _standing(one)) for one in shown)
     settled = sum(one["state"] in _SETTLED for one in tables)
-    hidden = "" if len(shown) == len(tables) else "; --all lists them" if document.get("codec") else ""
+    hidden = hint if len(shown) < len(tables) else ""
     yield Text(f"{settled:,} of {several(len(tables), 'table')} copied and followed{hidden}", style="bold")
 
 
@@ -246,7 +247,7 @@ _LAYOUTS: dict[str, Callable[[Document, bool], Lines]] = {
     "version": _version,
     "doctor": _doctor,
     "reconcile": _reconcile,
-    "status": _tables,
+    "status": partial(_tables, hint="; --all lists them"),
     "snapshot": _tables,
     "quarantine_list": _quarantine,
 }

@@ -80,12 +80,14 @@ class _Check:
     ) -> None:
         self._config, self._catalog, self._state, self._most = config, catalog, state, most
         self._tables, self._told = tables, told
+        delay = config.apply.max_delay_seconds
         self._patience = timing.TIMES.repair_seconds if timeout is None else timeout
         self._settle = Settling(
             catalog,
             state,
-            timing.TIMES.position_seconds if timeout is None else timeout,
+            max(timing.TIMES.position_seconds, 2 * delay) if timeout is None else timeout,
             lambda waited: self._tell(f"waiting for the target, {waited:.0f} s" if waited >= 1 else self._table),
+            delay,
         )
         self._rows, self._table = 0, ""
         self.results: list[Result] = []

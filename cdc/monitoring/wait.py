@@ -8,14 +8,12 @@ from typing import Any
 from cdc.config.load import Config, SourceConfig
 from cdc.model.position import Position
 from cdc.model.table import TableName
+from cdc.monitoring.stillness import Stillness, standing
 from cdc.mysql.catalog import Catalog
 from cdc.protocol.applied import Stored
 from cdc.protocol.table_states import SHOWN_AS_CONSISTENT, TableState
-from cdc.runtime import clock, logs, timing
+from cdc.runtime import clock, timing
 from cdc.state.store import StateStore
-
-Standing = tuple[int, Position | None]
-"""Where a target stands: its cut, and the source's position."""
 
 
 def waiting(keys: int) -> str:
@@ -36,20 +34,26 @@ class Settling:
         target: StateStore,
         timeout: float = timing.TIMES.position_seconds,
         told: Callable[[float], None] = lambda waited: None,
+        max_delay_seconds: float = 0.0,
     ) -> None:
-        """`told` hears how long is waited so far."""
+        """`told` hears how long is waited so far; `max_delay_seconds` as the sink has it."""
         self._catalog, self._target, self._timeout, self._told = catalog, target, timeout, told
         self._patience = timeout
-        self._left_at: Standing | None = None
-        self._said = False
+        self._left_at: object = None
+        hint = (
+            f"After {timeout:g} s (--timeout) tables are compared as they are: those that agree are equal, "
+            "of the others nothing can be said"
+        )
+        self._stillness = Stillness("reconcile", hint, max_delay_seconds)
 
     def __call__(self) -> None:
         """Return once the target has applied all that the source had written at the call; else TimeoutError."""
         wanted, checked = self._catalog.log.written_position(), False
-        started = moved = clock.monotonic()
-        before: Standing | None = None
+        started = clock.monotonic()
+        self._stillness.begin()
         while True:
-            progress = self._target.read().progress
+            stored = self._target.read()
+            progress = stored.progress
             reached = progress is not None and progress.position.covers(wanted)
             if progress is not None and (reached or not checked):
                 self._catalog.identity.check(progress.position)
@@ -57,26 +61,13 @@ class Settling:
             if reached:
                 self._patience, self._left_at = self._timeout, None
                 return
-            now, stands = clock.monotonic(), (progress.cut_no, progress.position) if progress else (0, None)
-            if stands != before:
-                before, moved = stands, now
-            self._tell(now - started, now - moved)
-            if stands == self._left_at or now - started >= self._patience:
+            waited, stands = clock.monotonic() - started, standing(stored)
+            self._stillness.look(stored)
+            self._told(waited)
+            if stands == self._left_at or waited >= self._patience:
                 self._patience, self._left_at = max(self._patience / 2, min(1.0, self._timeout)), stands
                 raise TimeoutError
             clock.sleep(timing.TIMES.position_poll_seconds)
-
-    def _tell(self, waited: float, still: float) -> None:
-        self._told(waited)
-        if self._said or still < timing.TIMES.still_seconds:
-            return
-        self._said = True
-        logs.logger("reconcile").warning(
-            "target_stands_still",
-            seconds=round(still),
-            hint=f"is the pipeline running? After {self._timeout:g} s (--timeout) tables are compared as they are: "
-            "those that agree are equal, of the others nothing can be said",
-        )
 
 
 def wait(config: Config, timeout: float) -> dict[str, Any]:
@@ -85,15 +76,19 @@ def wait(config: Config, timeout: float) -> dict[str, Any]:
     Stops when the source is not, provably, the one that the target's position was read from.
     """
     with Catalog(config.source) as catalog, StateStore(config.target, config.pipeline.name) as target:
-        return _waited(config.source, catalog, target, timeout)
+        stillness = Stillness("wait", f"It is waited for up to {timeout:g} s", config.apply.max_delay_seconds)
+        return _waited(config.source, catalog, target, timeout, stillness)
 
 
-def _waited(source: SourceConfig, catalog: Catalog, target: StateStore, timeout: float) -> dict[str, Any]:
+def _waited(
+    source: SourceConfig, catalog: Catalog, target: StateStore, timeout: float, stillness: Stillness
+) -> dict[str, Any]:
     started, wanted = clock.monotonic(), catalog.log.written_position()
     selected = {(t.db, t.name) for t in catalog.tables(source.tables, source.exclude)}
     checked = False
     while True:
         stored = target.read()
+        stillness.look(stored)
         held = any(table.state == TableState.QUARANTINED for table in stored.tables.values())
         behind = _behind(stored, selected, wanted, target.quarantined() if held else {})
         if stored.progress is not None and not (

@@ -88,12 +88,20 @@ def _module(filename: str) -> str:
 
 def _processors(plain: bool) -> list[Any]:
     times = structlog.processors.TimeStamper(fmt="%m-%dT%H:%M:%SZ" if plain else "iso", utc=True)
-    return [structlog.processors.add_log_level, times, _discreet]
+    return [structlog.processors.add_log_level, times, _discreet, *((_rounded,) if plain else ())]
 
 
 def _plainly(colours: bool) -> Any:
     """A line for people, without blanks that fill columns."""
     return structlog.dev.ConsoleRenderer(0, colors=colours, pad_level=False)
+
+
+def _rounded(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Figures with as many digits as a person reads."""
+    return {
+        name: round(value, 1 if abs(value) >= 1 else 3) if isinstance(value, float) else value
+        for name, value in event.items()
+    }
 
 
 def _discreet(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -23,7 +23,7 @@ TABLES = [Table("db", name, (Column("id", "int"),), key=(0,)) for name in ("a", 
 LOST = Retry("source_lost", "127.0.0.1:3306", "the connection was lost", "bring it back")
 CONFIG: Any = SimpleNamespace(
     source=None, pipeline=SimpleNamespace(name="od"), policies=SimpleNamespace(policies=None),
-    target=SimpleNamespace(schema_="{db}"),
+    target=SimpleNamespace(schema_="{db}"), apply=SimpleNamespace(max_delay_seconds=0.2),
 )  # fmt: skip
 
 

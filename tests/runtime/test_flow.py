@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import replace
 
@@ -46,3 +47,11 @@ def test_lines_come_while_something_streams_and_end_with_it(streams, monkeypatch
     said += capsys.readouterr().err
     assert streams == bool(said)
     assert all(("flow", None) == (one["event"], one["lag_seconds"]) for one in map(json.loads, said.splitlines()))
+
+
+def test_a_line_for_people_fits_a_terminal_and_its_figures_are_rounded(capsys):
+    logs.configure(terminal=True)
+    logs.logger("pipeline").info("flow", changes=7, per_second=1234.5678, lag_seconds=0.41239)
+    said = capsys.readouterr().err
+    line = r"\d\d-\d\dT[0-9:]{8}Z \[info\] flow +changes=7 component=pipeline lag_seconds=0\.412 per_second=1234\.6\n"
+    assert re.fullmatch(line, said), said

@@ -100,7 +100,7 @@ class _Trouble:
         elif error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE):
             self.away_since = self.away_since or clock.monotonic()
             if error.code() != KafkaError._ALL_BROKERS_DOWN:
-                self.words = own_words(error.str().partition(" (after ")[0])
+                self.words = _timeless(error)
 
     def forget_absence(self) -> None:
         """From here on `away_since` tells of a new absence only."""
@@ -138,10 +138,13 @@ def translate(error: KafkaError, place: str) -> CdcError:
 def _said(error: KafkaError) -> str:
     """What the error is called; of a login that failed, what was said of it. A broker's words about a record are left
     out: they may quote it."""
-    words = (
-        error.str() if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL) else KafkaError(error.code()).str()
-    )
-    return f"{own_words(words)} ({error.name()})"
+    of_login = error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL)
+    return f"{_timeless(error) if of_login else KafkaError(error.code()).str()} ({error.name()})"
+
+
+def _timeless(error: KafkaError) -> str:
+    """Its words without how long it took: the same error is to have the same text."""
+    return own_words(error.str().partition(" (after ")[0])
 
 
 def _is_settling(error: BaseException) -> bool:
