@@ -22,19 +22,10 @@ from cdc.cli import groups
 from cdc.cli.bars import check_progress, copy_progress
 from cdc.cli.call import VALUED, Call, asking, call_of, judged, patterns_of, streaming
 from cdc.cli.output import Outcome, Output
+from cdc.cli.reserved import reserve
 from cdc.errors import CdcError, Refused
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
-_ANY_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
-RESERVED = {
-    "dashboard": "The lag page, in the browser.",
-    "top": "The lag page, in the terminal.",
-    "schema": "Reserved.",
-    "schedule": "Reserved.",
-    "jobs": "Reserved.",
-    "compare": "Reserved.",
-}
-
 cli = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -314,14 +305,4 @@ for _group in (groups.schemas, groups.topics, groups.quarantine):
     cli.add_typer(_group)
 
 
-def _reserve(name: str, purpose: str) -> None:
-    def answer() -> NoReturn:
-        rule = "this version does not have the command yet"
-        raise Refused("not_yet", f"cdc {name}", rule, "cdc --help lists the commands that work")
-
-    help_text = purpose + " Not in this version yet."
-    cli.command(name, help=help_text, hidden=True, context_settings=_ANY_ARGUMENTS)(answer)
-
-
-for _name, _purpose in RESERVED.items():
-    _reserve(_name, _purpose)
+reserve(cli)

@@ -59,7 +59,9 @@ def demo(
 
 def _teller() -> Say:
     console, started = Console(stderr=True, highlight=False), time.monotonic()
-    return lambda text: console.print(f"[dim]{time.monotonic() - started:6.1f} s[/dim]  {text}")
+    return lambda text: console.print(
+        f"[dim]{time.monotonic() - started:6.1f} s[/dim]  {text}", soft_wrap=not console.is_terminal
+    )
 
 
 def _config(servers: stack.Stack, folder: Path) -> Config:
