@@ -111,6 +111,16 @@ def test_tables_that_are_as_they_shall_be_are_counted_and_the_others_named():
     assert 3 + 442 + 1 == len(shown("status", document, everything=True))
 
 
+def test_a_key_in_quarantine_is_named_with_what_waits_and_why():
+    key = {"table": "opendental.patient", "key": "0123456789abcdef", "changes": 3, "bytes": 120, "first_at": "2026-12-01T15:00:55.1Z",
+           "last_at": "2026-12-01T15:00:56Z", "reason": "target_value", "sqlstate": "22001", "rule": "PostgreSQL says 22001"}  # fmt: skip
+    assert [
+        "opendental.patient  0123456789abcdef  3 changes since 2026-12-01 15:00:55Z",
+        "    [target_value] PostgreSQL says 22001",
+        "1 key in quarantine, 3 changes",
+    ] == shown("quarantine_list", {"pipeline": "od", "total_keys": 1, "total_changes": 3, "keys": [key]})
+
+
 def test_rows_of_any_document_are_a_line_each_however_wide():
     wide = "x" * 200
     lines = shown("down", {"purged": True, "stopped": [], "servers": [{"name": "a", "host": wide, "port": 3306}, {"name": "b"}]})
