@@ -62,3 +62,11 @@ class Retry(CdcError):
 
 class Malformed(Halt):
     """Bytes of the log or of a record that do not obey their format."""
+
+
+def own_words(text: object) -> str:
+    """What a server, or a driver, says of a connection that did not come about: one line, at most 300 characters.
+
+    There no statement has been sent yet, so no value of a row can be in it; names of hosts and accounts are.
+    """
+    return " ".join(str(text).split())[:300]
