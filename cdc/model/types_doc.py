@@ -50,7 +50,7 @@ _POLICY_WORDS: Mapping[str, tuple[str, str]] = {
     "zero_date": ("zero, partial and impossible dates, year 0", "null, sentinel (`sentinel_date`), "
                                                                 "text (the column is text), error"),
     "invalid_text": ("bytes that are no text of the column's character set", "error, replace (by U+FFFD)"),
-    "nul_text": ("a NUL character, which PostgreSQL's text cannot hold", "error, strip, replace (by U+2400)"),
+    "nul_text": ("a NUL character, which PostgreSQL's text cannot hold", "strip, error, replace (by U+2400)"),
     "json": ("the PostgreSQL type of MySQL's JSON columns", "json, jsonb, text"),
     "refused_json": ("what jsonb refuses: \\u0000, half a surrogate pair, more digits than numeric has, "
                      "more than 255 MB",
