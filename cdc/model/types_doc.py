@@ -74,8 +74,9 @@ and the same row read from the log give the same bytes.
 _POLICY_PROSE = """\
 Each is a key of `[policies]`, for the whole pipeline or for columns by name
 ([config/pipeline.toml](../config/pipeline.toml)); the first choice is the default. No key column takes a lossy choice:
-its value stops the pipeline. Whatever is changed is counted by table, column and reason, in `cdc.anomaly` and in the
-metric `cdc_anomalies_total`. docs/decisions/009-policies.md says why.
+its row waits in quarantine where the sink acts (a NUL), its value stops the pipeline where capture does. Whatever is
+changed is counted by table, column and reason, in `cdc.anomaly` and in the metric `cdc_anomalies_total`.
+docs/decisions/009-policies.md says why.
 """
 
 

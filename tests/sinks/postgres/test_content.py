@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -162,3 +162,24 @@ def test_a_chunk_of_a_load_holds_the_row_also_when_it_is_refused_at_the_commit(
     assert {("Note", "invalid_text"): 3} == found.changed
     assert [(state, "r")] == postgres.execute("SELECT sqlstate, op FROM cdc.quarantine")
     assert 98 == rows(postgres, KEYED).total()
+
+
+class Unspeakable(HandPlan):
+    """Of a key with this text no tuple can be made."""
+
+    def copy_keys(self, keys: Sequence[bytes], out: bytearray) -> None:
+        if any(b"nul" in key for key in keys):
+            raise Halt("nul_in_text", "app.wide.Code", "a key column holds a NUL character")
+        super().copy_keys(keys, out)
+
+
+@pytest.mark.parametrize("more", [1, 100])
+def test_a_deletion_of_a_key_that_the_target_cannot_hold_is_done_by_doing_nothing(
+    more: int, postgres: TargetDatabase, opened: Opened
+) -> None:
+    plan = Unspeakable(WIDE.table, WIDE.columns)
+    target = opened(plan)
+    target.write(batch(plan, *[("c", None, (f"{number}", 1)) for number in range(more + 1)]))
+    target.write(batch(plan, ("d", ("nul", 1), None), *[("d", (f"{number}", 1), None) for number in range(more)]))
+    target.commit(cut(1))
+    assert {(f"{more}", "1"): 1} == rows(postgres, plan)
