@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from cdc.checks.findings import LOCAL, Demands, tried
+from cdc.checks.limits import limits
 from cdc.checks.policies import column_policies
 from cdc.codec import layout
 from cdc.config.load import SourceConfig
@@ -66,7 +67,7 @@ class SourceCheck:
         findings += column_policies(self.policies, tables)
         findings += selection(self.source, catalog, tables)
         findings += names(self.schema, tables) + topics(self.prefix, tables)
-        findings += types(tables)
+        findings += types(tables) + limits(tables, int(catalog.settings.values.get("max_allowed_packet") or 0))
         return tables
 
 

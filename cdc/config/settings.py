@@ -129,7 +129,7 @@ class PolicyKeys(Section):
 
     zero_date: Literal["null", "sentinel", "text", "error"] | None = None
     sentinel_date: Annotated[str, AfterValidator(check_sentinel)] | None = None
-    nul_text: Literal["error", "strip", "replace"] | None = None
+    nul_text: Literal["strip", "error", "replace"] | None = None
     invalid_text: Literal["error", "replace"] | None = None
     json_: Literal["json", "jsonb", "text"] | None = Field(None, alias="json")
     refused_json: Literal["error", "null", "string"] | None = None
