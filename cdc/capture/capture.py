@@ -11,16 +11,18 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from cdc import codec
 from cdc.binlog.events import Begin, Commit, Event, Heartbeat, LoggedStatement, RowsEvent
+from cdc.capture.cascades import CascadeMarks, check_unchanged
 from cdc.capture.followed_tables import FollowedTables, stop_for
 from cdc.capture.restart import Restart, found_empty, from_history
-from cdc.capture.table_stream import Incremental, Log, TableStream
+from cdc.capture.table_stream import Incremental, Log, TableStream, anomalies
 from cdc.codec import envelope
 from cdc.ddl import classify as ddl
 from cdc.errors import Halt, Retry
+from cdc.model.foreign_key import ForeignKey
 from cdc.model.position import Position
 from cdc.model.record import RECORD_BYTES, Partition
 from cdc.model.table import Table, TableName
-from cdc.protocol.control import Anomaly, Base, Copy, Cut, Entry, Followed, Named, Start, key, to_document
+from cdc.protocol.control import Base, Copy, Cut, Entry, Followed, Named, Start, key, to_document
 from cdc.protocol.copy_progress import NOTHING, Ended
 from cdc.runtime import clock, crash_points as crash, timing
 from cdc.runtime.counters import CaptureCounters
@@ -47,13 +49,15 @@ class Capture:
         tables: Sequence[Table],
         pipeline: str = "",
         listed_at: Position | None = None,
+        keys: Sequence[ForeignKey] = (),
     ) -> None:
-        """`listed_at`: a position whose every change of a definition is in `tables`."""
+        """`listed_at`: a position whose every change of a definition is in `tables`; `keys`: their cascading ones."""
         self.writer, self.prefix = writer, prefix
         self.connector = envelope.Connector(version, flavour, prefix)
         self._pipeline = pipeline
         self.counters = CaptureCounters()
         self.followings = FollowedTables(tables, listed_at)
+        self._cascades = CascadeMarks(keys)
         self.copying: Incremental | None = None
         self._copies = NOTHING
         self._streams: dict[TableName, TableStream] = {}
@@ -86,7 +90,8 @@ class Capture:
         crash.point("capture.started")
         known = previous or from_history(self.writer, self.prefix, self._epoch)
         restart = known or first()
-        self.followings.settle(restart, selects)
+        self.followings.settle(restart, selects, self._cascades.keys)
+        check_unchanged(self._cascades.keys, restart.foreign_keys, self.followings.followed())
         ends = self._follow(restart)
         crash.point("capture.prepared")
         if known is None and any(ends.values()) and not found_empty(self.writer, ends):
@@ -108,6 +113,7 @@ class Capture:
             followed = Followed(table.db, table.name, topic, partitions, key_id, value_id)
             self._streams[table.db, table.name] = self._by_topic[topic] = TableStream(table, followed, numbers)
             ends.update({(topic, p): end for p, end in enumerate(self.writer.ends(topic))})
+        self._cascades.follow(self._streams)
         return ends
 
     def _begin(self, restart: Restart, ends: Mapping[Partition, int]) -> None:
@@ -122,8 +128,9 @@ class Capture:
         tables = tuple(s.followed for s in self._streams.values())
         self._copies = restart.copies
         standing = tuple(sorted(self.followings.uncopied)), tuple(sorted(self.followings.gone))
-        moment = (restart.position, self._through.us, restart.copying)
-        self._append(Base(self._epoch, restart.cut_no, *moment, ends, self._all, tables, restart.copies, *standing))
+        moment, keys = (restart.position, self._through.us, restart.copying), self._cascades.keys
+        what = (*moment, ends, self._all, tables, restart.copies)
+        self._append(Base(self._epoch, restart.cut_no, *what, *standing, keys))
         crash.point("capture.based")
         self.counters.epoch, self.counters.position = self._epoch, restart.position
         self.counters.source_ts_us = self._through.us
@@ -183,10 +190,13 @@ class Capture:
                 raise
             return
         stamp = self._stamp(stream, event)
+        marked = self._cascades.begin(event, self._transaction)
         stream.numbers.begin(self._total)
         count = codec.encode_rows(
             stream.plan, event.body, event.start, event.end, event.kind, stamp, stream.numbers, stream.out
         )
+        if marked:
+            self._cascades.end(stream)
         self._total = stream.numbers.total
         self.counters.rows += count
         self._rowed(event.end - event.start)
@@ -215,7 +225,7 @@ class Capture:
         if self._unsent > SEND_BYTES:
             self._send()
             crash.point("capture.sent_within")
-        if self._uncut > PARTIAL_BYTES and self.position is not None:
+        if (self._uncut > PARTIAL_BYTES or self._cascades.due) and self.position is not None:
             self.cut(self.position, partial=True)
 
     def _stamp(self, stream: TableStream, event: RowsEvent) -> codec.Stamp:
@@ -231,7 +241,7 @@ class Capture:
         self.counters.transactions += 1
         pending, now_us = log.pending(), log.clock_us()
         self._read_through(self._through.committed(event.ts_us, now_us, last=not pending), now_us)
-        if not pending or clock.monotonic() - self._last_cut > timing.TIMES.cut_seconds:
+        if not pending or self._cascades.due or clock.monotonic() - self._last_cut > timing.TIMES.cut_seconds:
             self._cut_here(event.position)
         if not pending or now_us - self._through.us < timing.TIMES.near_us:
             self._turn(log)
@@ -368,8 +378,9 @@ class Capture:
             full = full or bool(ended)
         named = dict(self._all if full else self._changed)
         followed = self.followings.followed() if full else ()
-        what = (full, partial, named, tuple(self._anomalies()), followed, self._copies, ended)
-        entry = Cut(self._epoch, self._cut_no, position, self._through.us, *what, self._clock_offset_us)
+        what = (full, partial, named, tuple(anomalies(self._streams.values())), followed, self._copies, ended)
+        cascades = (self._cascades.take(), self._cascades.keys if full else ())
+        entry = Cut(self._epoch, self._cut_no, position, self._through.us, *what, self._clock_offset_us, *cascades)
         self._append(entry, wait=False)
         crash.point("capture.partial_cut" if partial else "capture.cut")
         if full:
@@ -377,18 +388,6 @@ class Capture:
         self._last_cut, self._uncut = now, 0
         self._cut_at = None if partial else position
         self._count_cut(entry)
-
-    def _anomalies(self) -> Iterator[Anomaly]:
-        """What the codec could not keep since the last cut; it travels in the cut,
-        so that it is counted once where rows are."""
-        for stream in self._streams.values():
-            found = stream.plan.anomalies
-            if found:
-                yield from (
-                    Anomaly(stream.table.db, stream.table.name, column, reason, n)
-                    for (column, reason), n in found.items()
-                )
-                found.clear()
 
     def _count_cut(self, entry: Cut) -> None:
         counters = self.counters

@@ -9,6 +9,7 @@ from cdc.binlog.events import LoggedStatement
 from cdc.capture.restart import Restart
 from cdc.ddl.classify import Unsupported
 from cdc.errors import Halt
+from cdc.model.foreign_key import ForeignKey
 from cdc.model.position import Position
 from cdc.model.selection import Selection
 from cdc.model.table import Table, TableName
@@ -71,8 +72,8 @@ class FollowedTables:
     their log begins where the tables were listed."""
     _fold: bool = False
 
-    def settle(self, restart: Restart, selects: Selects | None) -> None:
-        """Compare with what was followed and copied where the epoch begins."""
+    def settle(self, restart: Restart, selects: Selects | None, keys: Sequence[ForeignKey] = ()) -> None:
+        """Compare with what was followed and copied where the epoch begins; `keys`: by which rows change unseen."""
         names = {(table.db, table.name) for table in self.tables}
         active = restart.copies.active
         if (
@@ -86,7 +87,8 @@ class FollowedTables:
             self.gone = frozenset(name for name in restart.followed - names if selects is not None and selects(*name))
         self.uncopied = names - restart.followed
         early = (self.uncopied - restart.emptied) | (restart.refused & names)
-        self.early = frozenset(early) if self.listed_at is not None else frozenset()
+        needed = {key.parent for key in keys if key.child not in early}  # their changes are their children's too
+        self.early = frozenset(early - needed) if self.listed_at is not None else frozenset()
 
     def followed(self) -> tuple[TableName, ...]:
         """Those that are copied, for a full cut; what is gone stays, so that a restart stops there again."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Protocol
 
 from cdc import codec
@@ -11,7 +11,7 @@ from cdc.errors import Halt
 from cdc.model.record import Record
 from cdc.model.table import Table, TableName
 from cdc.mysql.information_schema import as_catalogued
-from cdc.protocol.control import Followed
+from cdc.protocol.control import Anomaly, Followed
 from cdc.protocol.copy_progress import Copies, Ended
 
 
@@ -65,3 +65,15 @@ class TableStream:
         if table != self.table:  # the log alone knows every member of an ENUM
             known, self.table, self.plan = self.plan, table, codec.RowPlan(table)
             self.plan.anomalies.update(known.anomalies)
+
+
+def anomalies(streams: Iterable[TableStream]) -> Iterator[Anomaly]:
+    """What the codec could not keep since this was asked last; it travels in the cut,
+    so that it is counted once where rows are."""
+    for stream in streams:
+        found = stream.plan.anomalies
+        if found:
+            yield from (
+                Anomaly(stream.table.db, stream.table.name, column, reason, n) for (column, reason), n in found.items()
+            )
+            found.clear()

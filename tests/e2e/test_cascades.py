@@ -1,0 +1,110 @@
+"""What foreign keys change at the source without a word in its log is changed in the target too, at its place in the order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.e2e import oracle
+from tests.e2e.streaming import Streaming, streaming
+from tests.e2e.watch import caught_up
+from tests.helpers.servers import SourceDatabase, TargetDatabase
+
+ACTIONS = {
+    "cc": "ON DELETE CASCADE ON UPDATE CASCADE",
+    "nn": "ON DELETE SET NULL ON UPDATE SET NULL",
+    "cn": "ON DELETE CASCADE ON UPDATE SET NULL",
+    "nc": "ON DELETE SET NULL ON UPDATE CASCADE",
+    "cr": "ON DELETE CASCADE ON UPDATE RESTRICT",
+    "na": "ON DELETE NO ACTION ON UPDATE SET NULL",
+}
+"""By child table: what its foreign key says."""
+SCHEMA = [
+    "CREATE TABLE p (id INT PRIMARY KEY, n INT NOT NULL, UNIQUE (n))",
+    *(f"CREATE TABLE {name} (id INT PRIMARY KEY, p INT, CONSTRAINT fk_{name} FOREIGN KEY (p) REFERENCES p (id) {action})"
+      for name, action in ACTIONS.items()),
+    "CREATE TABLE by_n (id INT PRIMARY KEY, n INT, FOREIGN KEY (n) REFERENCES p (n) ON DELETE CASCADE ON UPDATE CASCADE)",
+    "CREATE TABLE deep (id INT PRIMARY KEY, p INT, k BIGINT UNSIGNED UNIQUE, FOREIGN KEY (p) REFERENCES p (id) ON DELETE CASCADE)",
+    "CREATE TABLE deeper (a INT, b INT, k BIGINT UNSIGNED, PRIMARY KEY (a, b), FOREIGN KEY (k) REFERENCES deep (k) ON DELETE CASCADE)",
+    "CREATE TABLE deepest (id INT PRIMARY KEY, a INT, b INT, FOREIGN KEY (a, b) REFERENCES deeper (a, b) ON DELETE SET NULL)",
+    "CREATE TABLE bare (a INT, b INT, v INT, FOREIGN KEY (a, b) REFERENCES deeper (a, b) ON DELETE CASCADE)",
+    "CREATE TABLE tree (id INT PRIMARY KEY, up INT, FOREIGN KEY (up) REFERENCES tree (id) ON DELETE CASCADE)",
+    "CREATE TABLE chain (id INT PRIMARY KEY, up INT, FOREIGN KEY (up) REFERENCES chain (id) ON DELETE SET NULL)",
+    "CREATE TABLE up1 (c VARCHAR(8) COLLATE utf8mb4_general_ci PRIMARY KEY) CHARSET utf8mb4",
+    "CREATE TABLE up2 (c VARCHAR(8) COLLATE utf8mb4_general_ci PRIMARY KEY, FOREIGN KEY (c) REFERENCES up1 (c)"
+    " ON DELETE CASCADE ON UPDATE CASCADE) CHARSET utf8mb4",
+    "CREATE TABLE up3 (id INT PRIMARY KEY, c VARCHAR(8) COLLATE utf8mb4_general_ci, FOREIGN KEY (c) REFERENCES up2 (c)"
+    " ON DELETE SET NULL ON UPDATE CASCADE) CHARSET utf8mb4",
+    "CREATE TABLE isam (id INT PRIMARY KEY, p INT, FOREIGN KEY (p) REFERENCES p (id) ON DELETE CASCADE) ENGINE MyISAM",
+]  # fmt: skip
+
+
+def light(*parents: int) -> list[str]:
+    """Parents of which the key may change, and what hangs on them."""
+    made = []
+    for p in parents:
+        made += [f"INSERT INTO p VALUES ({p}, {p * 10})", f"INSERT INTO by_n VALUES ({p}, {p * 10})"]
+        made += [f"REPLACE INTO isam VALUES ({p}, {p})"]
+        made += [f"REPLACE INTO {name} VALUES ({p * 2}, {p}), ({p * 2 + 1}, {p})" for name in ("cc", "nn", "cn", "nc")]
+    return made
+
+
+def fill(first: int, last: int) -> list[str]:
+    """Parents of which the key may not change, and what hangs on them."""
+    made = []
+    for p in range(first, last + 1):
+        made += [*light(p), f"INSERT INTO cr VALUES ({p}, {p})"]
+        made += [f"INSERT INTO deep VALUES ({p * 2}, {p}, {p * 2}), ({p * 2 + 1}, {p}, {p * 2 + 1})",
+                 f"INSERT INTO deeper VALUES ({p}, 1, {p * 2}), ({p}, 2, {p * 2}), ({p}, 3, {p * 2 + 1})",
+                 f"REPLACE INTO deepest VALUES ({p * 3}, {p}, 1), ({p * 3 + 1}, {p}, 3), ({p * 3 + 2}, {p}, NULL)",
+                 f"INSERT INTO bare VALUES ({p}, 1, 7), ({p}, 1, 7), ({p}, 2, 7), ({p}, NULL, 7)"]  # fmt: skip
+    return made
+
+
+def settle(source: SourceDatabase, target: TargetDatabase, works: Streaming) -> None:
+    """Everything is applied, and equal."""
+    works.check()
+    caught_up(works.pipeline)
+    assert {} == oracle.differences(source, target, oracle.source_tables(source))
+
+
+def in_one(source: SourceDatabase, *statements: str) -> None:
+    source.execute("BEGIN", *statements, "COMMIT")
+
+
+@pytest.mark.parametrize(("flavour", "way"), [("mariadb", "direct"), ("mysql", "kafka")])
+def test_what_foreign_keys_change_unlogged_is_changed_in_the_target(
+    flavour: str, way: str, request: Any, pipeline: Any, postgres: TargetDatabase
+) -> None:
+    source: SourceDatabase = request.getfixturevalue(flavour)
+    kafka = request.getfixturevalue("kafka") if way == "kafka" else None
+    source.execute(*SCHEMA, *fill(1, 12), *light(50, 51, 52, 53, 54, 55))
+    source.execute("INSERT INTO tree VALUES (1, NULL), (2, 1), (3, 2), (4, 3), (5, 1)",
+                   "INSERT INTO chain VALUES (1, NULL), (2, 1), (3, 2)", "INSERT INTO up1 VALUES ('ab'), ('cd')",
+                   "INSERT INTO up2 VALUES ('AB'), ('cD ')", "INSERT INTO up3 VALUES (1, 'aB'), (2, 'cd')")  # fmt: skip
+    with streaming(pipeline, source, postgres, kafka, way) as works:
+        # each action, deep, of several columns, of a table without a key
+        source.execute("DELETE FROM p WHERE id = 1", "UPDATE p SET id = 151, n = 1510 WHERE id = 51", "DELETE FROM p WHERE id IN (3, 4)")
+        settle(source, postgres, works)
+        # of text that is equal by its collation alone, through two tables
+        source.execute("UPDATE up1 SET c = 'Xy' WHERE c = 'AB'", "DELETE FROM up1 WHERE c = 'CD'")
+        # in one transaction: parents come again, children that were re-made stay, others are changed between
+        in_one(source, "DELETE FROM p WHERE id = 5", *fill(5, 5), "INSERT INTO cc VALUES (500, 5)", "UPDATE nn SET p = 6 WHERE p IS NULL",
+               "DELETE FROM p WHERE id = 6", "REPLACE INTO p VALUES (7, 77), (8, 90)", "INSERT INTO nc VALUES (700, 7)")  # fmt: skip
+        in_one(source, "UPDATE p SET id = id + 1 WHERE id BETWEEN 52 AND 55 ORDER BY id DESC", "UPDATE p SET id = 52 WHERE id = 56",
+               "INSERT INTO na VALUES (1, 54)", "UPDATE p SET id = 99, n = 8 WHERE id = 54", "DELETE FROM p WHERE id = 55")  # fmt: skip
+        settle(source, postgres, works)
+        # no checks in the session: nothing happens to children
+        source.execute("SET foreign_key_checks = 0", "DELETE FROM p WHERE id = 10", "UPDATE p SET id = 57 WHERE id = 52",
+                       "SET foreign_key_checks = 1")  # fmt: skip
+        # rows that hang on one another in one table; two tables by one statement; undone to a savepoint
+        source.execute("DELETE FROM tree WHERE id IN (2, 5)", "DELETE FROM chain WHERE id IN (1, 2)")
+        in_one(source, *fill(20, 24), "DELETE p, isam FROM p JOIN isam ON isam.p = p.id WHERE p.id = 20", "SAVEPOINT s",
+               "DELETE FROM p WHERE id = 21", "ROLLBACK TO SAVEPOINT s", "DELETE FROM p WHERE id IN (22, 23)")  # fmt: skip
+        settle(source, postgres, works)
+        works.kill()
+        source.execute(*fill(30, 36), "DELETE FROM p WHERE id BETWEEN 32 AND 35 ORDER BY id DESC", *fill(33, 34),
+                       "DELETE FROM p WHERE id = 33")  # fmt: skip
+        works.start()
+        settle(source, postgres, works)
