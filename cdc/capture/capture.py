@@ -190,13 +190,14 @@ class Capture:
                 raise
             return
         stamp = self._stamp(stream, event)
-        marked = self._cascades.begin(event, self._transaction)
+        marked, before = self._cascades.acts(event), list(stream.numbers.seq)
         stream.numbers.begin(self._total)
         count = codec.encode_rows(
             stream.plan, event.body, event.start, event.end, event.kind, stamp, stream.numbers, stream.out
         )
         if marked:
-            self._cascades.end(stream)
+            moved = stream.numbers.total - self._total > count
+            self._cascades.mark(stream, event.kind, before, self._transaction, moved=moved)
         self._total = stream.numbers.total
         self.counters.rows += count
         self._rowed(event.end - event.start)

@@ -27,6 +27,8 @@ class CascadeMarks:
         self.keys = tuple(keys)
         self._acts = {(key.parent, op) for key in keys for op in "du" if key.action(op)}
         self._joined: list[TableStream] = []
+        self._by_others = set[TableName]()
+        """Parents of which children hang on other columns than the primary key's."""
         self._told: dict[Partition, int] = {}
         """Where the joined partitions stood at the last mark."""
         self._marks: list[Cascade] = []
@@ -36,41 +38,47 @@ class CascadeMarks:
         """The tables of the epoch."""
         names = {name for key in self.keys for name in (key.child, key.parent)}
         self._joined = [stream for name, stream in streams.items() if name in names]
+        tables = {name: streams[name].table for name in names if name in streams}
+        key_of = {name: {table.columns[at].name for at in table.key} for name, table in tables.items()}
+        updates = [key for key in self.keys if key.on_update]
+        self._by_others = {key.parent for key in updates if not set(key.referenced) <= key_of.get(key.parent, set())}
 
     @property
     def due(self) -> bool:
         """Whether a cut should be written for their sake."""
         return len(self._marks) >= MOST_MARKS
 
-    def begin(self, event: RowsEvent, transaction: str | None) -> bool:
-        """Called before the event's records are numbered; whether `end` is to be called behind them."""
-        if not self._acts or event.unchecked or ((event.table.db, event.table.name), event.kind) not in self._acts:
-            return False
-        before = self._moved(self._joined)
-        last = self._marks[-1] if self._marks else None
-        goes_on = not before and transaction is not None and transaction == self._transaction
-        if last is None or not goes_on or (last.topic, last.op) != (self._topic(event), event.kind):
-            self._marks.append(Cascade(self._topic(event), event.kind, before, {}))
-        self._transaction = transaction
-        return True
+    def acts(self, event: RowsEvent) -> bool:
+        """Whether the engine changes children with such changes."""
+        return (
+            bool(self._acts) and not event.unchecked and ((event.table.db, event.table.name), event.kind) in self._acts
+        )
 
-    def end(self, stream: TableStream) -> None:
-        """The event's records are numbered."""
-        last = self._marks[-1]
-        self._marks[-1] = last._replace(after={**last.after, **self._moved([stream])})
+    def mark(
+        self, stream: TableStream, op: str, before: Sequence[int], transaction: str | None, *, moved: bool
+    ) -> None:
+        """The records of such an event are numbered. `before`: the numbers of its partitions then; `moved`: whether a
+        row of it got another key, without which the children of most parents are as they were."""
+        if op == "u" and not moved and (stream.table.db, stream.table.name) not in self._by_others:
+            return
+        topic = stream.followed.topic
+        after = {(topic, p): seq for p, seq in enumerate(stream.numbers.seq)}
+        at = {(one.followed.topic, p): seq for one in self._joined for p, seq in enumerate(one.numbers.seq)}
+        came = self._moved(at | {(topic, p): seq for p, seq in enumerate(before)})
+        last = self._marks[-1] if self._marks else None
+        if last is None or came or transaction != self._transaction or (last.topic, last.op) != (topic, op):
+            last = Cascade(topic, op, came, {})
+            self._marks.append(last)
+        self._marks[-1] = last._replace(after={**last.after, **self._moved(after)})
+        self._transaction = transaction
 
     def take(self) -> tuple[Cascade, ...]:
         """The marks for the cut that is written now."""
         marks, self._marks = tuple(self._marks), []
         return marks
 
-    def _topic(self, event: RowsEvent) -> str:
-        names = (event.table.db, event.table.name)
-        return next(one.followed.topic for one in self._joined if (one.table.db, one.table.name) == names)
-
-    def _moved(self, streams: Iterable[TableStream]) -> dict[Partition, int]:
-        """How far partitions have come that moved since the last mark."""
-        at = {(one.followed.topic, p): seq for one in streams for p, seq in enumerate(one.numbers.seq)}
+    def _moved(self, at: Mapping[Partition, int]) -> dict[Partition, int]:
+        """Where partitions stand that did not stand there at the last mark."""
         moved = {partition: seq for partition, seq in at.items() if self._told.get(partition) != seq}
         self._told |= moved
         return moved

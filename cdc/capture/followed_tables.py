@@ -71,6 +71,8 @@ class FollowedTables:
     """Those of `uncopied` whose copy has not begun, or does not count any more, and those that the target refuses:
     their log begins where the tables were listed."""
     _fold: bool = False
+    _between: frozenset[TableName] = frozenset()
+    """Parents of copied tables that their foreign keys change unlogged: what becomes of these tables hangs on them."""
 
     def settle(self, restart: Restart, selects: Selects | None, keys: Sequence[ForeignKey] = ()) -> None:
         """Compare with what was followed and copied where the epoch begins; `keys`: by which rows change unseen."""
@@ -89,6 +91,7 @@ class FollowedTables:
         early = (self.uncopied - restart.emptied) | (restart.refused & names)
         needed = {key.parent for key in keys if key.child not in early}  # their changes are their children's too
         self.early = frozenset(early - needed) if self.listed_at is not None else frozenset()
+        self._between = frozenset(key.parent for key in keys if key.child not in self.uncopied)
 
     def followed(self) -> tuple[TableName, ...]:
         """Those that are copied, for a full cut; what is gone stays, so that a restart stops there again."""
@@ -118,7 +121,7 @@ class FollowedTables:
         meant = KnownTables(tables, self._fold)
         late = frozenset(name for name in self.uncopied - self.early if meant.wants(*name))
         listed = self.listed_at is not None and transaction is not None and self.listed_at.contains(transaction)
-        if not listed or len(late) < len(set(tables)):
+        if not listed or len(late) < len(set(tables)) or late & self._between:
             return frozenset()
         self.early |= late
         return late
