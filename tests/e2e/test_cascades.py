@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from threading import Event, Thread
 from typing import Any
 
 import pymysql
 import pytest
 
+from sinks.cascades import PASSED, UNTOLD
+from tests import run
 from tests.e2e import oracle
 from tests.e2e.streaming import Streaming, streaming
 from tests.e2e.watch import caught_up
-from tests.helpers.servers import SourceDatabase, TargetDatabase
+from tests.helpers.servers import SourceDatabase, TargetDatabase, lent
 
 ACTIONS = {
     "cc": "ON DELETE CASCADE ON UPDATE CASCADE",
@@ -113,12 +115,29 @@ def in_one(source: SourceDatabase, *statements: str) -> None:
     source.execute("BEGIN", *statements, "COMMIT")
 
 
-@pytest.mark.parametrize(("flavour", "way"), [("mariadb", "direct"), ("mysql", "kafka")])
+@pytest.fixture
+def cascading(request: Any) -> Iterator[SourceDatabase]:
+    """A source: "native" is a MySQL that does foreign keys in the engine, as all did before 9.6; "mysql" logs what they change."""
+    if request.param != "native":
+        yield request.getfixturevalue(request.param)
+        return
+    server: Any = run.private("mysql", options=("--innodb-native-foreign-keys=ON",))
+    try:
+        with lent(SourceDatabase(server)) as database:
+            yield database
+    finally:
+        server.purge()
+
+
+@pytest.mark.parametrize(
+    ("cascading", "way"),
+    [("mariadb", "direct"), pytest.param("native", "kafka", marks=pytest.mark.soak)],
+    indirect=["cascading"],
+)
 def test_what_foreign_keys_change_unlogged_is_changed_in_the_target(
-    flavour: str, way: str, request: Any, pipeline: Any, postgres: TargetDatabase
+    cascading: SourceDatabase, way: str, request: Any, pipeline: Any, postgres: TargetDatabase
 ) -> None:
-    source: SourceDatabase = request.getfixturevalue(flavour)
-    kafka = request.getfixturevalue("kafka") if way == "kafka" else None
+    source, kafka = cascading, request.getfixturevalue("kafka") if way == "kafka" else None
     source.execute(*SCHEMA, *fill(1, 12), *light(50, 51, 52, 53, 54, 55))
     source.execute("INSERT INTO isam SELECT id, id FROM p", "INSERT INTO tree VALUES (1, NULL), (2, 1), (3, 2), (4, 3), (5, 1)",
                    "INSERT INTO chain VALUES (1, NULL), (2, 1), (3, 2)", "INSERT INTO up1 VALUES ('ab'), ('cd')",
@@ -152,6 +171,15 @@ def test_what_foreign_keys_change_unlogged_is_changed_in_the_target(
                        "DELETE FROM p WHERE id = 33")  # fmt: skip
         works.start()
         settle(source, postgres, works)
+        # an accent is no letter for the source, and more than the target can tell: these rows come by a copy
+        source.execute("INSERT INTO up1 VALUES ('é')", "INSERT INTO up2 VALUES ('E')", "INSERT INTO up3 VALUES (3, 'e')",
+                       "DELETE FROM up1 WHERE c = 'e'")  # fmt: skip
+        caught_up(works.pipeline)
+        asked = "SELECT reason FROM cdc.tables WHERE state = 'refused' ORDER BY \"table\""
+        assert [UNTOLD, PASSED] == [reason.partition(":")[0] for (reason,) in postgres.execute(asked)]
+        for table in ("up2", "up3"):
+            assert "done" == works.pipeline.json("copy", f"{source.name}.{table}")["outcome"]
+        settle(source, postgres, works)
 
 
 def act(dice: random.Random) -> list[str]:
@@ -179,16 +207,17 @@ def act(dice: random.Random) -> list[str]:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(("flavour", "way"), [("mariadb", "direct"), ("mysql", "kafka")])
+@pytest.mark.parametrize(("cascading", "way"), [("mariadb", "kafka"), ("native", "direct"), ("mysql", "direct")], indirect=["cascading"])
 def test_whatever_is_done_to_parents_and_children_the_target_is_equal(
-    flavour: str, way: str, request: Any, pipeline: Any, postgres: TargetDatabase
+    cascading: SourceDatabase, way: str, request: Any, pipeline: Any, postgres: TargetDatabase
 ) -> None:
     """Random transactions, with kills between them; `CDC_SEED` draws others."""
-    source: SourceDatabase = request.getfixturevalue(flavour)
-    kafka = request.getfixturevalue("kafka") if way == "kafka" else None
+    source, kafka = cascading, request.getfixturevalue("kafka") if way == "kafka" else None
     dice = random.Random(int(os.environ.get("CDC_SEED", "1")))
     source.execute(*SCHEMA)
-    with streaming(pipeline, source, postgres, kafka, way) as works, watched(postgres, source.name):
+    logs = source.execute("SHOW VARIABLES LIKE 'innodb_native_foreign_keys'")[:1] == [("innodb_native_foreign_keys", "OFF")]
+    watching = nullcontext() if logs else watched(postgres, source.name)  # MySQL 9.7 itself leaves rows without their parent
+    with streaming(pipeline, source, postgres, kafka, way) as works, watching:
         for lap in range(int(os.environ.get("CDC_LAPS", "4"))):
             with closing(source.connect(autocommit=True)) as line, line.cursor() as cursor:
                 for _ in range(300):
