@@ -101,6 +101,7 @@ class Apply:
         self._begins: list[Copy] = []
         """The copies that begin in the transaction of the batch that comes next."""
         self._cascades = CascadeWriter(self._tables, self._plans, self.held_keys, self._writer, reader.topic)
+        self._cascades.learn()
         self._copying = False
         """Whether the next whole cut ends the initial copy through the topics."""
         self._releases = 0
@@ -340,6 +341,7 @@ class Apply:
                 "run cdc snapshot first",
             )
         self._epochs.enter(base)
+        self._cascades.learn()
         opened = self._begin()
         self._epochs.drop_orphans(base, opened.transaction)
         self._epochs.make_indexes(base, opened.transaction)

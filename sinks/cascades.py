@@ -91,25 +91,26 @@ class CascadeWriter:
     held_keys: HeldKeys
     writer: RecordWriter
     topic: Callable[[str, str], str]
+    keys: tuple[ForeignKey, ...] = ()
+    joined: frozenset[str] = frozenset()
+    """The topics of the tables that they join."""
     copied: set[str] = field(default_factory=set)
     """Topics of which rows that were read lie in the open transaction: these tables are no state of the source yet."""
 
-    def note(self, batch: Batch) -> None:
-        """See which tables are being copied."""
-        self.copied |= {
-            topic for topic, changes in batch.topics.items() if any(one.op == "r" for one in changes.opened)
-        }
+    def learn(self) -> None:
+        """Know the keys of the tables, as the last base said them."""
+        self.keys = ordered(key for one in self.tables for key in one.foreign_keys)
+        self.joined = frozenset(self.topic(*name) for key in self.keys for name in (key.child, key.parent))
 
-    def keys(self) -> tuple[ForeignKey, ...]:
-        """The keys of the tables, as the last base said them."""
-        return ordered(key for one in self.tables for key in one.foreign_keys)
+    def note(self, batch: Batch) -> None:
+        """See which of the joined tables are being copied."""
+        topics = {topic: batch.topics[topic] for topic in self.joined & batch.topics.keys()}
+        self.copied |= {topic for topic, changes in topics.items() if any(one.op == "r" for one in changes.opened)}
 
     def write_batch(self, now: Try, batch: Batch, target: CascadeTables, copying: TableName | None) -> None:
         """Write the changes of a batch and what the marks mean. `copying`: a table of which a copy is under way."""
-        keys = self.keys()
-        joined = {self.topic(*name) for key in keys for name in (key.child, key.parent)}
-        act = _Act(self, now, target, keys, batch.floors, copying)
-        segments = Segments({topic: changes for topic, changes in batch.topics.items() if topic in joined})
+        act = _Act(self, target, batch.floors, copying)
+        segments = Segments({topic: changes for topic, changes in batch.topics.items() if topic in self.joined})
         for cascade in batch.cascades:
             self.write(now, segments.until(cascade.before))
             parents = segments.until(cascade.after)
@@ -117,7 +118,7 @@ class CascadeWriter:
             for changes in parents.values():
                 act.follow(cascade, changes)
         self.write(now, segments.rest())
-        self.write(now, {topic: changes for topic, changes in batch.topics.items() if topic not in joined})
+        self.write(now, {topic: changes for topic, changes in batch.topics.items() if topic not in self.joined})
 
     def write(self, now: Try, topics: Mapping[str, TopicChanges]) -> None:
         """Write changes that no mark lies between."""
@@ -138,9 +139,7 @@ class _Act:
     """What the marks of one batch do."""
 
     owner: CascadeWriter
-    now: Try
     target: CascadeTables
-    keys: Sequence[ForeignKey]
     floors: Mapping[str, Position]
     copying: TableName | None
 
@@ -149,7 +148,7 @@ class _Act:
         for run in runs(changes.values):
             plan = self.owner.plans[changes.values[run.start][:5]]
             name = (plan.db, plan.table)
-            keys = [key for key in self.keys if key.parent == name and key.action(cascade.op)]
+            keys = [key for key in self.owner.keys if key.parent == name and key.action(cascade.op)]
             names = sorted({column for key in keys for column in key.referenced})
             found = parents_of(plan, names, cascade.op, changes, run) if keys else []
             for transaction, rows in groupby(found, key=lambda one: one.transaction):
@@ -183,7 +182,7 @@ class _Act:
                 self._updated(key.child, [(row, row | values) for row in rows], transaction)
 
     def _of(self, parent: TableName, op: str) -> list[ForeignKey]:
-        return [key for key in self.keys if key.parent == parent and key.action(op)]
+        return [key for key in self.owner.keys if key.parent == parent and key.action(op)]
 
     def _done(self, key: ForeignKey, op: str, pairs: Sequence[tuple[Values, Values]], transaction: str) -> list[Values]:
         """Change the children; what those held that grandchildren hang on."""
@@ -191,7 +190,7 @@ class _Act:
         owner, child = self.owner, key.child
         if not pairs or not self._may(key, op, transaction):
             return []
-        wanted = sorted({one for other, _ in next_of(self.keys, key, op) for one in other.referenced})
+        wanted = sorted({one for other, _ in next_of(self.owner.keys, key, op) for one in other.referenced})
         plans, shadow = (self._plan(key.parent), self._plan(child)), owner.tables.shadow(child)
         rows = self.target.change(key, plans, op, pairs, wanted, shadowed=bool(shadow))
         if rows is None:
@@ -221,5 +220,5 @@ class _Act:
         return True
 
     def _refuse_below(self, key: ForeignKey, op: str) -> None:
-        for name in sorted(below(self.keys, key, op)):
+        for name in sorted(below(self.owner.keys, key, op)):
             self.owner.refuse(name, PASSED)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from cdc.errors import Refused
+from cdc.errors import Halt, Refused
 from cdc.model.finding import Finding
 from cdc.model.foreign_key import Action, ForeignKey, Match, ordered
 from cdc.model.table import Column, Table, TableName
@@ -29,6 +29,7 @@ _ACTIONS: Mapping[str, Action] = {"CASCADE": "cascade", "SET NULL": "set null"}
 _PLAIN = frozenset("tinyint smallint mediumint int bigint decimal year binary varbinary uuid inet4 inet6".split())
 _COLLATIONS_SQL = """
 SELECT COLUMN_NAME, COLLATION_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s"""
+_EXISTS_SQL = "SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s"
 _ROOT = re.compile(
     r"(?:[a-z0-9]+_general(?:_nopad)?_ci|latin1_swedish(?:_nopad)?_ci|[a-z0-9]+_unicode(?:_520)?(?:_nopad)?_ci"
     r"|utf8mb4_0900_a[is]_ci|(?:[a-z0-9]+_)?uca1400(?:_nopad)?_a[is]_ci)"
@@ -62,6 +63,7 @@ def cascades(
         return Cascades((), [])
     fold = catalog.settings.values["lower_case_table_names"] != "0"
     followed = {_folded((table.db, table.name), fold): table for table in tables}
+    catalog.session.execute("SET SESSION sql_quote_show_create = 1")
     created = {
         (table.db, table.name): _created(catalog, table)
         for table in tables
@@ -116,9 +118,16 @@ def stated(child: TableName, create_sql: str) -> list[ForeignKey]:
 
 
 def _created(catalog: Catalog, table: Table) -> str:
-    """information_schema shows foreign keys only to accounts that may do more than read."""
-    catalog.session.execute("SET SESSION sql_quote_show_create = 1")
-    return str(catalog.session.all("SHOW CREATE TABLE " + dotted((table.db, table.name)))[0][1])
+    """How a table is created; "" for one that is gone since it was listed: the log says so.
+
+    information_schema shows foreign keys only to accounts that may do more than read.
+    """
+    try:
+        return str(catalog.session.all("SHOW CREATE TABLE " + dotted((table.db, table.name)))[0][1])
+    except Halt:
+        if catalog.session.all(_EXISTS_SQL, table.db, table.name):
+            raise
+        return ""
 
 
 def _plain(name: str) -> str:
