@@ -58,6 +58,13 @@ class Plan(Protocol):
     def copy_keys(self, keys: Sequence[bytes], out: bytearray) -> None: ...
 
 
+class NamedPlan(Plan, Protocol):
+    """A plan that knows what the source calls its columns."""
+
+    def places(self, columns: Sequence[str]) -> Sequence[int]:
+        """Indexes of columns by the source's names."""
+
+
 def demand_same_policies(state: TableProgress, plan: Plan, stop: type[CdcError]) -> None:
     """Stop where the table holds values that the policies of now would have made otherwise:
     the two must not be mixed silently."""

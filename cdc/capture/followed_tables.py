@@ -9,6 +9,7 @@ from cdc.binlog.events import LoggedStatement
 from cdc.capture.restart import Restart
 from cdc.ddl.classify import Unsupported
 from cdc.errors import Halt
+from cdc.model.foreign_key import ForeignKey
 from cdc.model.position import Position
 from cdc.model.selection import Selection
 from cdc.model.table import Table, TableName
@@ -71,6 +72,8 @@ class FollowedTables:
     their log begins where the tables were listed."""
     fold: bool = False
     """Whether the server's names mean the same in upper and lower case."""
+    _between: frozenset[TableName] = frozenset()
+    """Parents of copied tables that their foreign keys change unlogged: what becomes of these tables hangs on them."""
 
     def names(self) -> frozenset[TableName]:
         """The tables that were listed."""
@@ -85,8 +88,8 @@ class FollowedTables:
         """Whether the tables were listed behind this transaction: what became of them by then is known."""
         return self.listed_at is not None and transaction is not None and self.listed_at.contains(transaction)
 
-    def settle(self, restart: Restart, selects: Selects | None) -> None:
-        """Compare with what was followed and copied where the epoch begins."""
+    def settle(self, restart: Restart, selects: Selects | None, keys: Sequence[ForeignKey] = ()) -> None:
+        """Compare with what was followed and copied where the epoch begins; `keys`: by which rows change unseen."""
         names = self.names()
         active = restart.copies.active
         if (
@@ -100,7 +103,9 @@ class FollowedTables:
             self.gone = frozenset(name for name in restart.followed - names if selects is not None and selects(*name))
         self.uncopied = set(names - restart.followed)
         early = (self.uncopied - restart.emptied) | (restart.refused & names)
-        self.early = frozenset(early) if self.listed_at is not None else frozenset()
+        needed = {key.parent for key in keys if key.child not in early}  # their changes are their children's too
+        self.early = frozenset(early - needed) if self.listed_at is not None else frozenset()
+        self._between = frozenset(key.parent for key in keys if key.child not in self.uncopied)
 
     def followed(self) -> tuple[TableName, ...]:
         """Those that are copied, for a full cut; what is gone stays, so that a restart stops there again."""
@@ -139,7 +144,7 @@ class FollowedTables:
         """
         meant = KnownTables(tables, self.fold)
         late = frozenset(name for name in self.uncopied - self.early if meant.wants(*name))
-        if not self.was_listed_behind(transaction) or len(late) < len(set(tables)):
+        if not self.was_listed_behind(transaction) or len(late) < len(set(tables)) or late & self._between:
             return frozenset()
         self.early |= late
         return late

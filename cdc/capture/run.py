@@ -20,6 +20,7 @@ from cdc.errors import Retry
 from cdc.model.position import Position
 from cdc.model.table import Table
 from cdc.mysql.catalog import Catalog, selected_tables
+from cdc.mysql.foreign_keys import followed_keys
 from cdc.mysql.source_server import SourceServer
 from cdc.protocol.applied import REMAKE, Stored
 from cdc.protocol.signals import Channel
@@ -47,6 +48,7 @@ def stored_restart(stored: Stored) -> Restart | None:
     restart.refused = frozenset(name for name, one in stored.tables.items() if one.state == TableState.REFUSED)
     active = progress.copies.active
     begun = frozenset({(active.db, active.table)} if active is not None else ())
+    restart.foreign_keys = stored.foreign_keys
     restart.emptied = begun & {name for name, one in stored.tables.items() if one.state == TableState.COPYING}
     return restart
 
@@ -81,8 +83,9 @@ def capture(
     with Catalog(config.source) as catalog:
         listed_at = catalog.log.shown_position()
         selected = selected_tables(catalog, config.source, config.policies.policies)
+        keys = followed_keys(catalog, selected, config.apply.shards)
         names = config.transport.prefix, catalog.flavour, cdc.__version__
-        stage = Capture(writer, *names, selected, config.pipeline.name, listed_at, changes)
+        stage = Capture(writer, *names, selected, config.pipeline.name, listed_at, keys, changes)
         selects = catalog.selection(config.source.tables, config.source.exclude)
         first = partial(first_restart, config, catalog, selected, listed_at, parts.check_stop)
         restart = stage.start(first, previous, selects, catalog.session.lacks)

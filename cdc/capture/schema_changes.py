@@ -3,10 +3,12 @@ again as they are by then."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
+from cdc.capture.cascades import changed_keys, with_descendants
 from cdc.capture.restart import Restart
 from cdc.errors import Retry
+from cdc.model.foreign_key import ForeignKey
 from cdc.model.table import TableName
 from cdc.runtime import logs
 
@@ -29,16 +31,23 @@ class SchemaChanges:
         logs.logger("capture").info("tables_changed", place=place, rule=rule, tables=tables)
         return Retry("tables_changed", place, rule, "tables that exist are copied again; nothing is to be done")
 
-    def leave(self, restart: Restart, listed: Collection[TableName], dropped: Callable[[str, str], bool]) -> None:
-        """Take out of what was followed the tables that changed, and those that `dropped` proves not to exist."""
-        if restart.followed is None:
-            restart.followed = None if restart.copying or not self._names else frozenset(listed) - self._names
-            return
-        missing = frozenset() if restart.copying else restart.followed - frozenset(listed)
-        gone = frozenset(name for name in missing if dropped(*name))
+    def leave(
+        self,
+        restart: Restart,
+        listed: Collection[TableName],
+        dropped: Callable[[str, str], bool],
+        keys: Sequence[ForeignKey] = (),
+    ) -> None:
+        """Take out of what was followed the tables that changed, those that `dropped` proves not to exist, those with
+        other foreign keys than `keys`, and all that hang on these by them."""
+        known = frozenset(listed) if restart.followed is None else restart.followed
+        gone = frozenset(name for name in known - frozenset(listed) if not restart.copying and dropped(*name))
         if gone:
             logs.logger("capture").warning("tables_dropped", tables=[f"{db}.{table}" for db, table in sorted(gone)])
-        restart.followed -= self._names | gone
+        rekeyed = {key.child for key in changed_keys(keys, restart.foreign_keys, known)}
+        left = with_descendants(self._names | gone | rekeyed, keys)
+        if restart.followed is not None or (left and not restart.copying):
+            restart.followed = known - left
 
     def begun(self) -> None:
         """The next epoch's base says it."""

@@ -16,6 +16,7 @@ from cdc.mysql.information_schema import as_catalogued
 from cdc.protocol.control import Anomaly, Followed
 from cdc.protocol.copy_progress import Copies, Ended
 from cdc.runtime import clock
+from cdc.transport.contract import Writer
 
 
 class Log(Protocol):
@@ -99,3 +100,14 @@ def _with_labels(table: Table, logged: Table) -> Table:
     """The table with the members that the log knows, and with what only the catalog and the configuration know."""
     columns = zip(table.columns, logged.columns, strict=True)
     return replace(table, columns=tuple(replace(one, labels=other.labels) for one, other in columns))
+
+
+def prepared(writer: Writer, connector: envelope.Connector, table: Table, epoch: int) -> TableStream:
+    """The table with its topic made and its schemas registered; its numbers count from zero."""
+    topic = writer.topic(table.db, table.name)
+    partitions = writer.prepare(topic)
+    schemas = envelope.schemas(connector.name, table, connector.flavour)
+    key_id = None if schemas.key is None else writer.register(f"{topic}-key", schemas.key)
+    value_id = writer.register(f"{topic}-value", schemas.value)
+    followed = Followed(table.db, table.name, topic, partitions, key_id, value_id)
+    return TableStream(table, followed, codec.Numbers(epoch, partitions))

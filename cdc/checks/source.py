@@ -42,12 +42,14 @@ class SourceCheck:
     """Of the tables on the target, as `target.schema` says it."""
     prefix: str | None
     """Of the topics; None: there are none whose names could be alike."""
+    shards: int = 0
+    """How many sinks share the work; 0: one does it."""
 
     def examine(self, findings: list[Finding]) -> Examined:
         """What stands in the way is added to the findings."""
         with Catalog(self.source) as catalog:
             findings += source_tls(self.source)
-            findings += tried(findings, [], lambda: examine_server(catalog))
+            findings += tried(findings, [], lambda: examine_server(catalog, self.shards))
             tables = tried(findings, list[Table](), lambda: self._selected(catalog, findings))
         return Examined(catalog.flavour, catalog.version, tables)
 

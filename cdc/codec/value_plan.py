@@ -116,6 +116,11 @@ class ValuePlan:
             at_capture | dict(policies.chosen(policy, keys)),
         )
 
+    def places(self, columns: Sequence[str]) -> list[int]:
+        """Indexes of columns by the source's names."""
+        at = {field.name: number for number, field in enumerate(self._fields)}
+        return [at[one] for one in columns]
+
     def open(self, values: Sequence[bytes]) -> list[Opened]:
         """Find the images and the numbers of each value; Malformed where one does not fit its schema."""
         opened: list[Opened] = open_values(self._envelope, values)

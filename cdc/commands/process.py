@@ -61,7 +61,7 @@ def start_check(config: Config, *, capture: bool = True, topics: bool = True, ta
 
 def source_check(config: Config) -> SourceCheck:
     prefix = config.transport.prefix if config.transport.kind == "kafka" else None
-    return SourceCheck(config.source, config.policies.policies, config.target.schema_, prefix)
+    return SourceCheck(config.source, config.policies.policies, config.target.schema_, prefix, config.apply.shards)
 
 
 def topics_check(config: Config) -> TopicsCheck | None:

@@ -128,6 +128,10 @@ class Catalog:
         """The storage engine's name as the server writes it ("InnoDB", "MyISAM")."""
         return self._listed(table).engine
 
+    def engines(self) -> dict[TableName, str]:
+        """The storage engine of each table that was listed last, selected or not."""
+        return {name: listed.engine for name, listed in self._found.items()}
+
     def has_snapshots(self, table: Table) -> bool:
         """Whether a read of the table can be exact at a known position without a lock."""
         return self.engine(table).lower() == "innodb" and self.settings.gtid_mode

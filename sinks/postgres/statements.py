@@ -31,10 +31,12 @@ _OK = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """One SQL statement; `oids` declare binary parameters, without them parameters are text."""
+    """One SQL statement; `oids` declare binary parameters, without them parameters are text.
+    `binary`: so is what it returns."""
 
     sql: str
     oids: tuple[int, ...] = ()
+    binary: bool = False
 
 
 BEGIN, COMMIT = Prepared("BEGIN"), Prepared("COMMIT")
@@ -133,7 +135,7 @@ class StatementQueue:
             connection.send_prepare(name, statement.sql.encode(), statement.oids or None)
         count = len(sent.parameters)
         connection.send_query_prepared(
-            name, sent.parameters or None, [1 if statement.oids else 0] * count if count else None
+            name, sent.parameters or None, [1 if statement.oids else 0] * count if count else None, statement.binary
         )
         return new
 

@@ -29,7 +29,7 @@ TABLES = [TableMap(number, "d", f"t{number}", b"", b"", lambda raw: Table("d", "
 
 
 def rows(number: int) -> RowsEvent:
-    return RowsEvent(TABLES[number % 3], "c", b"%d" % number * 10, 0, 10, 1, "b.000001", number, 7)
+    return RowsEvent(TABLES[number % 3], "c", b"%d" % number * 10, 0, 10, 1, "b.000001", number, 7, number % 2 == 0)
 
 
 STEPS = st.lists(
