@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from cdc.checks.findings import LOCAL, Demands, tried
+from cdc.checks.limits import limits
 from cdc.checks.policies import column_policies
 from cdc.codec import layout
 from cdc.config.load import SourceConfig
@@ -16,9 +17,11 @@ from cdc.model.finding import Finding
 from cdc.model.policies import Policies
 from cdc.model.position import Flavour
 from cdc.model.table import Table, TableName
+from cdc.mysql import privileges
 from cdc.mysql.catalog import Catalog, selected_tables
 from cdc.mysql.preflight import dotted
 from cdc.mysql.server_preflight import examine_server
+from cdc.runtime import logs
 
 
 class Examined(NamedTuple):
@@ -64,7 +67,7 @@ class SourceCheck:
         findings += column_policies(self.policies, tables)
         findings += selection(self.source, catalog, tables)
         findings += names(self.schema, tables) + topics(self.prefix, tables)
-        findings += types(tables)
+        findings += types(tables) + limits(tables, int(catalog.settings.values.get("max_allowed_packet") or 0))
         return tables
 
 
@@ -85,20 +88,19 @@ def source_tls(source: SourceConfig) -> list[Finding]:
 
 def selection(source: SourceConfig, catalog: Catalog, tables: Sequence[Table]) -> list[Finding]:
     """Patterns that select nothing, and tables without a key."""
-    found = [
-        Finding(
-            "error",
-            "no_tables",
-            "source.tables",
-            f"{pattern} selects no table that exists and that the account may read",
-            "-- SHOW TABLES as root; GRANT SELECT ON `database`.* TO the account of source.url",
-        )
-        for pattern in source.tables
-        if not catalog.tables([pattern])
-    ]
+    found = [_selects_nothing(catalog, pattern) for pattern in source.tables if not catalog.tables([pattern])]
     if not tables and not found:
         found = [Finding("error", "no_tables", "source.exclude", "everything that source.tables selects is excluded")]
     return found + [_keyless(table, catalog.has_snapshots(table)) for table in tables if not table.key]
+
+
+def _selects_nothing(catalog: Catalog, pattern: str) -> Finding:
+    db = pattern.partition(".")[0]
+    database = dotted((db,)) if not set("*?") & set(db) else "`database`"
+    account = privileges.quoted_account(catalog.session.one("SELECT CURRENT_USER()"))
+    hint = f"GRANT SELECT ON {database}.* TO {account}; -- as root; SHOW TABLES FROM {database} says what is there"
+    rule = f"{pattern} selects no table that exists and that the account may read"
+    return Finding("error", "no_tables", "source.tables", rule, hint)
 
 
 def _keyless(table: Table, snapshots: bool) -> Finding:
@@ -181,7 +183,8 @@ def types(tables: Sequence[Table]) -> list[Finding]:
         for column in table.columns:
             place = f"{table.qualified}.{column.name}"
             try:
-                layout.slot(column, place)
+                with logs.about(place):
+                    layout.slot(column, place)
             except CdcError as error:
                 found.append(Finding("error", error.code, place, error.rule, error.hint or "-- exclude the table"))
     return found

@@ -30,4 +30,5 @@ def _reserve(cli: typer.Typer, name: str, purpose: str) -> None:
         rule = "this version does not have the command yet"
         raise Refused("not_yet", f"cdc {name}", rule, "cdc --help lists the commands that work")
 
-    cli.command(name, help=purpose + " Not in this version yet.", context_settings=_ANY_ARGUMENTS)(answer)
+    text = purpose + " Not in this version yet."
+    cli.command(name, help=text, hidden=True, context_settings=_ANY_ARGUMENTS)(answer)

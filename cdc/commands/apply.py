@@ -101,6 +101,7 @@ def _shard_work(
             stored = target.open()
             metrics.watch_apply(stage.counters, shard)
             metrics.state("apply", "streaming")
+            logs.logger("apply").info("streaming", shard=shard)
             try:
                 stage.run(stored, lambda: told() or parts.stopped(), config.apply.max_delay_seconds)
             finally:
@@ -135,6 +136,7 @@ def apply_until_stopped(
     stage = Apply(reader, target, stored, memory_of(config, metrics), config.policies.policies)
     metrics.watch_apply(stage.counters)
     metrics.state("apply", "streaming")
+    logs.logger("apply").info("streaming", tables=len(stored.tables))
 
     def taken() -> bool:
         return not metrics.captured or stage.counters.cut_no >= metrics.captured[-1].cut_no

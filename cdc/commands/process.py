@@ -16,6 +16,7 @@ from cdc.checks.topics import TopicsCheck
 from cdc.codec import envelope
 from cdc.config.load import ApplyConfig, Config
 from cdc.model.policies import Policies
+from cdc.runtime.flow import telling
 from cdc.runtime.metrics import Metrics
 from cdc.transport.kafka.connect import broker_of
 from sinks.postgres.tables import check_policies
@@ -27,7 +28,8 @@ Ready = Callable[[], None]
 
 @contextmanager
 def serving_metrics(config: Config, key: Literal["listen", "apply_listen", "snapshot_listen"]) -> Iterator[Metrics]:
-    """The metrics of this process, served where its key says; shards on one machine take the ports after it."""
+    """The metrics of this process, served where its key says and told in the log once a minute; shards on one machine
+    take the ports after it."""
     metrics = Metrics(
         config.pipeline.name,
         transport=config.transport.kind,
@@ -39,7 +41,8 @@ def serving_metrics(config: Config, key: Literal["listen", "apply_listen", "snap
     chosen = key in config.metrics.model_fields_set
     endpoint = metrics.serve(getattr(config.metrics, key), key=key, ports=ports, yields=not chosen)
     try:
-        yield metrics
+        with telling(metrics):
+            yield metrics
     finally:
         if endpoint is not None:
             endpoint.close()

@@ -57,6 +57,7 @@ class SourceConfig(Section):
     ssl_key: str = ""
     connect_timeout_seconds: float = Field(10.0, gt=0, le=3600)
     heartbeat_seconds: float = Field(0.5, ge=0.05, le=0.5)
+    schema_changes: Literal["copy", "stop"] = "copy"
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> SourceConfig:
@@ -128,7 +129,7 @@ class PolicyKeys(Section):
 
     zero_date: Literal["null", "sentinel", "text", "error"] | None = None
     sentinel_date: Annotated[str, AfterValidator(check_sentinel)] | None = None
-    nul_text: Literal["error", "strip", "replace"] | None = None
+    nul_text: Literal["strip", "error", "replace"] | None = None
     invalid_text: Literal["error", "replace"] | None = None
     json_: Literal["json", "jsonb", "text"] | None = Field(None, alias="json")
     refused_json: Literal["error", "null", "string"] | None = None

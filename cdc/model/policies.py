@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -24,7 +24,7 @@ class Policy:
     zero_date: str = "null"
     sentinel_date: str = "0001-01-01"
     invalid_text: str = "error"
-    nul_text: str = "error"
+    nul_text: str = "strip"
     json: str = "json"
     refused_json: str = "error"
     timestamp: str = "timestamptz"
@@ -35,6 +35,9 @@ class Policy:
 
 
 DEFAULT = Policy()
+UNSAID = replace(DEFAULT, nul_text="error")
+"""What is meant where nothing is said of rows that are in a target or of a schema on the wire: the first version's
+defaults, whatever the defaults are now."""
 LOSSY: Mapping[str, frozenset[str]] = {
     "zero_date": frozenset({"null", "sentinel"}),
     "invalid_text": frozenset({"replace"}),
@@ -51,12 +54,12 @@ PARAMETER = "cdc.policy."
 """Prefix of the schema parameters that name the policies that capture used, where they are not the defaults."""
 
 Chosen = Mapping[str, str]
-"""The keys of a policy that matter to a column and are not the defaults."""
+"""The keys of a policy that matter to a column and differ from `UNSAID`."""
 
 
 def chosen(policy: Policy, keys: Iterable[str]) -> dict[str, str]:
-    """Of these keys, those that are not the defaults; what hangs on another key that is not in use is left out."""
-    found = {key: getattr(policy, key) for key in keys if getattr(policy, key) != getattr(DEFAULT, key)}
+    """Of these keys, those that must be said (`UNSAID`); what hangs on another key that is not in use is left out."""
+    found = {key: getattr(policy, key) for key in keys if getattr(policy, key) != getattr(UNSAID, key)}
     for key, needs, value in HANGS_ON:
         if getattr(policy, needs) != value:
             found.pop(key, None)
@@ -73,12 +76,6 @@ HANGS_ON = (
 """Keys that say nothing unless another key has this value."""
 
 
-def of_chosen(found: Chosen) -> Policy:
-    """The policy that `chosen` was taken from, as far as it matters; unknown keys are left out."""
-    known = {one.name for one in fields(Policy)}
-    return replace(DEFAULT, **{key: value for key, value in found.items() if key in known})
-
-
 def mixed(before: Chosen, now: Chosen) -> str:
     """The first key by which rows written before and rows written now would not mean the same; empty when there is
     none.
@@ -86,8 +83,8 @@ def mixed(before: Chosen, now: Chosen) -> str:
     What stopped at such values wrote none of them, so `error` may become anything.
     """
     for key in sorted({*before, *now}):
-        old, new = (found.get(key, getattr(DEFAULT, key, "")) for found in (before, now))
-        hangs = any(key == one and before.get(needs, getattr(DEFAULT, needs)) == "error" for one, needs, _ in HANGS_ON)
+        old, new = (found.get(key, getattr(UNSAID, key, "")) for found in (before, now))
+        hangs = any(key == one and before.get(needs, getattr(UNSAID, needs)) == "error" for one, needs, _ in HANGS_ON)
         if old != new and old != "error" and not hangs:
             return key
     return ""

@@ -13,10 +13,14 @@ SYSTEM_SCHEMAS = frozenset({"mysql", "information_schema", "performance_schema",
 
 
 def chosen(tables: Iterable[Table], policies: Policies) -> list[Table]:
-    """The tables with each column's policy."""
-    return [
-        replace(t, columns=tuple(replace(one, policy=_policy(policies, t, one)) for one in t.columns)) for t in tables
-    ]
+    """The tables with each column's policy; in a key a NUL is none that is taken out: two keys would be one."""
+    return [replace(t, columns=tuple(_with_policy(t, at, policies) for at in range(len(t.columns)))) for t in tables]
+
+
+def _with_policy(table: Table, at: int, policies: Policies) -> Column:
+    column = table.columns[at]
+    policy = _policy(policies, table, column)
+    return replace(column, policy=replace(policy, nul_text="error") if at in table.key else policy)
 
 
 def _policy(policies: Policies, table: Table, column: Column) -> Policy:

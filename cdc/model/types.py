@@ -351,6 +351,6 @@ def policy_at_work(column: Column, key: str) -> bool:
 
 
 def chosen_of(column: Column, *, at_capture: bool = False) -> Chosen:
-    """What the column's policy says other than the default, of what matters to it;
+    """What must be said of the column's policy, of what matters to it;
     `at_capture`: only what acts before the wire."""
     return chosen(column.policy, [key for key in policy_keys(column) if not at_capture or key in AT_CAPTURE])

@@ -17,6 +17,7 @@ import psycopg
 from psycopg.pq.abc import PGresult
 
 from cdc.codec import COPY_HEADER, COPY_TRAILER
+from cdc.codec.policy_values import UNFIT
 from cdc.errors import Halt
 from cdc.model.table import AnomalyName
 from cdc.postgres.connection import Connection
@@ -97,6 +98,15 @@ class TableStatements:
         return f"DELETE FROM {self.place.sql} t USING {self.keys} s WHERE {match}"
 
     @property
+    def of_no_row(self) -> tuple[str, str]:
+        """Insert no row, and delete none."""
+        rows = f"SELECT {self.columns} FROM {self.place.sql} WHERE false"
+        return (
+            f"INSERT INTO {self.place.sql} ({self.columns}) {rows}{self._conflict()}",
+            f"DELETE FROM {self.place.sql} WHERE false",
+        )
+
+    @property
     def count_name(self) -> str:
         """A column name that the table does not have."""
         taken = {column.name for column in self.plan.columns}
@@ -162,6 +172,11 @@ class BatchWriter:
         self._few(self._shape(batch.plan, place), batch)
         self.wire.flush()
 
+    def write_nothing(self, plan: Plan, place: TargetTable) -> None:
+        """Say what writes rows into the table, without any row: it fails as it would for every row."""
+        for sql in self._shape(plan, place).of_no_row:
+            self.connection.execute(sql.encode())
+
     def committed(self) -> None:
         """The transaction is done: its staging tables stay, empty."""
         self._staged |= self._fresh
@@ -206,7 +221,8 @@ class BatchWriter:
 
     def _few(self, shape: TableStatements, batch: TableBatch) -> None:
         plan, table = batch.plan, str(shape.place)
-        for key, row in zip(batch.deletes, fields(_keys(plan, batch.deletes), len(plan.key))):
+        deletes, tuples = _deletable(plan, batch.deletes)
+        for key, row in zip(deletes, fields(tuples, len(plan.key))):
             self._send(shape.delete, row, (table, key[5:]))
         for (one, count), row in zip(
             batch.removes, fields(_rows(plan, [row for row, _ in batch.removes]), len(plan.columns))
@@ -232,7 +248,7 @@ class BatchWriter:
 
     def _keyed(self, shape: TableStatements, batch: TableBatch) -> None:
         if batch.deletes:
-            self._stage(shape, shape.keys, [_keys(batch.plan, batch.deletes)])
+            self._stage(shape, shape.keys, [_deletable(batch.plan, batch.deletes)[1]])
             self.connection.execute(shape.delete_staged.encode())
         new = list(compress(batch.upserts, batch.new))
         old = list(compress(batch.upserts, map(not_, batch.new)))
@@ -320,6 +336,27 @@ def _keys(plan: Plan, keys: list[bytes]) -> bytearray:
     if keys:
         plan.copy_keys(keys, out)
     return out
+
+
+def _deletable(plan: Plan, keys: list[bytes]) -> tuple[list[bytes], bytearray]:
+    """The keys that may be in the target, and their tuples: one without a form in PostgreSQL (a NUL in it) never is."""
+    try:
+        return keys, _keys(plan, keys)
+    except Halt as error:
+        if error.code not in UNFIT:
+            raise
+    found = [key for key in keys if _has_form(plan, key)]
+    return found, _keys(plan, found)
+
+
+def _has_form(plan: Plan, key: bytes) -> bool:
+    try:
+        plan.copy_keys([key], bytearray())
+    except Halt as error:
+        if error.code not in UNFIT:
+            raise
+        return False
+    return True
 
 
 def _counted(batch: TableBatch) -> bytearray:

@@ -50,8 +50,11 @@ CASES = (
         "'2026-10-25 00:30:00'": "2026-10-25 02:30:00", "'2026-10-25 01:30:00'": "2026-10-25 02:30:00",
         "'2026-10-24 23:59:59.999'": "2026-10-25 01:59:59.999", "'2026-03-29 01:00:00'": "2026-03-29 03:00:00",
         "'0000-00-00'": "0001-01-01 00:00:00"}, {"ambiguous_time": 2, "zero_date": 1}),
-    Case("nul_strip", "VARCHAR(9)", {"nul_text": "strip"}, {r"'a\0b\0'": "ab", "'plain'": "plain", r"'\0'": ""}, {"nul_text": 2}),
-    Case("nul_char", "CHAR(9) CHARACTER SET latin1", {"nul_text": "strip"}, {r"'ä \0'": "ä "}, {"nul_text": 1}),
+    Case("nul_strip", "VARCHAR(9)", {}, {r"'a\0b\0'": "ab", "'plain'": "plain", r"'\0'": ""}, {"nul_text": 2}),
+    Case("nul_char", "CHAR(9) CHARACTER SET latin1", {}, {r"'ä \0'": "ä "}, {"nul_text": 1}),
+    Case("nul_wide", "TEXT CHARACTER SET utf16", {"nul_text": "strip"}, {r"'Ā\0b'": "Āb", "'Āa'": "Āa"}, {"nul_text": 1}),
+    Case("nul_enum", r"ENUM('a\0b', 'c')", {}, {"1": "ab", "2": "c"}, {"nul_text": 1}),
+    Case("nul_set", r"SET('a\0', 'c')", {}, {"3": "a,c", "2": "c"}, {"nul_text": 1}),
     Case("nul_replace", "TEXT", {"nul_text": "replace"}, {r"'a\0b'": "a␀b", "'a␀b'": "a␀b", "'ä'": "ä"}, {"nul_text": 1}),
     Case("bad_text", "VARCHAR(9) CHARACTER SET cp1251", {"invalid_text": "replace"},
          {"X'619862'": "a�b", "X'E0'": "а", "'?'": "?"}, {"invalid_text": 1}),
@@ -248,7 +251,7 @@ def test_another_policy_than_that_of_the_rows_stops_at_start_and_an_error_may_be
 ) -> None:
     mariadb.execute("CREATE TABLE t (id INT PRIMARY KEY, d DATE, n VARCHAR(9), b TINYINT(1))", "SET SESSION sql_mode=''",
                     "INSERT INTO t VALUES (1, '0000-00-00', 'x', 1)")  # fmt: skip
-    first = {"zero_date": "sentinel", "tinyint1": "boolean"}
+    first = {"zero_date": "sentinel", "tinyint1": "boolean", "nul_text": "error"}
     running = pipeline(mariadb, postgres, policies=first, apply={"quarantine_keys": 0}).start("run")
     until(lambda: copied(postgres), 60, "the copy", running)
     mariadb.execute(r"INSERT INTO t VALUES (2, '2020-01-01', 'a\0b', 0)")

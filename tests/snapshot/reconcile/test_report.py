@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cdc.codec.records import avro_long, avro_text
+from cdc.errors import Retry
 from cdc.model.digest import key_hash, short_hash
 from cdc.model.table import Column, Table
 from snapshot.reconcile import report
@@ -122,10 +123,20 @@ def test_names_cannot_break_the_page():
 
 def test_both_files_are_written_and_hold_the_same(tmp_path):
     found = reported(*MIXES["different"])
-    html, document = report.write(found, tmp_path / "new")
-    assert ["reconcile-20261123T023000Z.html", "reconcile-20261123T023000Z.json"] == sorted(p.name for p in (tmp_path / "new").iterdir())
+    html, document = report.write(found, tmp_path)
+    assert ["reconcile-20261123T023000Z.html", "reconcile-20261123T023000Z.json"] == sorted(p.name for p in tmp_path.iterdir())
     assert found == json.loads(document.read_text())
     assert report.page(found) == html.read_text()
+
+
+def test_a_comparison_that_ended_early_says_why_and_what_was_not_compared():
+    ended = Retry("source_lost", "127.0.0.1:3306", "the connection was lost", "tried again")
+    left_out = Result(KEYLESS, "db.keyless", Verdict.REFUSED, "none", reason=ended.code, detail="it ended before")
+    found: Any = report.document("od", [EQUAL, left_out], STARTED, STARTED, ended=ended)
+    assert [] == faults("reconcile", json.loads(json.dumps(found)))
+    assert ("refused", False, "source_lost") == (found["outcome"], found["equal"], found["ended"]["code"])
+    assert "did not come to its end" in report.page(found)
+    assert "did not come to its end" not in report.page(reported(EQUAL))
 
 
 def test_tables_without_a_key_count_as_one_difference():
