@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from cdc.postgres.errors import guarded
-from cdc.state.migrations import VERSION
 from cdc.state.store import StateStore
 
+_SINCE = 3
+"""The version of schema `cdc` from which on keys wait; a later one may not have come by yet."""
 _CHOSEN = (
     "q.pipeline = %(pipeline)s AND (%(table)s = '' OR q.db || '.' || q.\"table\" = %(table)s) "
     "AND (%(key)s = '' OR q.key_hash = %(key)s)"
@@ -30,7 +31,7 @@ _CHANGE_NAMES = ("op", "reason", "epoch", "number", "bytes", "queued_at", "sourc
 @guarded("cdc.quarantine")
 def waiting(state: StateStore, table: str = "", key: str = "") -> list[dict[str, Any]]:
     """The keys that wait, longest first; of one table ("db.table") or with one hash when these are given."""
-    if state.version() < VERSION:  # nothing ever waited there
+    if state.version() < _SINCE:  # nothing ever waited there
         return []
     rows = state.connection.execute(_KEYS.encode(), {"pipeline": state.pipeline, "table": table, "key": key})
     return [dict(zip(_KEY_NAMES, row, strict=True)) for row in rows]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import typer
@@ -186,7 +187,8 @@ def test_every_service_of_ours_works_on_real_servers(mariadb, postgres, kafka, p
         assert 1 == text.count(inside), inside
         text = text.replace(inside, here)
     made.path.write_text(text)
-    assert 0 == practice(mariadb, "--size", "0.02")["rc"]
+    first = practice(mariadb, "--size", "0.02")
+    assert 0 == first["rc"], first["said"]
     again = practice(mariadb)
     assert (0, 0) == (again["rc"], again["total"])  # tables that are there are left alone
     order = [name for name in ("snapshot", "capture", "apply", "reconcile") if name in rendered(("mariadb", "reconcile"))]
@@ -205,13 +207,13 @@ def practice(source: SourceDatabase, *more: str) -> dict[str, Any]:
     """The service `practice` on a database of this machine."""
     service = OWN["practice"]
     url = service["environment"]["OPENDENTAL_URL"].replace("@source:3306/", f"@{source.host}:{source.port}/")
-    url = re.sub(r"\$\{CDC_SOURCE_ADMIN_PASSWORD:[^}]*\}", PASSWORD, url)
+    url = re.sub(r"\$\{CDC_SOURCE_ADMIN_PASSWORD:[^}]*\}", quote(PASSWORD, safe=""), url)
     words: list[str] = [*service["entrypoint"], *service["command"], "--database", source.name, *more]
     assert "python" == words[0]
     done = subprocess.run(
         [sys.executable, *words[1:]], cwd=ROOT, env={**os.environ, "OPENDENTAL_URL": url}, capture_output=True, text=True, check=False
     )
-    return {"rc": done.returncode, **json.loads(done.stdout or "{}")}
+    return {"rc": done.returncode, "said": done.stderr, **json.loads(done.stdout or "{}")}
 
 
 def test_the_mounted_pipeline_is_valid_and_names_services():

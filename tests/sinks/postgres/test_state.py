@@ -17,6 +17,7 @@ from cdc.protocol.applied import Progress, Stored, TableProgress
 from cdc.protocol.table_states import TableState
 from cdc.stack import Postgres
 from cdc.state.migrations import VERSION
+from cdc.state.quarantine import names_by_table
 from cdc.state.store import StateStore
 from tests.helpers.servers import TargetDatabase
 from tests.sinks.postgres.by_hand import HandTarget
@@ -217,3 +218,18 @@ def test_a_session_speaks_utc_iso_and_utf8(postgres: TargetDatabase):
     with StateStore(config(postgres), "p") as state:
         shown = [state.connection.execute(f"SHOW {name}".encode()).fetchone() for name in ("TimeZone", "DateStyle", "client_encoding")]
     assert [("UTC",), ("ISO, YMD",), ("UTF8",)] == shown
+
+
+def test_what_waits_is_listed_by_a_program_that_is_newer_than_the_schema_too(postgres: TargetDatabase):
+    """Between an upgrade and the next start of the pipeline."""
+    with StateStore(config(postgres), "p") as state:
+        assert {} == names_by_table(state)
+        state.migrate()
+        postgres.execute(
+            "INSERT INTO cdc.quarantine_schema VALUES ('p', 'h', NULL, '{}')",
+            """INSERT INTO cdc.quarantine (pipeline, db, "table", key_hash, key, op, value, reason, sqlstate, rule, epoch, seq,
+               source_transaction, schema_id, schema_hash, source_ts)
+               VALUES ('p', 'app', 'b', 'n', '', 'c', '', 'r', '', '', 1, 1, '', 0, 'h', now())""",
+            f"DELETE FROM cdc.schema_version WHERE version = {VERSION}",
+        )
+        assert {"app.b": {"n"}} == names_by_table(state)
