@@ -8,13 +8,16 @@ cut is void. A position is written only in a cut, and a cut only after everythin
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 
 from cdc import codec
 from cdc.binlog.events import Begin, Commit, Event, Heartbeat, LoggedStatement, RowsEvent
-from cdc.capture.cascades import CascadeMarks, check_unchanged
-from cdc.capture.followed_tables import FollowedTables, stop_for
+from cdc.capture.cascades import CascadeMarks, leave_changed
+from cdc.capture.followed_tables import REASONS, FollowedTables, stop_for, vanished, where
 from cdc.capture.restart import Restart, found_empty, from_history
-from cdc.capture.table_stream import Incremental, Log, TableStream, anomalies
+from cdc.capture.schema_changes import COPIED_AGAIN, SchemaChanges
+from cdc.capture.statements import List, passes
+from cdc.capture.table_stream import Incremental, Log, TableStream
 from cdc.codec import envelope
 from cdc.ddl import classify as ddl
 from cdc.errors import Halt, Retry
@@ -24,7 +27,7 @@ from cdc.model.record import RECORD_BYTES, Partition
 from cdc.model.table import Table, TableName
 from cdc.protocol.control import Base, Copy, Cut, Entry, Followed, Named, Start, key, to_document
 from cdc.protocol.copy_progress import NOTHING, Ended
-from cdc.runtime import clock, crash_points as crash, timing
+from cdc.runtime import clock, crash_points as crash, logs, timing
 from cdc.runtime.counters import CaptureCounters
 from cdc.runtime.moments import Through, believed
 from cdc.transport.contract import Writer
@@ -49,16 +52,20 @@ class Capture:
         tables: Sequence[Table],
         pipeline: str = "",
         listed_at: Position | None = None,
+        changes: SchemaChanges | None = None,
         keys: Sequence[ForeignKey] = (),
     ) -> None:
-        """`listed_at`: a position whose every change of a definition is in `tables`; `keys`: their cascading ones."""
+        """`listed_at`: a position whose every change of a definition is in `tables`, and in their cascading `keys`;
+        without `changes` a changed table stops capture."""
         self.writer, self.prefix = writer, prefix
         self.connector = envelope.Connector(version, flavour, prefix)
         self._pipeline = pipeline
         self.counters = CaptureCounters()
-        self.followings = FollowedTables(tables, listed_at)
+        self.followings, self._changes = FollowedTables(tables, listed_at), changes
         self._cascades = CascadeMarks(keys)
         self.copying: Incremental | None = None
+        self.lists: List | None = None
+        """Asks the source for its tables, where a statement may have changed one that matters; None: it may have."""
         self._copies = NOTHING
         self._streams: dict[TableName, TableStream] = {}
         self._by_topic: dict[str, TableStream] = {}
@@ -81,17 +88,23 @@ class Capture:
     # -- the start of an epoch ---------------------------------------------------------------------------------------
 
     def start(
-        self, first: Callable[[], Restart], previous: Restart | None = None, selects: Selects | None = None
+        self,
+        first: Callable[[], Restart],
+        previous: Restart | None = None,
+        selects: Selects | None = None,
+        lacks: Selects = lambda db, table: False,
     ) -> Restart:
         """Open an epoch and say where it begins: at `previous`, else at the newest cut that the topics hold,
-        else at `first`."""
+        else at `first`. `lacks`: whether the source says that there is no such table."""
         start = Start(clock.fresh_id(), int(clock.now() * 1000), self._pipeline)
         self._epoch = self._append(start)
         crash.point("capture.started")
         known = previous or from_history(self.writer, self.prefix, self._epoch)
         restart = known or first()
+        if self._changes is not None:
+            self._changes.leave(restart, self.followings.names(), lacks)
+        leave_changed(self._cascades.keys, restart, self.followings.names(), stops=self._changes is None)
         self.followings.settle(restart, selects, self._cascades.keys)
-        check_unchanged(self._cascades.keys, restart.foreign_keys, self.followings.followed())
         ends = self._follow(restart)
         crash.point("capture.prepared")
         if known is None and any(ends.values()) and not found_empty(self.writer, ends):
@@ -118,9 +131,7 @@ class Capture:
 
     def _begin(self, restart: Restart, ends: Mapping[Partition, int]) -> None:
         for stream in self._streams.values():
-            for p in range(stream.followed.partitions):
-                named = restart.named.get((stream.followed.topic, p))
-                stream.numbers.seq[p] = named.seq if named else 0
+            stream.go_on(restart.named)
         self._cut_no, self.position, self._ends = restart.cut_no, restart.position, ends
         self._clock_offset_us = restart.clock_offset_us
         self._through.us = believed(restart.source_ts_us, clock.now_us() + restart.clock_offset_us, 0)
@@ -128,10 +139,11 @@ class Capture:
         tables = tuple(s.followed for s in self._streams.values())
         self._copies = restart.copies
         standing = tuple(sorted(self.followings.uncopied)), tuple(sorted(self.followings.gone))
-        moment, keys = (restart.position, self._through.us, restart.copying), self._cascades.keys
-        what = (*moment, ends, self._all, tables, restart.copies)
-        self._append(Base(self._epoch, restart.cut_no, *what, *standing, keys))
+        what = (restart.position, self._through.us, restart.copying, ends, self._all, tables, restart.copies)
+        self._append(Base(self._epoch, restart.cut_no, *what, *standing, self._cascades.keys))
         crash.point("capture.based")
+        if self._changes is not None:
+            self._changes.begun()
         self.counters.epoch, self.counters.position = self._epoch, restart.position
         self.counters.source_ts_us = self._through.us
         if not restart.copying:
@@ -150,7 +162,8 @@ class Capture:
         """Follow the log until told to stop; a torn transaction at the end stays without a cut, and so is void."""
         for event in self._read(log):
             if isinstance(event, RowsEvent):
-                self._rows(event)
+                with logs.about(event.table.db, event.table.name):
+                    self._rows(event)
             elif isinstance(event, Commit):
                 self._commit(event, log)
             elif isinstance(event, Begin):
@@ -182,22 +195,23 @@ class Capture:
         name = event.table.db, event.table.name
         if name in self.followings.early:
             return
-        stream = self._streams.get(name) or self._vanished(event)
+        stream = self._streams.get(name)
+        if stream is None:
+            self._stand_here()
+            raise vanished(*name)
         try:
             stream.check(event.table)
         except Halt:
             if not self._set_back([name], self._transaction):
+                if self.followings.was_listed_behind(self._transaction):
+                    self._end_epoch("changed", [name], stream.table.qualified)
                 raise
             return
-        stamp = self._stamp(stream, event)
+        stamp = stream.stamp(self.connector, event, self._transaction)
         marked, before = self._cascades.acts(event), list(stream.numbers.seq)
-        stream.numbers.begin(self._total)
-        count = codec.encode_rows(
-            stream.plan, event.body, event.start, event.end, event.kind, stamp, stream.numbers, stream.out
-        )
+        count, made = stream.encode(event, stamp, self._total)
         if marked:
-            moved = stream.numbers.total - self._total > count
-            self._cascades.mark(stream, event.kind, before, self._transaction, moved=moved)
+            self._cascades.mark(stream, event.kind, before, self._transaction, moved=made > count)
         self._total = stream.numbers.total
         self.counters.rows += count
         self._rowed(event.end - event.start)
@@ -209,16 +223,6 @@ class Capture:
             rule = "a copy's window is open where the log cannot be followed"
             raise Retry("window_torn", self.prefix, rule, "the copy is laid aside")
 
-    def _vanished(self, event: RowsEvent) -> TableStream:
-        self._stand_here()
-        raise Halt(
-            "table_gone",
-            f"{event.table.db}.{event.table.name}",
-            "the account sees no such table any more, and rows of it from before are still to be read",
-            "was SELECT revoked, GRANT it and start again; was it dropped or renamed, exclude it, "
-            "or copy all into a fresh pipeline",
-        )
-
     def _rowed(self, size: int) -> None:
         self.counters.bytes += size
         self._unsent += size
@@ -228,13 +232,6 @@ class Capture:
             crash.point("capture.sent_within")
         if (self._uncut > PARTIAL_BYTES or self._cascades.due) and self.position is not None:
             self.cut(self.position, partial=True)
-
-    def _stamp(self, stream: TableStream, event: RowsEvent) -> codec.Stamp:
-        gtid = self._transaction if self._transaction and not self._transaction.startswith("file=") else None
-        place = envelope.LogPlace(event.ts_us, event.server_id, gtid, event.file, event.offset)
-        name = event.table.db, event.table.name
-        now_us = clock.now_us()
-        return envelope.stamp(stream.schemas, self.connector, name, place, now_us, transaction=self._transaction)
 
     def _commit(self, event: Commit, log: Log) -> None:
         self._transaction = None
@@ -278,17 +275,28 @@ class Capture:
             self.cut(position, partial=self._partial_until is not None)
 
     def _statement(self, event: LoggedStatement, selects: Selects) -> None:
-        verdict = self._verdict(event, selects)
-        while isinstance(verdict, ddl.Unsupported) and self._set_back(verdict.tables, event.transaction):
-            verdict = self._verdict(event, selects)
-        if isinstance(verdict, ddl.Unsupported):
-            self._stand_here()
-            raise stop_for(verdict, event)
+        watched = partial(self.followings.watched, selects, event.transaction)
+        while isinstance(
+            verdict := ddl.classify(event.sql, event.db, watched(), sql_mode=event.sql_mode), ddl.Unsupported
+        ):
+            if passes(verdict, event.transaction, self.followings, self._is_followed, self.lists):
+                logs.logger("capture").info("statement_passed", place=where(verdict, event), reason=verdict.reason)
+                return
+            if not self._set_back(verdict.tables, event.transaction):
+                self._end_epoch(verdict.reason, verdict.tables, where(verdict, event))
+                self._stand_here()
+                raise stop_for(verdict, event)
 
-    def _verdict(self, event: LoggedStatement, selects: Selects) -> ddl.Irrelevant | ddl.Unsupported:
-        return ddl.classify(
-            event.sql, event.db, self.followings.watched(selects, event.transaction), sql_mode=event.sql_mode
-        )
+    def _end_epoch(self, reason: str, tables: Collection[TableName], place: str) -> None:
+        """Where a copy that is made later holds what changed: the next epoch makes it."""
+        names = self.followings.meant(tables)
+        if self._changes is not None and reason in COPIED_AGAIN and not names & self.followings.gone:
+            self._stand_here()
+            raise self._changes.end_epoch(names, place, REASONS[reason])
+
+    def _is_followed(self, table: Table) -> bool:
+        """Whether its rows are read by this description."""
+        return self._streams[table.db, table.name].is_like(table)
 
     def _set_back(self, tables: Collection[TableName], transaction: str | None) -> bool:
         """Let tables that are still to be copied begin again, where that is all that a change of theirs asks for."""
@@ -379,21 +387,14 @@ class Capture:
             full = full or bool(ended)
         named = dict(self._all if full else self._changed)
         followed = self.followings.followed() if full else ()
-        what = (full, partial, named, tuple(anomalies(self._streams.values())), followed, self._copies, ended)
-        cascades = (self._cascades.take(), self._cascades.keys if full else ())
-        entry = Cut(self._epoch, self._cut_no, position, self._through.us, *what, self._clock_offset_us, *cascades)
+        # what the codec could not keep travels in the cut, so that it is counted once where rows are
+        anomalies = tuple(one for stream in self._streams.values() for one in stream.anomalies())
+        what = (full, partial, named, anomalies, followed, self._copies, ended, self._clock_offset_us)
+        entry = Cut(self._epoch, self._cut_no, position, self._through.us, *what, *self._cascades.said(full=full))
         self._append(entry, wait=False)
         crash.point("capture.partial_cut" if partial else "capture.cut")
         if full:
             self._last_full, self._changed = now, {}
         self._last_cut, self._uncut = now, 0
         self._cut_at = None if partial else position
-        self._count_cut(entry)
-
-    def _count_cut(self, entry: Cut) -> None:
-        counters = self.counters
-        counters.cut_no, counters.position = entry.cut_no, entry.position
-        counters.published_ts_us = entry.source_ts_us
-        counters.cuts += 1
-        for anomaly in entry.anomalies:
-            counters.anomalies[anomaly[:4]] = counters.anomalies.get(anomaly[:4], 0) + anomaly.times
+        self.counters.count_cut(entry.cut_no, position, entry.source_ts_us, anomalies)

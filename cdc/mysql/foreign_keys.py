@@ -17,6 +17,7 @@ from cdc.model.foreign_key import Action, ForeignKey, Match, ordered
 from cdc.model.table import Column, Table, TableName
 from cdc.mysql.catalog import Catalog
 from cdc.mysql.preflight import ServerSettings, dotted, version_of
+from cdc.runtime import logs
 
 _NAME = r"`((?:[^`]|``)+)`"
 _NAMES = r"\(((?:`(?:[^`]|``)+`(?:, ?)?)+)\)"
@@ -123,7 +124,8 @@ def _created(catalog: Catalog, table: Table) -> str:
     information_schema shows foreign keys only to accounts that may do more than read.
     """
     try:
-        return str(catalog.session.all("SHOW CREATE TABLE " + dotted((table.db, table.name)))[0][1])
+        with logs.about(table.qualified):
+            return str(catalog.session.all("SHOW CREATE TABLE " + dotted((table.db, table.name)))[0][1])
     except Halt:
         if catalog.session.all(_EXISTS_SQL, table.db, table.name):
             raise

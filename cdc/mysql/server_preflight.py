@@ -6,7 +6,6 @@ from cdc.errors import Refused
 from cdc.model.finding import Finding
 from cdc.mysql import foreign_keys, preflight, privileges
 from cdc.mysql.catalog import Catalog
-from cdc.mysql.information_schema import HASHED_SQL
 
 
 def examine_server(catalog: Catalog, shards: int = 0) -> list[Finding]:
@@ -24,17 +23,6 @@ def examine_server(catalog: Catalog, shards: int = 0) -> list[Finding]:
     )
     selected = {(table.db, table.name): table for table in tables}
     findings += [preflight.system_versioned(name) for name in sorted(catalog.versioned & selected.keys())]
-    if settings.flavour == "mariadb":
-        hashed = {
-            (db, name)
-            for schema in sorted({db for db, _ in selected})
-            for db, name in catalog.session.all(HASHED_SQL, schema)
-        }
-        findings += [
-            preflight.hashed(name)
-            for name in sorted(hashed & selected.keys())
-            if catalog.engine(selected[name]) != "MEMORY"
-        ]
     return findings + foreign_keys.cascades(catalog, tables, grants.may_read, shards).findings
 
 
