@@ -187,12 +187,8 @@ def _columns(table: Table, names: Iterable[str]) -> list[Column]:
 def _match(catalog: Catalog, pair: tuple[Column, Column], child: Table, parent: Table) -> Match | None:
     """How the target finds the rows that InnoDB takes for equal; None: it cannot."""
     mine, theirs = pair
-    if (mine.type, mine.unsigned, mine.charset, mine.policy) != (
-        theirs.type,
-        theirs.unsigned,
-        theirs.charset,
-        theirs.policy,
-    ):
+    kinds = [(one.type, one.unsigned, one.charset, one.policy.tinyint1, one.policy.bigint_unsigned) for one in pair]
+    if kinds[0] != kinds[1]:
         return None
     sizes = [(one.length, one.scale, one.display) for one in pair]
     if sizes[0] != sizes[1] and not mine.type.startswith(
