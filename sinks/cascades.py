@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from cdc.errors import RowRefused
 from cdc.model.foreign_key import ForeignKey, below, next_of, ordered
 from cdc.model.position import Position
 from cdc.model.record import Partition
@@ -150,7 +151,13 @@ class _Act:
             name = (plan.db, plan.table)
             keys = [key for key in self.owner.keys if key.parent == name and key.action(cascade.op)]
             names = sorted({column for key in keys for column in key.referenced})
-            found = parents_of(plan, names, cascade.op, changes, run) if keys else []
+            try:
+                found = parents_of(plan, names, cascade.op, changes, run) if keys else []
+            except RowRefused:  # a value that PostgreSQL cannot hold
+                found = []
+                for key in keys:
+                    self.owner.refuse(key.child, UNTOLD)
+                    self._refuse_below(key, cascade.op)
             for transaction, rows in groupby(found, key=lambda one: one.transaction):
                 self._all(name, cascade.op, list(rows), transaction)
 

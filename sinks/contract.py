@@ -49,6 +49,10 @@ class Plan(Protocol):
     def chosen(self) -> Mapping[str, Chosen]:
         """The policies that change what the columns hold, by column."""
 
+    @property
+    def policed(self) -> Mapping[str, frozenset[str]]:
+        """Which keys of a policy can matter to each column."""
+
     def widen(self, found: Mapping[str, str]) -> None:
         """Take over the types of the target's columns, by column, where they hold every value of the planned ones."""
 
@@ -67,10 +71,12 @@ class NamedPlan(Plan, Protocol):
 
 def demand_same_policies(state: TableProgress, plan: Plan, stop: type[CdcError]) -> None:
     """Stop where the table holds values that the policies of now would have made otherwise:
-    the two must not be mixed silently."""
+    the two must not be mixed silently. What was said of a column that is gone or of another type does not count: a
+    table whose columns changed is copied again."""
     stored: Mapping[str, Chosen] = state.schema.get("policies", {})  # type: ignore[assignment]
-    for column in sorted({*stored, *plan.chosen}):
-        key = mixed(stored.get(column, {}), plan.chosen.get(column, {}))
+    for column, policed in sorted(plan.policed.items()):
+        before = {key: value for key, value in stored.get(column, {}).items() if key in policed}
+        key = mixed(before, plan.chosen.get(column, {}))
         if key:
             raise stop(
                 "policy_changed",

@@ -12,12 +12,12 @@ from functools import partial
 
 from cdc import codec
 from cdc.binlog.events import Begin, Commit, Event, Heartbeat, LoggedStatement, RowsEvent
-from cdc.capture.cascades import CascadeMarks, check_unchanged
+from cdc.capture.cascades import CascadeMarks, leave_changed
 from cdc.capture.followed_tables import REASONS, FollowedTables, stop_for, vanished, where
-from cdc.capture.restart import Restart, found_empty, from_history, without_cut
+from cdc.capture.restart import Restart, found_empty, from_history
 from cdc.capture.schema_changes import COPIED_AGAIN, SchemaChanges
 from cdc.capture.statements import List, passes
-from cdc.capture.table_stream import Incremental, Log, TableStream, prepared
+from cdc.capture.table_stream import Incremental, Log, TableStream
 from cdc.codec import envelope
 from cdc.ddl import classify as ddl
 from cdc.errors import Halt, Retry
@@ -25,7 +25,7 @@ from cdc.model.foreign_key import ForeignKey
 from cdc.model.position import Position
 from cdc.model.record import RECORD_BYTES, Partition
 from cdc.model.table import Table, TableName
-from cdc.protocol.control import Base, Copy, Cut, Entry, Named, Start, key, to_document
+from cdc.protocol.control import Base, Copy, Cut, Entry, Followed, Named, Start, key, to_document
 from cdc.protocol.copy_progress import NOTHING, Ended
 from cdc.runtime import clock, crash_points as crash, logs, timing
 from cdc.runtime.counters import CaptureCounters
@@ -52,10 +52,10 @@ class Capture:
         tables: Sequence[Table],
         pipeline: str = "",
         listed_at: Position | None = None,
-        keys: Sequence[ForeignKey] = (),
         changes: SchemaChanges | None = None,
+        keys: Sequence[ForeignKey] = (),
     ) -> None:
-        """`listed_at`: a position whose every change of a definition is in `tables`; `keys`: their cascading ones;
+        """`listed_at`: a position whose every change of a definition is in `tables`, and in their cascading `keys`;
         without `changes` a changed table stops capture."""
         self.writer, self.prefix = writer, prefix
         self.connector = envelope.Connector(version, flavour, prefix)
@@ -79,7 +79,7 @@ class Capture:
         self._total = 0
         self._partial_until: Position | None = None
         self._window = False
-        """Whether a copy's window is open: no cut then, except for pieces of what is too large."""
+        """Whether a copy's window is open: no cut is written then, except for pieces of what is too large."""
         self.position: Position | None = None
         self._through, self._clock_offset_us = Through(), 0
         self._cut_at: Position | None = None
@@ -94,40 +94,44 @@ class Capture:
         selects: Selects | None = None,
         lacks: Selects = lambda db, table: False,
     ) -> Restart:
-        """Open an epoch and say where it begins: at `previous`, else at the topics' newest cut, else at `first`.
-        `lacks`: whether the source says that there is no such table."""
+        """Open an epoch and say where it begins: at `previous`, else at the newest cut that the topics hold,
+        else at `first`. `lacks`: whether the source says that there is no such table."""
         start = Start(clock.fresh_id(), int(clock.now() * 1000), self._pipeline)
         self._epoch = self._append(start)
         crash.point("capture.started")
         known = previous or from_history(self.writer, self.prefix, self._epoch)
         restart = known or first()
-        keys = self._cascades.keys
         if self._changes is not None:
-            self._changes.leave(restart, self.followings.names(), lacks, keys)
-        self.followings.settle(restart, selects, keys)
-        check_unchanged(keys, restart.foreign_keys, self.followings.followed())
-        ends = self._follow()
+            self._changes.leave(restart, self.followings.names(), lacks, self._cascades.keys)
+        leave_changed(self._cascades.keys, restart, self.followings.names(), stops=self._changes is None)
+        self.followings.settle(restart, selects, self._cascades.keys)
+        ends = self._follow(restart)
         crash.point("capture.prepared")
         if known is None and any(ends.values()) and not found_empty(self.writer, ends):
-            raise without_cut(self.prefix)
+            rule = "hold records, but the control topic has no cut to go on from"
+            hint = "give the pipeline another transport.prefix, or delete its topics"
+            raise Halt("no_cut", f"topics {self.prefix}.*", rule, hint)
         self._begin(restart, ends)
         return restart
 
-    def _follow(self) -> dict[Partition, int]:
+    def _follow(self, restart: Restart | None) -> dict[Partition, int]:
         ends: dict[Partition, int] = {}
         for table in self.followings.tables:
-            stream = prepared(self.writer, self.connector, table, self._epoch)
-            topic = stream.followed.topic
-            self._streams[table.db, table.name] = self._by_topic[topic] = stream
+            topic = self.writer.topic(table.db, table.name)
+            partitions = self.writer.prepare(topic)
+            schemas = envelope.schemas(self.prefix, table, self.connector.flavour)
+            key_id = None if schemas.key is None else self.writer.register(f"{topic}-key", schemas.key)
+            value_id = self.writer.register(f"{topic}-value", schemas.value)
+            numbers = codec.Numbers(self._epoch, partitions)
+            followed = Followed(table.db, table.name, topic, partitions, key_id, value_id)
+            self._streams[table.db, table.name] = self._by_topic[topic] = TableStream(table, followed, numbers)
             ends.update({(topic, p): end for p, end in enumerate(self.writer.ends(topic))})
         self._cascades.follow(self._streams)
         return ends
 
     def _begin(self, restart: Restart, ends: Mapping[Partition, int]) -> None:
         for stream in self._streams.values():
-            for p in range(stream.followed.partitions):
-                named = restart.named.get((stream.followed.topic, p))
-                stream.numbers.seq[p] = named.seq if named else 0
+            stream.go_on(restart.named)
         self._cut_no, self.position, self._ends = restart.cut_no, restart.position, ends
         self._clock_offset_us = restart.clock_offset_us
         self._through.us = believed(restart.source_ts_us, clock.now_us() + restart.clock_offset_us, 0)
@@ -135,9 +139,8 @@ class Capture:
         tables = tuple(s.followed for s in self._streams.values())
         self._copies = restart.copies
         standing = tuple(sorted(self.followings.uncopied)), tuple(sorted(self.followings.gone))
-        moment, keys = (restart.position, self._through.us, restart.copying), self._cascades.keys
-        what = (*moment, ends, self._all, tables, restart.copies)
-        self._append(Base(self._epoch, restart.cut_no, *what, *standing, keys))
+        what = (restart.position, self._through.us, restart.copying, ends, self._all, tables, restart.copies)
+        self._append(Base(self._epoch, restart.cut_no, *what, *standing, self._cascades.keys))
         crash.point("capture.based")
         if self._changes is not None:
             self._changes.begun()
@@ -206,19 +209,16 @@ class Capture:
             return
         stamp = stream.stamp(self.connector, event, self._transaction)
         marked, before = self._cascades.acts(event), list(stream.numbers.seq)
-        stream.numbers.begin(self._total)
-        count = codec.encode_rows(
-            stream.plan, event.body, event.start, event.end, event.kind, stamp, stream.numbers, stream.out
-        )
+        count, made = stream.encode(event, stamp, self._total)
         if marked:
-            moved = stream.numbers.total - self._total > count
-            self._cascades.mark(stream, event.kind, before, self._transaction, moved=moved)
+            self._cascades.mark(stream, event.kind, before, self._transaction, moved=made > count)
         self._total = stream.numbers.total
         self.counters.rows += count
         self._rowed(event.end - event.start)
 
     def _leave_window(self) -> None:
-        """Before a stop: what lies in an open window has no cut; it is read again without one, and then has."""
+        """Before a stop: what lies in an open window has no cut, so it is read again without one,
+        and then everything up to here has."""
         if self._window:
             rule = "a copy's window is open where the log cannot be followed"
             raise Retry("window_torn", self.prefix, rule, "the copy is laid aside")
@@ -258,7 +258,8 @@ class Capture:
             self._turn(log)
 
     def _turn(self, log: Log) -> None:
-        """Let copies go on, where nothing from before this epoch is left to read: it may hold what stops us."""
+        """Let copies go on, where nothing that was there before this epoch is left to read:
+        it may hold what stops us."""
         rests = self._partial_until is None and self.position and self.followings.reached(self.position)
         if self.copying is not None and rests:
             self.copying.turn(log)
@@ -388,9 +389,8 @@ class Capture:
         followed = self.followings.followed() if full else ()
         # what the codec could not keep travels in the cut, so that it is counted once where rows are
         anomalies = tuple(one for stream in self._streams.values() for one in stream.anomalies())
-        what = (full, partial, named, anomalies, followed, self._copies, ended)
-        cascades = (self._cascades.take(), self._cascades.keys if full else ())
-        entry = Cut(self._epoch, self._cut_no, position, self._through.us, *what, self._clock_offset_us, *cascades)
+        what = (full, partial, named, anomalies, followed, self._copies, ended, self._clock_offset_us)
+        entry = Cut(self._epoch, self._cut_no, position, self._through.us, *what, *self._cascades.said(full=full))
         self._append(entry, wait=False)
         crash.point("capture.partial_cut" if partial else "capture.cut")
         if full:

@@ -6,15 +6,17 @@ that a sink can do then, in their order, what the engine did. Docs: docs/decisio
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from cdc.binlog.events import RowsEvent
+from cdc.capture.restart import Restart
 from cdc.capture.table_stream import TableStream
 from cdc.errors import Halt
-from cdc.model.foreign_key import ForeignKey
+from cdc.model.foreign_key import ForeignKey, below, ordered
 from cdc.model.record import Partition
 from cdc.model.table import TableName
 from cdc.protocol.control import Cascade
+from cdc.runtime import logs
 
 MOST_MARKS = 500
 """So many make a cut due: a control record stays small."""
@@ -72,10 +74,10 @@ class CascadeMarks:
         self._marks[-1] = last._replace(after={**last.after, **self._moved(after)})
         self._transaction = transaction
 
-    def take(self) -> tuple[Cascade, ...]:
-        """The marks for the cut that is written now."""
+    def said(self, *, full: bool) -> tuple[tuple[Cascade, ...], tuple[ForeignKey, ...]]:
+        """The marks for the cut that is written now; of a full one, the keys too."""
         marks, self._marks = tuple(self._marks), []
-        return marks
+        return marks, self.keys if full else ()
 
     def _moved(self, at: Mapping[Partition, int]) -> dict[Partition, int]:
         """Where partitions stand that did not stand there at the last mark."""
@@ -84,30 +86,30 @@ class CascadeMarks:
         return moved
 
 
-def changed_keys(
-    keys: Sequence[ForeignKey], known: Sequence[ForeignKey], copied: Iterable[TableName]
-) -> list[ForeignKey]:
-    """Those of copied tables that are not both where the epoch begins and now; none where nobody knew of any."""
-    names = set(copied)
-    now, then = ({key for key in some if key.child in names} for some in (keys, known))
-    return sorted((now ^ then) if known else ())
-
-
 def with_descendants(tables: Iterable[TableName], keys: Sequence[ForeignKey]) -> frozenset[TableName]:
-    """These tables, and all that rows of theirs change unseen, children of children too."""
+    """These tables, and all whose rows change with theirs unseen, children of children too."""
     found = frozenset(tables)
     while more := {key.child for key in keys if key.parent in found} - found:
         found |= more
     return found
 
 
-def check_unchanged(keys: Sequence[ForeignKey], known: Sequence[ForeignKey], copied: Iterable[TableName]) -> None:
-    """Stop when tables that are copied had other foreign keys where the epoch begins than they have now."""
-    for key in changed_keys(keys, known, copied):
+def leave_changed(keys: Sequence[ForeignKey], restart: Restart, listed: Container[TableName], *, stops: bool) -> None:
+    """Take out of what was followed the copied tables that had other foreign keys where the epoch begins than they have
+    now, and those that hang on them: they are copied again. `stops`: stop at the first instead."""
+    known, copied = restart.foreign_keys, restart.followed or frozenset()
+    both = ordered({*keys, *known})
+    changed = [one for one in both if (one in keys) != (one in known) and one.child in copied and one.child in listed]
+    if not known or not changed:
+        return
+    if stops:
+        child = ".".join(changed[0].child)
         raise Halt(
             "foreign_keys_changed",
-            f"{'.'.join(key.child)} foreign key {key.name}",
+            f"{child} foreign key {changed[0].name}",
             "was added, changed or dropped, and rows of its table change by it unseen",
-            f"start with {'.'.join(key.child)} in source.exclude until cdc wait returns, "
-            "then without: it is copied anew",
+            f"start with {child} in source.exclude until cdc wait returns, then without: it is copied anew",
         )
+    anew = {one.child for one in changed}.union(*(below(both, one, op) for one in changed for op in "du"))
+    logs.logger("capture").info("foreign_keys_changed", tables=[".".join(name) for name in sorted(anew & copied)])
+    restart.followed = copied - anew

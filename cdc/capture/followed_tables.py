@@ -144,7 +144,8 @@ class FollowedTables:
         """
         meant = KnownTables(tables, self.fold)
         late = frozenset(name for name in self.uncopied - self.early if meant.wants(*name))
-        if not self.was_listed_behind(transaction) or len(late) < len(set(tables)) or late & self._between:
+        known = self.was_listed_behind(transaction)
+        if not known or len(late) < len(set(tables)) or late & self._between:
             return frozenset()
         self.early |= late
         return late

@@ -83,14 +83,6 @@ def found_empty(writer: Writer, ends: Mapping[Partition, int]) -> bool:
     )
 
 
-def without_cut(prefix: str) -> Halt:
-    """Topics with records that nothing says how to go on from."""
-    rule = "hold records, but the control topic has no cut to go on from"
-    return Halt(
-        "no_cut", f"topics {prefix}.*", rule, "give the pipeline another transport.prefix, or delete its topics"
-    )
-
-
 def _restart(point: Point, before: list[Entry]) -> Restart:
     entry = point.entry
     reached = tuple(_newest(other.position for other in before if isinstance(other, Base | Cut)))

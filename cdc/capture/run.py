@@ -85,7 +85,7 @@ def capture(
         selected = selected_tables(catalog, config.source, config.policies.policies)
         keys = followed_keys(catalog, selected, config.apply.shards)
         names = config.transport.prefix, catalog.flavour, cdc.__version__
-        stage = Capture(writer, *names, selected, config.pipeline.name, listed_at, keys, changes)
+        stage = Capture(writer, *names, selected, config.pipeline.name, listed_at, changes, keys)
         selects = catalog.selection(config.source.tables, config.source.exclude)
         first = partial(first_restart, config, catalog, selected, listed_at, parts.check_stop)
         restart = stage.start(first, previous, selects, catalog.session.lacks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from cdc.capture.cascades import changed_keys, with_descendants
+from cdc.capture.cascades import with_descendants
 from cdc.capture.restart import Restart
 from cdc.errors import Retry
 from cdc.model.foreign_key import ForeignKey
@@ -38,14 +38,13 @@ class SchemaChanges:
         dropped: Callable[[str, str], bool],
         keys: Sequence[ForeignKey] = (),
     ) -> None:
-        """Take out of what was followed the tables that changed, those that `dropped` proves not to exist, those with
-        other foreign keys than `keys`, and all that hang on these by them."""
+        """Take out of what was followed the tables that changed, those that `dropped` proves not to exist, and those
+        whose rows change with theirs by foreign keys, unseen."""
         known = frozenset(listed) if restart.followed is None else restart.followed
         gone = frozenset(name for name in known - frozenset(listed) if not restart.copying and dropped(*name))
         if gone:
             logs.logger("capture").warning("tables_dropped", tables=[f"{db}.{table}" for db, table in sorted(gone)])
-        rekeyed = {key.child for key in changed_keys(keys, restart.foreign_keys, known)}
-        left = with_descendants(self._names | gone | rekeyed, keys)
+        left = with_descendants(self._names | gone, keys)
         if restart.followed is not None or (left and not restart.copying):
             restart.followed = known - left
 

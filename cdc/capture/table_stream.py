@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -10,13 +10,12 @@ from cdc import codec
 from cdc.binlog.events import Event, RowsEvent, TableMap
 from cdc.codec import envelope
 from cdc.errors import Halt
-from cdc.model.record import Record
+from cdc.model.record import Partition, Record
 from cdc.model.table import Table, TableName
 from cdc.mysql.information_schema import as_catalogued
-from cdc.protocol.control import Anomaly, Followed
+from cdc.protocol.control import Anomaly, Followed, Named
 from cdc.protocol.copy_progress import Copies, Ended
 from cdc.runtime import clock
-from cdc.transport.contract import Writer
 
 
 class Log(Protocol):
@@ -77,6 +76,21 @@ class TableStream:
         name = self.table.db, self.table.name
         return envelope.stamp(self.schemas, connector, name, place, clock.now_us(), transaction=transaction)
 
+    def go_on(self, named: Mapping[Partition, Named]) -> None:
+        """Number on from these last records."""
+        for p in range(self.followed.partitions):
+            last = named.get((self.followed.topic, p))
+            self.numbers.seq[p] = last.seq if last else 0
+
+    def encode(self, event: RowsEvent, stamp: codec.Stamp, total: int) -> tuple[int, int]:
+        """Append the records of a rows event; how many rows it has, and how many records that are without tombstones.
+        `total`: so many of its transaction came before."""
+        self.numbers.begin(total)
+        rows = codec.encode_rows(
+            self.plan, event.body, event.start, event.end, event.kind, stamp, self.numbers, self.out
+        )
+        return rows, self.numbers.total - total
+
     def check(self, shape: TableMap) -> None:
         """Stop when the log shows another shape of the table than the one that is followed."""
         if shape.fingerprint not in self._shapes:
@@ -100,14 +114,3 @@ def _with_labels(table: Table, logged: Table) -> Table:
     """The table with the members that the log knows, and with what only the catalog and the configuration know."""
     columns = zip(table.columns, logged.columns, strict=True)
     return replace(table, columns=tuple(replace(one, labels=other.labels) for one, other in columns))
-
-
-def prepared(writer: Writer, connector: envelope.Connector, table: Table, epoch: int) -> TableStream:
-    """The table with its topic made and its schemas registered; its numbers count from zero."""
-    topic = writer.topic(table.db, table.name)
-    partitions = writer.prepare(topic)
-    schemas = envelope.schemas(connector.name, table, connector.flavour)
-    key_id = None if schemas.key is None else writer.register(f"{topic}-key", schemas.key)
-    value_id = writer.register(f"{topic}-value", schemas.value)
-    followed = Followed(table.db, table.name, topic, partitions, key_id, value_id)
-    return TableStream(table, followed, codec.Numbers(epoch, partitions))

@@ -49,7 +49,7 @@ class SourceCheck:
         """What stands in the way is added to the findings."""
         with Catalog(self.source) as catalog:
             findings += source_tls(self.source)
-            findings += tried(findings, [], lambda: examine_server(catalog, self.shards))
+            findings += tried(findings, [], lambda: examine_server(catalog, self.policies, self.shards))
             tables = tried(findings, list[Table](), lambda: self._selected(catalog, findings))
         return Examined(catalog.flavour, catalog.version, tables)
 

@@ -49,13 +49,15 @@ class Field(NamedTuple):
     null: int
     choice: Choose | None
     chosen: Chosen
+    policed: frozenset[str]
 
 
 class ValuePlan:
     """How records of one topic are opened and become COPY tuples; `key` holds column indexes in key order.
 
     `columns` bear the target's names; `renamed` says of those that had to change what the source calls them.
-    `chosen` says which policies were at work, by column: capture's from the schema, the sink's from the configuration.
+    `chosen` says which policies were at work, by column: capture's from the schema, the sink's from the configuration;
+    `policed` which keys of a policy can matter to it.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class ValuePlan:
         self._planned, self._keys = list(self._fields), keys
         positions = {field.field: i for i, field in enumerate(self._fields)}
         self.chosen = {field.name: field.chosen for field in self._fields if field.chosen}
+        self.policed = {field.name: field.policed for field in self._fields}
         self.key = tuple(positions[field.field] for field in keys)
         self.columns = tuple(_target(field, i in self.key) for i, field in enumerate(self._fields))
         self.renamed = {f.name: column.name for f, column in zip(self._fields, self.columns) if f.name != column.name}
@@ -114,6 +117,7 @@ class ValuePlan:
             null_branch(schema),
             choice,
             at_capture | dict(policies.chosen(policy, keys)),
+            _policed(found[0], found[2], known.get(SOURCE + "type", "")),
         )
 
     def places(self, columns: Sequence[str]) -> list[int]:
@@ -233,6 +237,19 @@ def _chosen(
     elif flag and policy.tinyint1 == "boolean":
         keys, name, postgres = ("tinyint1", "over_wide"), "TO_FLAG", "boolean"
     return (getattr(ops, name), number, postgres, CHOICES[name](policy, key), keys) if name else (*plain, keys)
+
+
+def _policed(op: int, postgres: str, source: str) -> frozenset[str]:
+    """The keys of a policy that can matter to a column of this type."""
+    if postgres.startswith(("timestamp", "date")):
+        return frozenset({"zero_date", "sentinel_date", "timestamp", "timestamp_zone"})
+    if postgres == "json":
+        return frozenset({"json", "refused_json"})
+    if source == "BIGINT UNSIGNED":
+        return frozenset({"bigint_unsigned", "over_wide"})
+    if source.partition(" ")[0] == "TINYINT":
+        return frozenset({"tinyint1", "over_wide"})
+    return frozenset({"invalid_text", "nul_text"} if op == ops.TO_TEXT else ())
 
 
 def _is_flag(known: Mapping[str, str], *, asked: bool) -> bool:

@@ -17,6 +17,7 @@ from cdc.model.foreign_key import Action, ForeignKey, Match, ordered
 from cdc.model.table import Column, Table, TableName
 from cdc.mysql.catalog import Catalog
 from cdc.mysql.preflight import ServerSettings, dotted, version_of
+from cdc.runtime import logs
 
 _NAME = r"`((?:[^`]|``)+)`"
 _NAMES = r"\(((?:`(?:[^`]|``)+`(?:, ?)?)+)\)"
@@ -123,7 +124,8 @@ def _created(catalog: Catalog, table: Table) -> str:
     information_schema shows foreign keys only to accounts that may do more than read.
     """
     try:
-        return str(catalog.session.all("SHOW CREATE TABLE " + dotted((table.db, table.name)))[0][1])
+        with logs.about(table.qualified):
+            return str(catalog.session.all("SHOW CREATE TABLE " + dotted((table.db, table.name)))[0][1])
     except Halt:
         if catalog.session.all(_EXISTS_SQL, table.db, table.name):
             raise
@@ -185,12 +187,8 @@ def _columns(table: Table, names: Iterable[str]) -> list[Column]:
 def _match(catalog: Catalog, pair: tuple[Column, Column], child: Table, parent: Table) -> Match | None:
     """How the target finds the rows that InnoDB takes for equal; None: it cannot."""
     mine, theirs = pair
-    if (mine.type, mine.unsigned, mine.charset, mine.policy) != (
-        theirs.type,
-        theirs.unsigned,
-        theirs.charset,
-        theirs.policy,
-    ):
+    kinds = [(one.type, one.unsigned, one.charset, one.policy.tinyint1, one.policy.bigint_unsigned) for one in pair]
+    if kinds[0] != kinds[1]:
         return None
     sizes = [(one.length, one.scale, one.display) for one in pair]
     if sizes[0] != sizes[1] and not mine.type.startswith(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from cdc.errors import Refused
 from cdc.model.finding import Finding
+from cdc.model.policies import Policies
+from cdc.model.selection import chosen
 from cdc.mysql import foreign_keys, preflight, privileges
 from cdc.mysql.catalog import Catalog
 
 
-def examine_server(catalog: Catalog, shards: int = 0) -> list[Finding]:
+def examine_server(catalog: Catalog, policies: Policies | None = None, shards: int = 0) -> list[Finding]:
     """What of the server's settings and the account's privileges stands in the way, with the SQL that mends it."""
     settings, place = catalog.settings, catalog.place
     logged_only = _log_filters(catalog)
@@ -23,7 +25,8 @@ def examine_server(catalog: Catalog, shards: int = 0) -> list[Finding]:
     )
     selected = {(table.db, table.name): table for table in tables}
     findings += [preflight.system_versioned(name) for name in sorted(catalog.versioned & selected.keys())]
-    return findings + foreign_keys.cascades(catalog, tables, grants.may_read, shards).findings
+    followed = chosen(tables, policies or Policies())
+    return findings + foreign_keys.cascades(catalog, followed, grants.may_read, shards).findings
 
 
 def _follows(catalog: Catalog) -> bool | None:

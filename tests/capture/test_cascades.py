@@ -11,6 +11,7 @@ from cdc.binlog.events import Event, RowsEvent
 from cdc.capture import cascades as module
 from cdc.capture.followed_tables import FollowedTables
 from cdc.capture.restart import Restart
+from cdc.capture.schema_changes import SchemaChanges
 from cdc.errors import Halt
 from cdc.model.foreign_key import ForeignKey
 from cdc.model.table import Table
@@ -108,6 +109,17 @@ def test_keys_that_changed_unseen_stop_the_start_and_those_of_tables_that_are_co
     Run(T, U, keys=(key(),)).start(restart())
     Run(T, U, keys=(key(delete="set null"),)).start(restart(key(), names=("t",)))
     Run(T, keys=()).start(restart(key()))
+
+
+def test_keys_that_changed_unseen_have_their_tables_copied_again_with_what_hangs_on_them() -> None:
+    below = ForeignKey("of w", ("db", "w"), ("id",), ("db", "u"), ("id",), "cascade", "")
+    for now in ((below,), (key(delete="cascade", update="cascade"), below)):
+        run = Run(T, U, W, keys=now, changes=SchemaChanges())
+        run.start(restart(key(), below, names=("t", "u", "w")))
+        assert {("db", "u"), ("db", "w")} == run.capture.followings.uncopied
+    run = Run(T, U, W, keys=(key(), below), changes=SchemaChanges())
+    run.start(restart(key(), below, names=("t", "u", "w")))
+    assert set() == run.capture.followings.uncopied
 
 
 def test_a_parent_that_the_target_refuses_is_read_all_the_same_where_its_children_are_followed() -> None:

@@ -13,6 +13,7 @@ from cdc.capture.capture import Capture
 from cdc.capture.restart import Restart
 from cdc.capture.schema_changes import SchemaChanges
 from cdc.errors import CdcError, Halt, Retry
+from cdc.model.foreign_key import ForeignKey
 from cdc.model.selection import Selection
 from cdc.model.table import Column, Table
 from cdc.protocol.control import Base, Cut
@@ -41,6 +42,7 @@ class Process:
     changes: SchemaChanges = field(default_factory=SchemaChanges)
     log: DirectLog = field(default_factory=lambda: DirectLog("p"))
     missing: frozenset[tuple[str, str]] = frozenset()
+    keys: tuple[ForeignKey, ...] = ()
 
     def epoch(
         self, restart: Restart, listed: int, *events: Event, tables: tuple[Table, ...] = (T, U)
@@ -48,7 +50,7 @@ class Process:
         """One epoch over these events: its base, what was written behind it, and what ended it."""
         written = Written(self.log, T, U)
         written.all()
-        capture = Capture(self.log, "p", "mariadb", "0.1", tables, listed_at=position(listed), changes=self.changes)
+        capture = Capture(self.log, "p", "mariadb", "0.1", tables, listed_at=position(listed), changes=self.changes, keys=self.keys)
         capture.start(lambda: restart, restart, SELECTED, lambda *name: name in self.missing)
         found, ended = written.all(), None
         read = [one for one in events if not isinstance(one, RowsEvent) or capture.wants(one.table.db, one.table.name)]
@@ -124,3 +126,14 @@ def test_a_first_epoch_that_knows_of_no_copy_follows_what_did_not_change() -> No
     assert isinstance(ended, Retry)
     base, _, ended = process.epoch(Restart(position(0)), 1, begin(1), statement("TRUNCATE t", 1), commit(1))
     assert ((("db", "t"),), None) == (base.uncopied, ended)
+
+
+def test_what_hangs_on_a_changed_table_by_a_cascading_key_is_copied_with_it() -> None:
+    """Else the log of the changed table would be needed for its children, in a shape that nobody knows any more."""
+    process = Process(keys=(ForeignKey("k", ("db", "u"), ("id",), ("db", "t"), ("id",), "cascade", ""),))
+    events: list[Event] = [begin(1), rows(T, "c", image(1)), commit(1), begin(2), statement("ALTER TABLE t ADD x INT", 2), commit(2)]
+    _, _, ended = process.epoch(followed(), 0, *events)
+    assert isinstance(ended, Retry)
+    base, _, ended = process.epoch(followed(), 2, *events, heartbeat(3))
+    assert ended is None
+    assert NAMES == frozenset(base.uncopied)

@@ -106,6 +106,7 @@ def test_sides_that_the_engine_or_a_policy_makes_unlike_are_refused() -> None:
 
     assert told(Column("x", "decimal", length=9, scale=2), Column("x", "decimal", length=9, scale=2))
     assert told(Column("x", "varbinary", length=9), Column("x", "varbinary", length=4))
+    assert told(Column("x", "int", policy=Policy(nul_text="strip")), Column("x", "int", policy=Policy(nul_text="error"))), "as keys have"
     for mine, theirs in (
         (Column("x", "binary", length=9), Column("x", "binary", length=4)),  # filled up to the parent's length
         (Column("x", "char", length=9), Column("x", "varchar", length=9)),

@@ -66,7 +66,7 @@ class Source:
         elif kind in ("delete", "blind", "change") and one in self.parents and (kind != "change" or more[0] not in self.parents):
             self._leave(kind, one, more[0] if more else None)
         seqs = (self.streams[P].numbers.seq[0], self.streams[C].numbers.seq[0])
-        self.cuts.append((*seqs, list(self.marks.take())))
+        self.cuts.append((*seqs, list(self.marks.said(full=False)[0])))
 
     def _leave(self, kind: str, old: int, new: int | None) -> None:
         stream, op = self.streams[P], "u" if kind == "change" else "d"

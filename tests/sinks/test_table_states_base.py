@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -237,6 +237,7 @@ class Plan:
     """As much of a plan as a policy is asked of."""
 
     chosen: Mapping[str, Chosen]
+    policed: Mapping[str, frozenset[str]] = field(default_factory=lambda: {"c": frozenset({"nul_text"})})
     db: str = "d"
     table: str = "t"
 
@@ -263,6 +264,7 @@ def test_rows_of_two_policies_are_never_mixed_but_where_there_are_none() -> None
     with pytest.raises(Halt) as stop:
         one(TableState.CONSISTENT, schema=held).check_policies(other)
     assert "policy_changed" == stop.value.code
+    one(TableState.CONSISTENT, schema={"policies": {"gone": {"nul_text": "replace"}}}).check_policies(other)
     refused = one(TableState.REFUSED, schema=held)
     refused.check_policies(other)
     assert ([], held) == (refused.dirty(), refused[T].schema)

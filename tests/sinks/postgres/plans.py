@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from cdc.codec.records import Opened
+from cdc.model.policies import Policy
 
 FRAME = b"\0\0\0\0\7"
 Values = tuple[Any, ...]
@@ -25,6 +26,9 @@ _PACK: dict[str, Callable[[Any], bytes]] = {
     "text": str.encode,
     "bytea": bytes,
 }
+
+
+POLICED = frozenset(one.name for one in fields(Policy))
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,11 @@ class HandPlan:
     @property
     def key(self) -> list[int]:
         return [at for at, column in enumerate(self.columns) if column.key]
+
+    @property
+    def policed(self) -> dict[str, frozenset[str]]:
+        """Every policy can matter to every column."""
+        return {column.name: POLICED for column in self.columns}
 
     def widen(self, found: Mapping[str, str]) -> None:
         """Its bytes are those of its own types."""
