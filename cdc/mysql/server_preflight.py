@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cdc.errors import Refused
+from cdc.errors import Halt, Refused
 from cdc.model.finding import Finding
 from cdc.model.table import Table
 from cdc.mysql import preflight, privileges
@@ -23,15 +23,26 @@ def examine_server(catalog: Catalog) -> list[Finding]:
     findings += preflight.prepared(len(catalog.log.prepared()), place) + privileges.recovers_xa(
         settings.flavour, grants, place
     )
-    selected = {(table.db, table.name): table for table in tables}
-    findings += [preflight.system_versioned(name) for name in sorted(catalog.versioned & selected.keys())]
+    findings += [preflight.undescribed(name, grants.account) for name in catalog.undescribed(tables)]
+    selected = {(table.db, table.name) for table in tables}
+    findings += [preflight.system_versioned(name) for name in sorted(catalog.versioned & selected)]
     if settings.flavour == "mysql" and preflight.version_of(settings.version) >= (9, 6, 0):
         return findings  # cascades are logged
     for table in tables:
         if grants.may_read(table):
             with logs.about(table.qualified):
-                findings += _cascades(catalog, table)
+                findings += _definition(catalog, table)
     return findings
+
+
+def _definition(catalog: Catalog, table: Table) -> list[Finding]:
+    """What a table's definition says that does not show in its columns; a server that cannot give it says so of this
+    table."""
+    try:
+        return _cascades(catalog, table)
+    except Halt as error:
+        mend = "-- CHECK TABLE says what is wrong with it: mend it, or exclude it"
+        return [Finding("error", error.code, table.qualified, error.rule, mend)]
 
 
 def _follows(catalog: Catalog) -> bool | None:

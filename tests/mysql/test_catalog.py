@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from cdc.mysql.catalog import Catalog
 from cdc.mysql.connection import clock_offset_us, connect
 from cdc.mysql.server_preflight import examine_server
 from tests.helpers.certificates import Certificates
+from tests.helpers.refusals import account
 from tests.helpers.servers import SourceDatabase, lent
 from tests.helpers.source_log import config, events_since, position
 
@@ -361,6 +363,28 @@ def test_missing_privileges_are_found_with_the_grants(source: SourceDatabase) ->
             assert [] == codes(catalog)
     finally:
         source.execute(f"DROP USER {account}")
+
+
+def test_a_table_that_the_server_cannot_describe_or_read_is_found_by_name(source: SourceDatabase) -> None:
+    """It would be left out of what is followed without a word, or stop the doctor without its name."""
+    source.execute("CREATE TABLE a (a INT PRIMARY KEY)", "CREATE TABLE b (a INT PRIMARY KEY)", "CREATE TABLE c (a INT) ENGINE = MyISAM")
+    with (
+        account(source, f"DELETE ON `{source.name}`.a", f"SELECT ON `{source.name}`.b") as user,
+        Catalog(config(source, user=user)) as poor,
+    ):
+        assert ["b"] == [table.name for table in poor.tables([f"{source.name}.*"])]
+        [finding] = [one for one in examine_server(poor) if one.code == "table_undescribed"]
+        assert (f"{source.name}.a", True) == (finding.place, f"GRANT SELECT ON `{source.name}`.`a` TO `{user}`@" in finding.hint_sql)
+    if source.flavour == "mysql":
+        return  # since 9.6 it is asked for no definition
+    data = Path(source.server.data, source.name, "c.MYD")
+    source.execute("FLUSH TABLES")
+    data.rename(data.with_suffix(".away"))
+    try:
+        with Catalog(config(source)) as catalog:
+            assert [f"{source.name}.c"] == [one.place for one in examine_server(catalog) if one.code == "source_statement"]
+    finally:
+        data.with_suffix(".away").rename(data)
 
 
 def test_system_versioned_tables_and_unlogged_cascades_are_found(mariadb: SourceDatabase) -> None:
