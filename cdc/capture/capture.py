@@ -12,8 +12,9 @@ from functools import partial
 
 from cdc import codec
 from cdc.binlog.events import Begin, Commit, Event, Heartbeat, LoggedStatement, RowsEvent
-from cdc.capture.followed_tables import FollowedTables, stop_for, where
+from cdc.capture.followed_tables import REASONS, FollowedTables, stop_for, vanished
 from cdc.capture.restart import Restart, found_empty, from_history
+from cdc.capture.schema_changes import COPIED_AGAIN, SchemaChanges
 from cdc.capture.statements import List, passes
 from cdc.capture.table_stream import Incremental, Log, TableStream
 from cdc.codec import envelope
@@ -49,13 +50,15 @@ class Capture:
         tables: Sequence[Table],
         pipeline: str = "",
         listed_at: Position | None = None,
+        changes: SchemaChanges | None = None,
     ) -> None:
-        """`listed_at`: a position whose every change of a definition is in `tables`."""
+        """`listed_at`: a position whose every change of a definition is in `tables`; without `changes` a changed table
+        stops capture."""
         self.writer, self.prefix = writer, prefix
         self.connector = envelope.Connector(version, flavour, prefix)
         self._pipeline = pipeline
         self.counters = CaptureCounters()
-        self.followings = FollowedTables(tables, listed_at)
+        self.followings, self._changes = FollowedTables(tables, listed_at), changes
         self.copying: Incremental | None = None
         self.lists: List | None = None
         """Asks the source for its tables, where a statement may have changed one that matters; None: it may have."""
@@ -81,15 +84,21 @@ class Capture:
     # -- the start of an epoch ---------------------------------------------------------------------------------------
 
     def start(
-        self, first: Callable[[], Restart], previous: Restart | None = None, selects: Selects | None = None
+        self,
+        first: Callable[[], Restart],
+        previous: Restart | None = None,
+        selects: Selects | None = None,
+        lacks: Selects = lambda db, table: False,
     ) -> Restart:
         """Open an epoch and say where it begins: at `previous`, else at the newest cut that the topics hold,
-        else at `first`."""
+        else at `first`. `lacks`: whether the source says that there is no such table."""
         start = Start(clock.fresh_id(), int(clock.now() * 1000), self._pipeline)
         self._epoch = self._append(start)
         crash.point("capture.started")
         known = previous or from_history(self.writer, self.prefix, self._epoch)
         restart = known or first()
+        if self._changes is not None:
+            self._changes.leave(restart, self.followings.names(), lacks)
         self.followings.settle(restart, selects)
         ends = self._follow(restart)
         crash.point("capture.prepared")
@@ -129,6 +138,8 @@ class Capture:
         moment = (restart.position, self._through.us, restart.copying)
         self._append(Base(self._epoch, restart.cut_no, *moment, ends, self._all, tables, restart.copies, *standing))
         crash.point("capture.based")
+        if self._changes is not None:
+            self._changes.begun()
         self.counters.epoch, self.counters.position = self._epoch, restart.position
         self.counters.source_ts_us = self._through.us
         if not restart.copying:
@@ -180,14 +191,19 @@ class Capture:
         name = event.table.db, event.table.name
         if name in self.followings.early:
             return
-        stream = self._streams.get(name) or self._vanished(event)
+        stream = self._streams.get(name)
+        if stream is None:
+            self._stand_here()
+            raise vanished(*name)
         try:
             stream.check(event.table)
         except Halt:
             if not self._set_back([name], self._transaction):
+                if self.followings.was_listed_behind(self._transaction):
+                    self._end_epoch("changed", [name], stream.table.qualified)
                 raise
             return
-        stamp = self._stamp(stream, event)
+        stamp = stream.stamp(self.connector, event, self._transaction)
         stream.numbers.begin(self._total)
         count = codec.encode_rows(
             stream.plan, event.body, event.start, event.end, event.kind, stamp, stream.numbers, stream.out
@@ -203,16 +219,6 @@ class Capture:
             rule = "a copy's window is open where the log cannot be followed"
             raise Retry("window_torn", self.prefix, rule, "the copy is laid aside")
 
-    def _vanished(self, event: RowsEvent) -> TableStream:
-        self._stand_here()
-        raise Halt(
-            "table_gone",
-            f"{event.table.db}.{event.table.name}",
-            "the account sees no such table any more, and rows of it from before are still to be read",
-            "was SELECT revoked, GRANT it and start again; was it dropped or renamed, exclude it, "
-            "or copy all into a fresh pipeline",
-        )
-
     def _rowed(self, size: int) -> None:
         self.counters.bytes += size
         self._unsent += size
@@ -222,13 +228,6 @@ class Capture:
             crash.point("capture.sent_within")
         if self._uncut > PARTIAL_BYTES and self.position is not None:
             self.cut(self.position, partial=True)
-
-    def _stamp(self, stream: TableStream, event: RowsEvent) -> codec.Stamp:
-        gtid = self._transaction if self._transaction and not self._transaction.startswith("file=") else None
-        place = envelope.LogPlace(event.ts_us, event.server_id, gtid, event.file, event.offset)
-        name = event.table.db, event.table.name
-        now_us = clock.now_us()
-        return envelope.stamp(stream.schemas, self.connector, name, place, now_us, transaction=self._transaction)
 
     def _commit(self, event: Commit, log: Log) -> None:
         self._transaction = None
@@ -276,16 +275,21 @@ class Capture:
         while isinstance(
             verdict := ddl.classify(event.sql, event.db, watched(), sql_mode=event.sql_mode), ddl.Unsupported
         ):
-            if passes(verdict, event.transaction, self.followings, self._is_followed, self.lists):
-                logs.logger("capture").info("statement_passed", place=where(verdict, event), reason=verdict.reason)
+            stop = stop_for(verdict, event)
+            if passes(verdict, event.transaction, self.followings, self._streams, self.lists):
+                logs.logger("capture").info("statement_passed", place=stop.place, reason=verdict.reason)
                 return
             if not self._set_back(verdict.tables, event.transaction):
+                self._end_epoch(verdict.reason, verdict.tables, stop.place)
                 self._stand_here()
-                raise stop_for(verdict, event)
+                raise stop
 
-    def _is_followed(self, table: Table) -> bool:
-        """Whether its rows are read by this description."""
-        return self._streams[table.db, table.name].is_like(table)
+    def _end_epoch(self, reason: str, tables: Collection[TableName], place: str) -> None:
+        """Where a copy that is made later holds what changed: the next epoch makes it."""
+        names = self.followings.meant(tables)
+        if self._changes is not None and reason in COPIED_AGAIN and not names & self.followings.gone:
+            self._stand_here()
+            raise self._changes.end_epoch(names, place, REASONS[reason])
 
     def _set_back(self, tables: Collection[TableName], transaction: str | None) -> bool:
         """Let tables that are still to be copied begin again, where that is all that a change of theirs asks for."""
@@ -376,9 +380,8 @@ class Capture:
             full = full or bool(ended)
         named = dict(self._all if full else self._changed)
         followed = self.followings.followed() if full else ()
-        # what the codec could not keep travels in the cut, so that it is counted once where rows are
-        anomalies = tuple(one for stream in self._streams.values() for one in stream.anomalies())
-        what = (full, partial, named, anomalies, followed, self._copies, ended)
+        anomalies = [anomaly for stream in self._streams.values() for anomaly in stream.anomalies()]
+        what = (full, partial, named, tuple(anomalies), followed, self._copies, ended)
         entry = Cut(self._epoch, self._cut_no, position, self._through.us, *what, self._clock_offset_us)
         self._append(entry, wait=False)
         crash.point("capture.partial_cut" if partial else "capture.cut")

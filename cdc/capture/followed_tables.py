@@ -13,7 +13,7 @@ from cdc.model.position import Position
 from cdc.model.selection import Selection
 from cdc.model.table import Table, TableName
 
-_REASONS: Mapping[str, str] = {
+REASONS: Mapping[str, str] = {
     "created": "a table was created that the selection covers",
     "changed": "the columns of a followed table were changed",
     "dropped": "a followed table was dropped",
@@ -72,9 +72,22 @@ class FollowedTables:
     fold: bool = False
     """Whether the server's names mean the same in upper and lower case."""
 
+    def names(self) -> frozenset[TableName]:
+        """The tables that were listed."""
+        return frozenset((table.db, table.name) for table in self.tables)
+
+    def meant(self, tables: Collection[TableName]) -> frozenset[TableName]:
+        """Those that are listed or gone among the named ones; a name without a table is its whole database."""
+        named = KnownTables(tables, self.fold)
+        return frozenset(name for name in self.names() | self.gone if named.wants(*name) or named.wants(name[0], ""))
+
+    def was_listed_behind(self, transaction: str | None) -> bool:
+        """Whether the tables were listed behind this transaction: what became of them by then is known."""
+        return self.listed_at is not None and transaction is not None and self.listed_at.contains(transaction)
+
     def settle(self, restart: Restart, selects: Selects | None) -> None:
         """Compare with what was followed and copied where the epoch begins."""
-        names = {(table.db, table.name) for table in self.tables}
+        names = self.names()
         active = restart.copies.active
         if (
             active is not None and (active.db, active.table) not in names
@@ -85,14 +98,13 @@ class FollowedTables:
             return
         if not restart.copying:
             self.gone = frozenset(name for name in restart.followed - names if selects is not None and selects(*name))
-        self.uncopied = names - restart.followed
+        self.uncopied = set(names - restart.followed)
         early = (self.uncopied - restart.emptied) | (restart.refused & names)
         self.early = frozenset(early) if self.listed_at is not None else frozenset()
 
     def followed(self) -> tuple[TableName, ...]:
         """Those that are copied, for a full cut; what is gone stays, so that a restart stops there again."""
-        names = {(table.db, table.name) for table in self.tables}
-        return (*sorted(names - self.uncopied), *sorted(self.gone))
+        return (*sorted(self.names() - self.uncopied), *sorted(self.gone))
 
     def reached(self, position: Position) -> bool:
         """Whether the log is read past where the tables were listed; from then on all of them are followed."""
@@ -103,16 +115,12 @@ class FollowedTables:
     def watched(self, selects: Selects, transaction: str) -> Selects:
         """Whose statements matter in this transaction: what the list of tables cannot know yet concerns every table
         that is selected."""
-        return self.at(transaction) if self._listed(transaction) else selects
+        return self.at(transaction) if self.was_listed_behind(transaction) else selects
 
     def at(self, transaction: str) -> KnownTables:
         """The tables that are followed in this transaction, and those that were and are gone."""
-        early = self.early if self._listed(transaction) else frozenset()
-        return KnownTables({(table.db, table.name) for table in self.tables} - early | self.gone, self.fold)
-
-    def _listed(self, transaction: str) -> bool:
-        """Whether the list of tables knows what this transaction did."""
-        return self.listed_at is not None and self.listed_at.contains(transaction)
+        early = self.early if self.was_listed_behind(transaction) else frozenset()
+        return KnownTables(self.names() - early | self.gone, self.fold)
 
     def has_gone(self, names: Collection[TableName]) -> bool:
         """Whether one of them was followed and does not exist any more."""
@@ -131,23 +139,29 @@ class FollowedTables:
         """
         meant = KnownTables(tables, self.fold)
         late = frozenset(name for name in self.uncopied - self.early if meant.wants(*name))
-        if transaction is None or not self._listed(transaction) or len(late) < len(set(tables)):
+        if not self.was_listed_behind(transaction) or len(late) < len(set(tables)):
             return frozenset()
         self.early |= late
         return late
 
 
-def where(verdict: Unsupported, event: LoggedStatement) -> str:
-    """What a statement names, and where it stands."""
-    names = ", ".join(f"{db}.{table}" if table else db for db, table in verdict.tables) or event.db
-    return f"{names} at {event.transaction}"
-
-
 def stop_for(verdict: Unsupported, event: LoggedStatement) -> Halt:
     """Why the log cannot be followed past a statement."""
+    names = ", ".join(f"{db}.{table}" if table else db for db, table in verdict.tables) or event.db
     return Halt(
         "statement_unsupported",
-        where(verdict, event),
-        _REASONS[verdict.reason],
+        f"{names} at {event.transaction}",
+        REASONS[verdict.reason],
         _WAYS_OUT.get(verdict.reason, _WAY_OUT),
+    )
+
+
+def vanished(db: str, table: str) -> Halt:
+    """Why rows of a table that was followed and is not listed any more cannot be passed over."""
+    return Halt(
+        "table_gone",
+        f"{db}.{table}",
+        "the account sees no such table any more, and rows of it from before are still to be read",
+        "was SELECT revoked, GRANT it and start again; was it dropped or renamed, exclude it, "
+        "or copy all into a fresh pipeline",
     )

@@ -8,6 +8,7 @@ from contextlib import closing
 from functools import partial
 
 from cdc.capture import run as capture_run
+from cdc.capture.schema_changes import SchemaChanges
 from cdc.checks import start as start_checks
 from cdc.commands.apply import apply_kafka, apply_totals, apply_until_stopped
 from cdc.commands.capture import capture_totals
@@ -32,8 +33,8 @@ def run(config: Config, stop: threading.Event) -> Document:
         target = PostgresTarget(config.target, config.pipeline.name)
         work = _run_direct if config.transport.kind == "direct" else _run_kafka
         with closing(target):
-            patience = config.pipeline.start_timeout_seconds
-            supervise(partial(work, config, target, stop, metrics), stop, "run", metrics, patience)
+            patience, changes = config.pipeline.start_timeout_seconds, capture_run.changes_of(config)
+            supervise(partial(work, config, target, stop, metrics, changes), stop, "run", metrics, patience)
         return {
             **capture_totals(config, metrics),
             **apply_totals(config, metrics),
@@ -41,7 +42,14 @@ def run(config: Config, stop: threading.Event) -> Document:
         }
 
 
-def _run_direct(config: Config, target: PostgresTarget, stop: threading.Event, metrics: Metrics, ready: Ready) -> None:
+def _run_direct(
+    config: Config,
+    target: PostgresTarget,
+    stop: threading.Event,
+    metrics: Metrics,
+    changes: SchemaChanges | None,
+    ready: Ready,
+) -> None:
     start_check(config).demand()
     ready()
     parts = ThreadGroup(stop)
@@ -52,15 +60,22 @@ def _run_direct(config: Config, target: PostgresTarget, stop: threading.Event, m
     log = DirectLog(config.transport.prefix, first_control=progress.control_next if progress else 0,
                     partitions=config.transport.partitions, idle=parts.check_stop)  # fmt: skip
     previous = capture_run.stored_restart(stored)
-    parts.start("capture", capture_run.capture, config, log, parts, metrics, previous)
+    parts.start("capture", capture_run.capture, config, log, parts, metrics, previous, None, changes)
     with closing(log):
         parts.run(apply_until_stopped, config, log, target, stored, parts, metrics)
 
 
-def _run_kafka(config: Config, target: PostgresTarget, stop: threading.Event, metrics: Metrics, ready: Ready) -> None:
+def _run_kafka(
+    config: Config,
+    target: PostgresTarget,
+    stop: threading.Event,
+    metrics: Metrics,
+    changes: SchemaChanges | None,
+    ready: Ready,
+) -> None:
     start_check(config).demand()
     ready()
     parts = ThreadGroup(stop)
     initial_load(config, target, target.open(), parts.check_stop, metered(quiet, metrics), metrics)
-    parts.start("capture", capture_run.capture_kafka, config, parts, metrics)
+    parts.start("capture", capture_run.capture_kafka, config, parts, metrics, changes)
     parts.run(apply_kafka, config, target, parts, metrics)

@@ -56,6 +56,7 @@ class SourceConfig(Section):
     ssl_key: str = ""
     connect_timeout_seconds: float = Field(10.0, gt=0, le=3600)
     heartbeat_seconds: float = Field(0.5, ge=0.05, le=0.5)
+    schema_changes: Literal["copy", "stop"] = "copy"
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> SourceConfig:

@@ -13,6 +13,7 @@ import pymysql
 from pymysql import converters, err
 from pymysql.connections import Connection
 
+from cdc.codec.select_list import quoted
 from cdc.config.load import SourceConfig
 from cdc.errors import CdcError, Halt, Refused, Retry
 from cdc.runtime import clock, timing
@@ -25,6 +26,7 @@ _REFUSING_STATEMENT = frozenset({1044, 1142, 1143, 1227, 1370, 3530})
 """A privilege is missing."""
 _NO_PRIVILEGE = (1044, 1142, 1143, 1227, 1401)
 """The same for a question: its first words may be told."""
+_NO_SUCH_TABLE = (1049, 1146)
 _LOST = frozenset(
     {
         0,
@@ -243,6 +245,18 @@ class Session:
     def one(self, sql: str, *values: object) -> Any:
         """The first column of the first row."""
         return self.all(sql, *values)[0][0]
+
+    def lacks(self, db: str, table: str) -> bool:
+        """Whether the server says that there is no such table; it says something else where one may not be seen."""
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute(f"SELECT 1 FROM {quoted(db)}.{quoted(table)} LIMIT 0")
+        except (err.MySQLError, OSError) as error:
+            failure = decision(error, self.place)
+            if isinstance(failure, Retry):
+                raise failure from None
+            return errno(error) in _NO_SUCH_TABLE
+        return False
 
 
 def clock_offset_us(connection: Connection[Any], place: str) -> int:

@@ -52,7 +52,7 @@ def test_what_changes_nothing_that_is_followed_stops_nothing_and_what_may_does(
         "INSERT INTO t (n, b) VALUES (1, 'a'), (2, 'b')",
         "INSERT INTO bare VALUES (1, 1)",
     )
-    made = pipeline(source, postgres)
+    made = pipeline(source, postgres, source={"schema_changes": "stop"})
     (running,) = streaming(made)
     writer = SourceDatabase(source.server, source.name)  # sees no temporary table of the other session
     for number, sql in enumerate((*HARMLESS, *(MARIADB if source.flavour == "mariadb" else ()))):
