@@ -12,7 +12,7 @@ from functools import partial
 
 from cdc import codec
 from cdc.binlog.events import Begin, Commit, Event, Heartbeat, LoggedStatement, RowsEvent
-from cdc.capture.followed_tables import REASONS, FollowedTables, stop_for, vanished
+from cdc.capture.followed_tables import REASONS, FollowedTables, stop_for, vanished, where
 from cdc.capture.restart import Restart, found_empty, from_history
 from cdc.capture.schema_changes import COPIED_AGAIN, SchemaChanges
 from cdc.capture.statements import List, passes
@@ -275,14 +275,13 @@ class Capture:
         while isinstance(
             verdict := ddl.classify(event.sql, event.db, watched(), sql_mode=event.sql_mode), ddl.Unsupported
         ):
-            stop = stop_for(verdict, event)
-            if passes(verdict, event.transaction, self.followings, self._streams, self.lists):
-                logs.logger("capture").info("statement_passed", place=stop.place, reason=verdict.reason)
+            if passes(verdict, event.transaction, self.followings, self._is_followed, self.lists):
+                logs.logger("capture").info("statement_passed", place=where(verdict, event), reason=verdict.reason)
                 return
             if not self._set_back(verdict.tables, event.transaction):
-                self._end_epoch(verdict.reason, verdict.tables, stop.place)
+                self._end_epoch(verdict.reason, verdict.tables, where(verdict, event))
                 self._stand_here()
-                raise stop
+                raise stop_for(verdict, event)
 
     def _end_epoch(self, reason: str, tables: Collection[TableName], place: str) -> None:
         """Where a copy that is made later holds what changed: the next epoch makes it."""
@@ -290,6 +289,10 @@ class Capture:
         if self._changes is not None and reason in COPIED_AGAIN and not names & self.followings.gone:
             self._stand_here()
             raise self._changes.end_epoch(names, place, REASONS[reason])
+
+    def _is_followed(self, table: Table) -> bool:
+        """Whether its rows are read by this description."""
+        return self._streams[table.db, table.name].is_like(table)
 
     def _set_back(self, tables: Collection[TableName], transaction: str | None) -> bool:
         """Let tables that are still to be copied begin again, where that is all that a change of theirs asks for."""
@@ -380,8 +383,9 @@ class Capture:
             full = full or bool(ended)
         named = dict(self._all if full else self._changed)
         followed = self.followings.followed() if full else ()
-        anomalies = [anomaly for stream in self._streams.values() for anomaly in stream.anomalies()]
-        what = (full, partial, named, tuple(anomalies), followed, self._copies, ended)
+        # what the codec could not keep travels in the cut, so that it is counted once where rows are
+        anomalies = tuple(one for stream in self._streams.values() for one in stream.anomalies())
+        what = (full, partial, named, anomalies, followed, self._copies, ended)
         entry = Cut(self._epoch, self._cut_no, position, self._through.us, *what, self._clock_offset_us)
         self._append(entry, wait=False)
         crash.point("capture.partial_cut" if partial else "capture.cut")
@@ -389,12 +393,4 @@ class Capture:
             self._last_full, self._changed = now, {}
         self._last_cut, self._uncut = now, 0
         self._cut_at = None if partial else position
-        self._count_cut(entry)
-
-    def _count_cut(self, entry: Cut) -> None:
-        counters = self.counters
-        counters.cut_no, counters.position = entry.cut_no, entry.position
-        counters.published_ts_us = entry.source_ts_us
-        counters.cuts += 1
-        for anomaly in entry.anomalies:
-            counters.anomalies[anomaly[:4]] = counters.anomalies.get(anomaly[:4], 0) + anomaly.times
+        self.counters.count_cut(entry.cut_no, position, entry.source_ts_us, anomalies)

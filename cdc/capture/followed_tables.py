@@ -43,17 +43,17 @@ class KnownTables(Selection):
     def __init__(self, names: Collection[TableName], fold_case: bool = False) -> None:
         super().__init__(())
         self._names = {(db.lower(), table.lower()) for db, table in names} if fold_case else set(names)
-        self._fold = fold_case
+        self.fold = fold_case
 
     def wants(self, db: str, table: str) -> bool:
         """Whether the table was followed."""
-        return ((db.lower(), table.lower()) if self._fold else (db, table)) in self._names
+        return ((db.lower(), table.lower()) if self.fold else (db, table)) in self._names
 
     __call__ = wants
 
     def may_be_in(self, db: str) -> bool:
         """Whether a followed table is in this database."""
-        return any((db.lower() if self._fold else db) == of for of, _ in self._names)
+        return any((db.lower() if self.fold else db) == of for of, _ in self._names)
 
 
 @dataclass(slots=True)
@@ -145,12 +145,17 @@ class FollowedTables:
         return late
 
 
+def where(verdict: Unsupported, event: LoggedStatement) -> str:
+    """What a statement names, and where it stands."""
+    names = ", ".join(f"{db}.{table}" if table else db for db, table in verdict.tables) or event.db
+    return f"{names} at {event.transaction}"
+
+
 def stop_for(verdict: Unsupported, event: LoggedStatement) -> Halt:
     """Why the log cannot be followed past a statement."""
-    names = ", ".join(f"{db}.{table}" if table else db for db, table in verdict.tables) or event.db
     return Halt(
         "statement_unsupported",
-        f"{names} at {event.transaction}",
+        where(verdict, event),
         REASONS[verdict.reason],
         _WAYS_OUT.get(verdict.reason, _WAY_OUT),
     )

@@ -108,6 +108,8 @@ def capture(
     with closing(windows), closing(reader):
         metrics.source_clock = reader.source_clock
         metrics.state("capture", "streaming")
+        begins = restart.position
+        logs.logger("capture").info("streaming", tables=len(selected), position=f"{begins.file}:{begins.offset}")
         stage.run(reader, parts.stopped, selects)
 
 

@@ -8,11 +8,10 @@ log's next table map, against which every row is held (`TableStream.check`), has
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from cdc.capture.followed_tables import FollowedTables, KnownTables
-from cdc.capture.table_stream import TableStream
 from cdc.ddl.classify import Unsupported
 from cdc.model.position import Position
 from cdc.model.table import Table, TableName
@@ -40,12 +39,13 @@ def passes(
     verdict: Unsupported,
     transaction: str,
     followings: FollowedTables,
-    streams: Mapping[TableName, TableStream],
+    same: Callable[[Table], bool],
     ask: List | None,
 ) -> bool:
     """Whether the log is followed past this statement of this transaction.
 
-    `streams`: how the rows of each followed table are read; `ask` may be None, where nobody can be asked.
+    `same`: whether a followed table has the columns and the key by which its rows are read; `ask` may be None, where
+    nobody can be asked.
     """
     known = followings.at(transaction)
     if not verdict.tables:  # it was not understood
@@ -62,7 +62,7 @@ def passes(
     listing = _behind(transaction, ask)
     if listing is None or any(followings.named(strangers, listing.tables)):
         return False
-    return _all_same(to_compare, followings, listing, streams)
+    return _all_same(to_compare, followings, listing, same)
 
 
 def _behind(transaction: str, ask: List | None) -> Listing | None:
@@ -79,10 +79,8 @@ def _behind(transaction: str, ask: List | None) -> Listing | None:
 
 
 def _all_same(
-    held: Collection[TableName], followings: FollowedTables, listing: Listing, streams: Mapping[TableName, TableStream]
+    held: Collection[TableName], followings: FollowedTables, listing: Listing, same: Callable[[Table], bool]
 ) -> bool:
     found = list(followings.named(held, listing.tables))
     computed = KnownTables(listing.computed, followings.fold)
-    return len(found) == len(held) and all(
-        streams[one.db, one.name].is_like(one) and not computed.wants(one.db, one.name) for one in found
-    )
+    return len(found) == len(held) and all(same(one) and not computed.wants(one.db, one.name) for one in found)

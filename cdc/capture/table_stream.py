@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
@@ -60,20 +60,21 @@ class TableStream:
         """Whether the catalog's description is that of the table whose rows are followed."""
         return table in (self.table, as_catalogued(self.table))
 
+    def anomalies(self) -> Iterator[Anomaly]:
+        """What the codec could not keep since this was asked last."""
+        found = self.plan.anomalies
+        if found:
+            yield from (
+                Anomaly(self.table.db, self.table.name, column, reason, n) for (column, reason), n in found.items()
+            )
+            found.clear()
+
     def stamp(self, connector: envelope.Connector, event: RowsEvent, transaction: str | None) -> codec.Stamp:
         """What the records of an event's rows say of where it came from."""
         gtid = transaction if transaction and not transaction.startswith("file=") else None
         place = envelope.LogPlace(event.ts_us, event.server_id, gtid, event.file, event.offset)
         name = self.table.db, self.table.name
         return envelope.stamp(self.schemas, connector, name, place, clock.now_us(), transaction=transaction)
-
-    def anomalies(self) -> list[Anomaly]:
-        """What the codec could not keep since it was asked last; it travels in the cut, so that it is counted once
-        where rows are."""
-        found, name = self.plan.anomalies, (self.table.db, self.table.name)
-        told = [Anomaly(*name, column, reason, times) for (column, reason), times in found.items()]
-        found.clear()
-        return told
 
     def check(self, shape: TableMap) -> None:
         """Stop when the log shows another shape of the table than the one that is followed."""

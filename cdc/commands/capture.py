@@ -19,7 +19,7 @@ def capture(config: Config, stop: threading.Event) -> Document:
     """Read the log into the topics until told to stop."""
     start_checks.demand_kafka(config.transport, "capture")
     started, changes = time.monotonic(), capture_run.changes_of(config)
-    with serving_metrics(config) as metrics:
+    with serving_metrics(config, "listen") as metrics:
 
         def work(ready: Ready) -> None:
             start_check(config, target=False).demand()

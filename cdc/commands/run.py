@@ -13,7 +13,7 @@ from cdc.checks import start as start_checks
 from cdc.commands.apply import apply_kafka, apply_totals, apply_until_stopped
 from cdc.commands.capture import capture_totals
 from cdc.commands.process import Ready, serving_metrics, start_check
-from cdc.commands.snapshot import initial_load, quiet
+from cdc.commands.snapshot import Bars, shown_load, unshown
 from cdc.config.load import Config
 from cdc.model.record import Document
 from cdc.runtime.metrics import Metrics
@@ -22,19 +22,19 @@ from cdc.state.shards import shards_differ
 from cdc.transport.direct import DirectLog
 from sinks.postgres.shard_target import gathering
 from sinks.postgres.target import PostgresTarget
-from snapshot.load.run import metered
 
 
-def run(config: Config, stop: threading.Event) -> Document:
-    """Copy what is missing, then capture and apply in this process until told to stop."""
+def run(config: Config, stop: threading.Event, bars: Bars = unshown) -> Document:
+    """Copy what is missing, shown by bars, then capture and apply in this process until told to stop."""
     started = time.monotonic()
     start_checks.demand_one_process(config.apply.shards)
-    with serving_metrics(config) as metrics:
+    with serving_metrics(config, "listen") as metrics:
         target = PostgresTarget(config.target, config.pipeline.name)
         work = _run_direct if config.transport.kind == "direct" else _run_kafka
         with closing(target):
             patience, changes = config.pipeline.start_timeout_seconds, capture_run.changes_of(config)
-            supervise(partial(work, config, target, stop, metrics, changes), stop, "run", metrics, patience)
+            streams = partial(work, config, target, stop, metrics, changes, bars=bars)
+            supervise(streams, stop, "run", metrics, patience)
         return {
             **capture_totals(config, metrics),
             **apply_totals(config, metrics),
@@ -49,11 +49,12 @@ def _run_direct(
     metrics: Metrics,
     changes: SchemaChanges | None,
     ready: Ready,
+    bars: Bars = unshown,
 ) -> None:
     start_check(config).demand()
     ready()
     parts = ThreadGroup(stop)
-    stored = initial_load(config, target, target.open(), parts.check_stop, metered(quiet, metrics), metrics)
+    stored = shown_load(config, target, parts.check_stop, bars, metrics)
     if shards := gathering(target):
         raise shards_differ(config.pipeline.name, shards)
     progress = stored.progress
@@ -72,10 +73,11 @@ def _run_kafka(
     metrics: Metrics,
     changes: SchemaChanges | None,
     ready: Ready,
+    bars: Bars = unshown,
 ) -> None:
     start_check(config).demand()
     ready()
     parts = ThreadGroup(stop)
-    initial_load(config, target, target.open(), parts.check_stop, metered(quiet, metrics), metrics)
+    shown_load(config, target, parts.check_stop, bars, metrics)
     parts.start("capture", capture_run.capture_kafka, config, parts, metrics, changes)
     parts.run(apply_kafka, config, target, parts, metrics)

@@ -15,7 +15,7 @@ from pymysql.connections import Connection
 
 from cdc.codec.select_list import quoted
 from cdc.config.load import SourceConfig
-from cdc.errors import CdcError, Halt, Refused, Retry
+from cdc.errors import CdcError, Halt, Refused, Retry, own_words
 from cdc.runtime import clock, timing
 
 _REFUSING_LOGIN = frozenset(
@@ -169,7 +169,7 @@ def errno(error: BaseException) -> int:
 
 
 def _login_decision(error: err.MySQLError, place: str) -> CdcError:
-    number = errno(error)
+    number, said = errno(error), own_words(error.args[1]) if error.args[1:] else type(error).__name__
     cause = getattr(error, "original_exception", None)
     broken_off = isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError)
     if number == 2026 or (isinstance(cause, ssl.SSLError) and not broken_off):
@@ -183,11 +183,14 @@ def _login_decision(error: err.MySQLError, place: str) -> CdcError:
         return Refused(
             "source_auth",
             place,
-            f"the server refuses this account (error {number})",
+            f"the server refuses this account: {said} (error {number})",
             "check user and password in source.url, and the host the account may come from",
         )
     return Retry(
-        "source_unreachable", place, f"cannot connect (error {number})", "is the server up, and source.url right?"
+        "source_unreachable",
+        place,
+        f"cannot connect: {said} (error {number})",
+        "is the server up, and source.url right?",
     )
 
 

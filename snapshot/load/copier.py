@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cdc.codec import envelope
-from cdc.errors import CdcError, Halt, Refused, RowRefused
+from cdc.errors import CdcError, Halt, Refused, RowSuspected
 from cdc.model.policies import Policies
 from cdc.model.position import Position, least
 from cdc.model.table import AnomalyName, Table
@@ -202,7 +202,7 @@ class Copier:
         """Copy a part of the span, with care if a row of it is refused; what is left of it."""
         try:
             return self._chunk(hand, span)
-        except RowRefused:
+        except RowSuspected:
             if not self._quarantine.keys:
                 raise
         return self._with_care(hand, span)
@@ -257,7 +257,7 @@ class Copier:
                 rows.hand_over(writer)
                 writer.changed = changed = rows.changed()
             self._count(work, changed)
-        except RowRefused:
+        except RowSuspected:
             if not self._quarantine.keys:
                 raise
             rows.abandon()
