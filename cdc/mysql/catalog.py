@@ -115,6 +115,18 @@ class Catalog:
         schemas = sorted({table.db for table in tables})
         return frozenset((db, name) for schema in schemas for db, name in self._all(_COMPUTED_SQL, schema))
 
+    def undescribed(self, tables: Iterable[Table]) -> list[TableName]:
+        """Which selected tables are none of these, which were listed last, because the server lists no column of them.
+
+        It is asked again: a table that comes or goes between two questions is none.
+        """
+        first = self._left_out(tables)
+        return sorted(first & self._left_out(self.tables(self.source.tables, self.source.exclude))) if first else []
+
+    def _left_out(self, tables: Iterable[Table]) -> set[TableName]:
+        selected = self.selection(self.source.tables, self.source.exclude)
+        return {name for name in self._found if selected.wants(*name)} - {(table.db, table.name) for table in tables}
+
     def lists(self, db: str, table: str) -> bool:
         """Whether the table existed when tables were listed last, selected or not."""
         return (db, table) in self._found

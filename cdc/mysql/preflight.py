@@ -247,6 +247,13 @@ def system_versioned(name: TableName) -> Finding:
     return Finding("error", "system_versioned", ".".join(name), rule, mend)
 
 
+def undescribed(name: TableName, account: str) -> Finding:
+    """The finding for a table of which information_schema lists no column: it would be left out without a word."""
+    rule = "the server lists the table and none of its columns: the account may not read it, or it is damaged"
+    mend = f"GRANT SELECT ON {dotted(name)} TO {account}; -- or mend the table (CHECK TABLE says more), or exclude it"
+    return Finding("error", "table_undescribed", ".".join(name), rule, mend)
+
+
 def version_of(text: str) -> tuple[int, int, int]:
     """The numbers of "10.11.19-MariaDB-log" or "8.4.2"; a leading "5.5.5-" that old replication protocols need is
     skipped."""

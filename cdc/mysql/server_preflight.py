@@ -23,8 +23,9 @@ def examine_server(catalog: Catalog, policies: Policies | None = None, shards: i
     findings += preflight.prepared(len(catalog.log.prepared()), place) + privileges.recovers_xa(
         settings.flavour, grants, place
     )
-    selected = {(table.db, table.name): table for table in tables}
-    findings += [preflight.system_versioned(name) for name in sorted(catalog.versioned & selected.keys())]
+    findings += [preflight.undescribed(name, grants.account) for name in catalog.undescribed(tables)]
+    selected = {(table.db, table.name) for table in tables}
+    findings += [preflight.system_versioned(name) for name in sorted(catalog.versioned & selected)]
     followed = chosen(tables, policies or Policies())
     return findings + foreign_keys.cascades(catalog, followed, grants.may_read, shards).findings
 

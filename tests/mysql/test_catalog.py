@@ -20,6 +20,7 @@ from cdc.mysql.catalog import Catalog
 from cdc.mysql.connection import clock_offset_us, connect
 from cdc.mysql.server_preflight import examine_server
 from tests.helpers.certificates import Certificates
+from tests.helpers.refusals import account
 from tests.helpers.servers import SourceDatabase, lent
 from tests.helpers.source_log import config, events_since, position
 
@@ -361,6 +362,18 @@ def test_missing_privileges_are_found_with_the_grants(source: SourceDatabase) ->
             assert [] == codes(catalog)
     finally:
         source.execute(f"DROP USER {account}")
+
+
+def test_a_table_that_the_server_does_not_describe_is_found_by_name(source: SourceDatabase) -> None:
+    """It would be left out of what is followed without a word."""
+    source.execute("CREATE TABLE a (a INT PRIMARY KEY)", "CREATE TABLE b (a INT PRIMARY KEY)", "CREATE TABLE c (a INT) ENGINE = MyISAM")
+    with (
+        account(source, f"DELETE ON `{source.name}`.a", f"SELECT ON `{source.name}`.b") as user,
+        Catalog(config(source, user=user)) as poor,
+    ):
+        assert ["b"] == [table.name for table in poor.tables([f"{source.name}.*"])]
+        [finding] = [one for one in examine_server(poor) if one.code == "table_undescribed"]
+        assert (f"{source.name}.a", True) == (finding.place, f"GRANT SELECT ON `{source.name}`.`a` TO `{user}`@" in finding.hint_sql)
 
 
 def test_system_versioned_tables_and_cascades_that_cannot_be_followed_are_found(mariadb: SourceDatabase) -> None:
