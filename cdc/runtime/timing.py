@@ -184,10 +184,8 @@ class Timing:
     target_idle_ms: int = 120_000
     """How long a transaction may idle: between two pieces of an oversized one
     (`idle_in_transaction_session_timeout`)."""
-    target_tcp_ms: int = 30_000
-    """How long sent data may stay unacknowledged (`tcp_user_timeout`)."""
-    target_keepalive_seconds: int = 30
-    """An idle connection is probed after this long."""
+    answer_grace_seconds: float = 1.0
+    """What a server has sent may be on its way so long after the server said that it waits for us; the source too."""
 
     # Processes and commands.
     pause_first_seconds: float = 0.125
