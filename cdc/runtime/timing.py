@@ -51,10 +51,6 @@ class Timing:
     """A source's clock that is doubted is measured this often at most."""
 
     # Questions to the source.
-    source_write_seconds: float = 60.0
-    """The longest wait until the source takes a statement."""
-    source_silence_seconds: float = 600.0
-    """The longest wait for the source's next answer, rows of a copy included."""
     invisible_seconds: float = 15.0
     """A transaction is invisible for a few milliseconds after it is in the log;
     with a slow semi-synchronous replica, for its timeout."""
@@ -68,8 +64,6 @@ class Timing:
     """The same beside the stream, where the log is followed on and the read is tried again."""
     decision_poll_seconds: float = 0.02
     """How often that list is read meanwhile."""
-    signs_seconds: float = 30.0
-    """The longest wait for the source's figures of its own load."""
 
     # Copies while the log is followed.
     piece_seconds: float = 0.05
