@@ -52,7 +52,7 @@ class Capture:
         self.writer, self.prefix = writer, prefix
         self.connector = envelope.Connector(version, flavour, prefix)
         self._pipeline = pipeline
-        self.counters = CaptureCounters()
+        self.counters = CaptureCounters(waits=writer.waits)
         self.followings = FollowedTables(tables, listed_at)
         self.copying: Incremental | None = None
         self._copies = NOTHING
