@@ -145,8 +145,6 @@ class Timing:
     """The least that brokers allow by default: so long a dead member of a group is not missed."""
     group_heartbeat_ms: int = 1_000
     """How often a member tells that it lives."""
-    registry_seconds: float = 10.0
-    """The longest wait for a schema registry."""
 
     # The sink.
     idle_seconds: float = 0.2

@@ -49,7 +49,7 @@ def test_every_duration_is_drawn_or_only_ends_a_wait() -> None:
     assert left == {
         "log_write_seconds", "tell_seconds", "rate_seconds",
         "recent_seconds", "verify_locking_seconds", "verify_seconds", "call_seconds", "ask_seconds", "delivery_ms", "session_ms",
-        "registry_seconds", "release_seconds", "target_connect_seconds", "target_probe_seconds",
+        "release_seconds", "target_connect_seconds", "target_probe_seconds",
         "answer_grace_seconds", "start_seconds", "repair_seconds", "position_seconds", "heartbeat_seconds",
     }  # fmt: skip
 
