@@ -31,7 +31,7 @@ from cdc.config.values import (
 )
 from cdc.model.policies import DEFAULT, Policies, Policy
 
-Patience = Annotated[float, Field(ge=1, le=3600)]
+Patience = Annotated[float, Field(ge=0.1, le=3600)]
 
 
 class Section(BaseModel):
