@@ -115,7 +115,10 @@ def _why_silent(source: SourceConfig, session: int) -> str:
     except (err.MySQLError, OSError) as error:
         if errno(error) // 1000 in (0, 2):  # the driver's own numbers
             return "and no new connection gets an answer"
-        log.warning("silence_unknown", place=place, error=errno(error))
+        log.warning("silence_unknown", place=place, code=errno(error))
+        return ""
+    except CdcError as error:
+        log.warning("silence_unknown", place=place, code=error.code, rule=error.rule)
         return ""
     why = why_idle(*found) if found else "and the session is gone there"
     if not why:

@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from cdc.config.load import ServerUrl, TargetConfig
 from cdc.errors import CdcError, Refused, Retry
-from cdc.postgres.errors import LATER, Cause, cause, decide
+from cdc.postgres.errors import LATER, Cause, cause, decide, guarded
 from cdc.postgres.patience import PatientConnection
 from cdc.postgres.probe import refusal
 from cdc.runtime import logs, timing
@@ -41,9 +41,8 @@ def _opened(target: TargetConfig, purpose: str, again: bool) -> tuple[PatientCon
     settings: dict[str, Any] = {
         "host": url.host, "port": url.port, "user": url.user or None, "password": url.password or None,
         "dbname": url.database, "application_name": purpose[:63], "client_encoding": "UTF8",
-        "connect_timeout": timing.TIMES.target_connect_seconds, "tcp_user_timeout": int(seconds * 1000),
-        "keepalives_idle": max(1, int(seconds)), "keepalives_interval": max(1, int(seconds / 3)),
-        "keepalives_count": 3, **url.options,
+        "connect_timeout": timing.TIMES.target_connect_seconds, "keepalives_idle": max(1, int(seconds)),
+        "keepalives_interval": max(1, int(seconds / 3)), "keepalives_count": 3, **url.options,
     }  # fmt: skip
     try:
         connection = _connected(settings, url, again)
@@ -61,17 +60,12 @@ def _why_silent(target: TargetConfig, purpose: str, session: tuple[Any, ...]) ->
     """Why a session's answer will not come, by what the server says on a new connection; "" while it works on it, and
     while it can only say that it is there."""
     try:
-        asking, _ = _opened(target, "cdc asks", again=True)
-        asking.patience_seconds = min(asking.patience_seconds, timing.TIMES.target_connect_seconds)
-        with closing(asking):
-            found = asking.execute(_AT_WORK, session).fetchone()
+        found = _activity(target, session)
     except CdcError as error:
         if error.code in ("target_unreachable", "target_lost"):
             return "and no new connection gets an answer"
         logs.logger("target").warning("silence_unknown", place=purpose, code=error.code, rule=error.rule)
         return ""
-    except psycopg.Error:
-        return "and no new connection gets an answer"
     if found is None:
         return "and the session is gone there"
     kind, event, blocked_by = found
@@ -79,6 +73,14 @@ def _why_silent(target: TargetConfig, purpose: str, session: tuple[Any, ...]) ->
         return "while it waits for us: what was sent is lost on the way"
     logs.logger("target").info("still_at_work", place=purpose, wait=f"{kind}: {event}", blocked_by=blocked_by)
     return ""
+
+
+@guarded("the target")
+def _activity(target: TargetConfig, session: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    asking, _ = _opened(target, "cdc asks", again=True)
+    asking.patience_seconds = min(asking.patience_seconds, timing.TIMES.target_connect_seconds)
+    with closing(asking):
+        return asking.execute(_AT_WORK, session).fetchone()
 
 
 def _connected(settings: dict[str, Any], url: ServerUrl, again: bool) -> PatientConnection:

@@ -40,16 +40,18 @@ class PatientConnection(psycopg.Connection[tuple[Any, ...]]):
         return super().wait(self._heeding(gen), *args, **named)
 
     def _heeding(self, gen: PQGen[T]) -> PQGen[T]:
-        heard = clock.monotonic()
+        silent_since = 0.0
         try:
             state = next(gen)
             while True:
                 ready = yield state
                 if ready:
-                    heard = clock.monotonic()
-                elif clock.monotonic() - heard > self.patience_seconds:
+                    silent_since = 0.0
+                elif not silent_since:
+                    silent_since = clock.monotonic()
+                elif clock.monotonic() - silent_since > self.patience_seconds:
                     self._demand_work()
-                    heard = clock.monotonic()
+                    silent_since = 0.0
                 state = gen.send(ready)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]

@@ -102,6 +102,22 @@ def test_a_statement_that_the_server_works_on_is_waited_for(postgres: TargetData
     holder.join()
 
 
+def test_a_copy_that_the_server_holds_still_is_waited_for(postgres: TargetDatabase, proxy: Proxy):
+    """Its first row naps for longer than an answer may take, and the server reads nothing meanwhile."""
+    nap = "BEGIN PERFORM pg_sleep(CASE WHEN NEW.v = 'first' THEN 2 ELSE 0 END); RETURN NEW; END"
+    postgres.execute(
+        "CREATE TABLE slow (v text)",
+        f"CREATE FUNCTION nap() RETURNS trigger LANGUAGE plpgsql AS $${nap}$$",
+        "CREATE TRIGGER nap BEFORE INSERT ON slow FOR EACH ROW EXECUTE FUNCTION nap()",
+    )
+    with closing(connect(config(postgres, answer_timeout_seconds=0.5))) as line:
+        with line.cursor() as cursor, cursor.copy("COPY public.slow FROM STDIN") as copy:
+            copy.write(b"first\n")
+            for _ in range(200):
+                copy.write(b"x" * 60_000 + b"\n")
+        assert (201,) == line.execute("SELECT count(*) FROM public.slow").fetchone()
+
+
 def test_a_session_that_somebody_ended_beyond_a_silent_line_is_told(postgres: TargetDatabase, proxy: Proxy):
     with closing(connect(config(postgres, proxy.port, answer_timeout_seconds=0.5))) as line:
         proxy.hush()
