@@ -17,7 +17,7 @@ from typing import NamedTuple, NoReturn
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from cdc.errors import Halt, Retry, RowRefused
+from cdc.errors import Halt, Retry, RowSuspected
 from cdc.model.policies import Policies
 from cdc.model.position import Position
 from cdc.protocol.applied import Progress, Stored
@@ -26,6 +26,7 @@ from cdc.runtime import clock, crash_points as crash, timing
 from cdc.runtime.counters import ApplyCounters
 from cdc.transport.contract import Reader
 from sinks.careful import STRAIGHT, STRICT, WITH_CARE, RecordWriter, Try
+from sinks.cascades import CascadeWriter
 from sinks.copies import CopyHandling
 from sinks.counters import Did
 from sinks.cuts import BATCH_BYTES, CutAssembler
@@ -99,6 +100,8 @@ class Apply:
         """The transaction with the pieces that are written and not committed."""
         self._begins: list[Copy] = []
         """The copies that begin in the transaction of the batch that comes next."""
+        self._cascades = CascadeWriter(self._tables, self._plans, self.held_keys, self._writer, reader.topic)
+        self._cascades.learn()
         self._copying = False
         """Whether the next whole cut ends the initial copy through the topics."""
         self._releases = 0
@@ -168,7 +171,7 @@ class Apply:
             try:
                 self._unhindered(lambda care=care: self._put(batch, care, undone), whole)  # type: ignore[misc]
                 break
-            except RowRefused:
+            except RowSuspected:
                 if cares == (WITH_CARE,):
                     self.target.strictly = True
                     self._rewind(
@@ -222,14 +225,12 @@ class Apply:
     def _put(self, batch: Batch, care: int, undone: Callable[[], None]) -> None:
         undone()
         opened = self._begin()
-        now = Try(*opened, care, batch.partial, self.cuts.at.position)
+        now = Try(*opened, care, batch.partial or bool(batch.cascades), self.cuts.at.position)
         if care or self.held_keys:
             self._see_released(opened.transaction, opened.transaction.lock(immediate=care == STRICT))
         for begun in self._begins:
             self._copies.begin_copy(self.target.tables_of(opened.transaction), begun)
-        for changes in batch.topics.values():
-            if changes.values:
-                self._writer.write_topic(now, changes)
+        self._write(now, batch)
         for db, table, column, reason, count in batch.anomalies:
             opened.transaction.count_anomalies(db, table, {(column, reason): count})
         if batch.ended:
@@ -246,6 +247,15 @@ class Apply:
         self._count_rows(now.did)
         if not batch.partial:
             self.held_keys.mark()
+
+    def _write(self, now: Try, batch: Batch) -> None:
+        self._cascades.note(batch)
+        if batch.cascades:
+            active = self.cuts.at.copies.active
+            copying = (active.db, active.table) if active is not None else None
+            self._cascades.write_batch(now, batch, self.target.cascades_of(now.transaction), copying)
+        else:
+            self._cascades.write(now, batch.topics)
 
     def _begin(self) -> OpenWork:
         """The transaction of the pieces before, or a new one;
@@ -277,6 +287,7 @@ class Apply:
                             dict(at.moved), at.clock_offset_us)  # fmt: skip
         changed = opened.transaction.commit(progress, self._tables.dirty())
         self._tables.stored()
+        self._cascades.copied.clear()
         at.moved.clear()
         for name, keys in opened.halves.waiting.items():  # what was foreseen of them has come
             for key in keys:
@@ -330,8 +341,10 @@ class Apply:
                 "run cdc snapshot first",
             )
         self._epochs.enter(base)
+        self._cascades.learn()
         opened = self._begin()
         self._epochs.drop_orphans(base, opened.transaction)
+        self._epochs.make_indexes(base, opened.transaction)
         self.cuts.enter(base)
         crash.point("apply.entered")
         self._copying = base.copying

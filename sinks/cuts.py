@@ -242,6 +242,9 @@ class CutAssembler:
         for partition, named in cut.partitions.items():
             if named.seq > self.at.numbers.get(partition, 0):
                 self._gather(partition, named, cut, batch)
+        if cut.cascades:
+            batch.cascades += cut.cascades
+            batch.floors |= self.floors
         self._move_to(cut)
         batch.cut, batch.partial = cut, cut.partial
         if (
@@ -280,6 +283,7 @@ class CutAssembler:
         self.at.numbers[partition] = self._accept(partition, messages, cut.epoch, changes)
         self.at.offsets[partition] = named.offset + 1
         batch.rows += len(changes.values) - before
+        changes.pieces.append((partition[1], len(changes.values)))
         if self._skip_until is None:
             self._unproven.discard(partition)
         if self.at.numbers[partition] != named.seq:

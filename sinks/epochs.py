@@ -3,10 +3,13 @@ and second tables that no copy fills are dropped."""
 
 from __future__ import annotations
 
+from functools import partial
+
 from cdc.errors import Halt, Refused
-from cdc.protocol.applied import TableProgress
+from cdc.model.foreign_key import to_json
+from cdc.protocol.applied import FOREIGN_KEYS, TableProgress
 from cdc.protocol.control import Base, Followed
-from cdc.protocol.table_states import TableState
+from cdc.protocol.table_states import FOLLOWED, TableState
 from cdc.runtime import logs
 from sinks.contract import Plan
 from sinks.copies import CopyHandling, why
@@ -24,16 +27,30 @@ class Epochs:
 
     def enter(self, base: Base) -> None:
         """Know which tables are followed, and make those that join, each in a transaction of its own."""
-        self.tables.enter(base, self._schema_of, lambda followed: self._made(base, followed))
+        schema = partial(self._schema_of, base)
+        self.tables.enter(base, schema, lambda followed: self._made(base, followed))
 
     def drop_orphans(self, base: Base, transaction: Transaction) -> None:
         """Drop the second tables that no copy fills any more."""
         for name in self.tables.orphans(base.copies.active):
             self.copies.drop(self._target.tables_of(transaction), name)
 
-    def _schema_of(self, followed: Followed) -> dict[str, object]:
+    def make_indexes(self, base: Base, transaction: Transaction) -> None:
+        """Make, of copied tables, the indexes by which children are found; without them it is slow, and no more."""
+        for key in () if base.copying else base.foreign_keys:
+            plan = self._plans.of(self.tables[key.child].schema)
+            if self.tables[key.child].state in FOLLOWED:
+                error = self._target.cascades_of(transaction).index(key, plan)
+                if error is not None:
+                    logs.failure(logs.logger("apply"), error, "warning")
+
+    def _schema_of(self, base: Base, followed: Followed) -> dict[str, object]:
+        keys = [key for key in base.foreign_keys if key.child == (followed.db, followed.table)]
+        known = self.tables.get((followed.db, followed.table))
         renamed = self._plans[self._plans.know(followed.key_schema, followed.value_schema)].renamed
         ids: dict[str, object] = {"key_schema": followed.key_schema, "value_schema": followed.value_schema}
+        if keys or (known is not None and FOREIGN_KEYS in known.schema):
+            ids[FOREIGN_KEYS] = to_json(keys)
         return ids | ({"renamed": renamed} if renamed else {})
 
     def _made(self, base: Base, followed: Followed) -> TableProgress:

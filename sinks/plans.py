@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cdc import codec
@@ -42,6 +42,10 @@ class Plans:
     def ids(self, frame: bytes) -> tuple[int | None, int]:
         """The ids of key and value."""
         return self._ids[frame]
+
+    def of(self, schema: Mapping[str, Any]) -> codec.ValuePlan:
+        """The plan of a table, by what its state says of its schemas."""
+        return self[frame_of(schema["value_schema"])]
 
     def __getitem__(self, frame: bytes) -> codec.ValuePlan:
         """The plan of values with this frame; Halt `schema_unknown` when no base names their schema, or it is gone."""

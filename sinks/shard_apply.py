@@ -139,6 +139,11 @@ class ShardApply:
         if base.copying:
             raise Halt("not_loaded", self._reader.control_topic, "the initial copy through the topics is under way",
                        "one process applies it: cdc apply with apply.shards = 0")  # fmt: skip
+        if base.foreign_keys:
+            one = base.foreign_keys[0]
+            raise Halt("unlogged_cascade", f"{'.'.join(one.child)} foreign key {one.name}",
+                       "changes rows without logging it, which several sinks cannot follow",
+                       "run cdc apply with apply.shards = 0")  # fmt: skip
         epochs.enter(base)
         widths = self._target.widths()
         changed = [

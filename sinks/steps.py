@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from cdc.codec.records import Opened
 from cdc.model.position import Position
 from cdc.model.record import Partition
-from cdc.protocol.control import Anomaly, Base, Copy, Cut
+from cdc.protocol.control import Anomaly, Base, Cascade, Copy, Cut
 from cdc.protocol.copy_progress import NOTHING, Copies, Ended
 
 
@@ -19,6 +19,8 @@ class TopicChanges:
     values: list[bytes] = field(default_factory=list)
     keys: list[bytes | None] = field(default_factory=list)
     opened: list[Opened] = field(default_factory=list)
+    pieces: list[tuple[int, int]] = field(default_factory=list)
+    """Of which partition they are, piece by piece: its number, and how many records there are up to the piece's end."""
 
 
 @dataclass(slots=True)
@@ -33,6 +35,10 @@ class Batch:
     ended: list[Ended] = field(default_factory=list)
     """The copies that end with its cuts."""
     bytes: int = 0
+    cascades: list[Cascade] = field(default_factory=list)
+    """Where the source changed rows by foreign keys, in order."""
+    floors: dict[str, Position] = field(default_factory=dict)
+    """Of these topics' tables changes up to there are in the copy already, those by foreign keys too."""
 
 
 @dataclass(slots=True)

@@ -61,6 +61,8 @@ class RowsEvent:
     offset: int
     """Where the event starts in `file`, 0 when unknown; inside a compressed transaction: where that starts."""
     ts_us: int
+    unchecked: bool = False
+    """Whether the session had foreign_key_checks off: the engine did nothing by foreign keys."""
 
 
 @dataclass(slots=True)

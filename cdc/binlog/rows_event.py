@@ -17,7 +17,7 @@ from cdc.binlog.table_map import Collations, Disguised, column_count, names_of, 
 from cdc.errors import Halt
 from cdc.model.position import Flavour
 
-_STATEMENT_END = 0x01
+_STATEMENT_END, _UNCHECKED = 0x01, 0x02
 _DUMMY_TABLE = 0xFFFFFF
 _SHAPES_KEPT = 10_000
 
@@ -75,14 +75,14 @@ class TableMaps:
         if not event.startswith(heads, start):
             raise _not_full(wanted[0], at)
         start += len(heads[0])
-        server_id = int.from_bytes(event[5:9], "little")
+        server_id, unchecked = int.from_bytes(event[5:9], "little"), bool(event[25] & _UNCHECKED)
         if form == "compressed":
             event, start = decode.inflated(event[:end], start), 0
             end = len(event)
         elif form == "partial":
             event, start = partial_json.whole(event, start, end, wanted[0].raw), 0
             end = len(event)
-        return RowsEvent(wanted[0], kind, event, start, end, server_id, at.file, at.start, ts_us)
+        return RowsEvent(wanted[0], kind, event, start, end, server_id, at.file, at.start, ts_us, unchecked)
 
     def _of(self, event: bytes, at: LogCursor) -> Wanted | None:
         table_id = int.from_bytes(event[19:25], "little")

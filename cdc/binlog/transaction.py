@@ -132,7 +132,8 @@ class TransactionBuffer:
         number = self._numbers.setdefault(id(item.table), len(self._tables))
         if number == len(self._tables):
             self._tables.append(item.table)
-        return (number, item.kind, item.body, item.start, item.end, item.server_id, item.file, item.offset, item.ts_us)
+        place = (item.start, item.end, item.server_id, item.file, item.offset)
+        return (number, item.kind, item.body, *place, item.ts_us, item.unchecked)
 
     def _stored(self, offset: int) -> Iterator[RowsEvent | LoggedStatement]:
         if self._file is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 from cdc.errors import Halt
+from cdc.model.foreign_key import ForeignKey
 from cdc.model.position import Position
 from cdc.model.record import Partition
 from cdc.model.table import TableName
@@ -43,6 +44,8 @@ class Restart:
     refused: frozenset[TableName] = frozenset()
     """Those of the followed tables that the target cannot take:
     nothing that the log says of them before they were listed matters."""
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    """Those that were known there; empty: none, or it is not known."""
 
 
 def from_history(writer: Writer, prefix: str, epoch: int) -> Restart | None:
@@ -80,6 +83,14 @@ def found_empty(writer: Writer, ends: Mapping[Partition, int]) -> bool:
     )
 
 
+def without_cut(prefix: str) -> Halt:
+    """Topics with records that nothing says how to go on from."""
+    rule = "hold records, but the control topic has no cut to go on from"
+    return Halt(
+        "no_cut", f"topics {prefix}.*", rule, "give the pipeline another transport.prefix, or delete its topics"
+    )
+
+
 def _restart(point: Point, before: list[Entry]) -> Restart:
     entry = point.entry
     reached = tuple(_newest(other.position for other in before if isinstance(other, Base | Cut)))
@@ -87,6 +98,7 @@ def _restart(point: Point, before: list[Entry]) -> Restart:
         entry.position, entry.source_ts_us, entry.cut_no, point.named, copies=entry.copies, reached=reached
     )
     restart.clock_offset_us = entry.clock_offset_us if isinstance(entry, Cut) else 0
+    restart.foreign_keys = point.foreign_keys
     if isinstance(entry, Base) and entry.copying:
         restart.copying, restart.followed = True, point.followed
         return restart

@@ -3,6 +3,7 @@ read the configuration, take signals, choose the exit code."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,8 +14,13 @@ import typer
 
 from cdc.cli.output import Outcome, Output
 from cdc.config.load import Config, load
+from cdc.runtime import logs
 from cdc.runtime.shutdown import Shutdown
 
+VALUED = ("--config", "--log-level", "--log-format")
+"""Options with a value that are understood before and after the command."""
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("plain", "json")
 DIFFERENCES = 3
 """Exit code of a command that worked and found differences or errors."""
 
@@ -26,8 +32,28 @@ class Call:
     as_json: bool = False
     version: bool = False
     path: Path = Path("pipeline.toml")
+    log_level: str = "info"
+    log_format: str = ""
+    """plain or json; "": plain on a terminal, json elsewhere."""
     stop: Shutdown = field(default_factory=Shutdown)
     output: Output = field(init=False)
+
+    def take(self, option: str, value: str) -> bool:
+        """Keep the value of an option that is understood before and after the command; whether it can be one."""
+        if option == "--config":
+            self.path = Path(value)
+        elif option == "--log-level" and value in LOG_LEVELS:
+            self.log_level = value
+        elif option == "--log-format" and value in LOG_FORMATS:
+            self.log_format = value
+        else:
+            return False
+        return bool(value)
+
+    def log(self) -> None:
+        """Have log lines look as was asked."""
+        terminal = self.log_format == "plain" if self.log_format else None
+        logs.configure(level=getattr(logging, self.log_level.upper()), terminal=terminal)
 
     def config(self) -> Config:
         """The pipeline's file, read and checked."""
@@ -65,10 +91,16 @@ def asking(ctx: typer.Context) -> Config:
     return config
 
 
-def judged(kind: str, document: dict[str, Any]) -> Outcome:
-    """The outcome of a command whose document decides the exit code."""
+def judged(kind: str, document: dict[str, Any], everything: bool = False) -> Outcome:
+    """The outcome of a command whose document decides the exit code; `everything`: people are shown all of it."""
     verdict = _VERDICTS.get(kind)
-    return Outcome(kind, document, verdict(document) if verdict else 0)
+    return Outcome(kind, document, verdict(document) if verdict else 0, everything)
+
+
+def _reconciled(found: dict[str, Any]) -> int:
+    if found["outcome"] == "different":
+        return DIFFERENCES
+    return 1 if found["ended"] else 0 if found["equal"] else DIFFERENCES
 
 
 _VERDICTS: dict[str, Callable[[dict[str, Any]], int]] = {
@@ -77,6 +109,6 @@ _VERDICTS: dict[str, Callable[[dict[str, Any]], int]] = {
     "wait": lambda found: 0 if found["reached"] else 1,
     "quarantine_replay": lambda found: 0 if found["complete"] else 1,
     "doctor": lambda found: DIFFERENCES if found["errors"] else 0,
-    "reconcile": lambda found: 0 if found["equal"] else DIFFERENCES,
+    "reconcile": _reconciled,
     "demo": lambda found: 0 if found["equal"] else DIFFERENCES,
 }

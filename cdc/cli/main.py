@@ -11,40 +11,36 @@ import io
 import platform
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
 import cdc
-from cdc.cli.call import Call, asking, call_of, judged, patterns_of, streaming
-from cdc.cli.output import Outcome, Output, copy_progress
+from cdc.cli import groups, installing
+from cdc.cli.bars import check_progress, copy_progress
+from cdc.cli.call import VALUED, Call, asking, call_of, judged, patterns_of, streaming
+from cdc.cli.output import Outcome, Output
+from cdc.cli.reserved import reserve
 from cdc.errors import CdcError, Refused
-from cdc.runtime import logs
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
-_ANY_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
-RESERVED = {
-    "dashboard": "The lag page, in the browser.",
-    "top": "The lag page, in the terminal.",
-    "schema": "Reserved.",
-    "schedule": "Reserved.",
-    "jobs": "Reserved.",
-    "compare": "Reserved.",
-}
-
 cli = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Source = Annotated[Literal["mariadb", "mysql"], typer.Option(help="Which server to replicate from.")]
+Everything = Annotated[bool, typer.Option("--all", help="Show what is as it should be, too.")]
 Directory = Annotated[Path, typer.Option("--dir", help="Where the servers' data, pipeline.toml and env are kept.")]
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The entry point of the `cdc` command."""
+    installing.ready_to_complete()
     sys.exit(execute(list(sys.argv[1:] if argv is None else argv)))
 
 
@@ -53,7 +49,7 @@ def execute(argv: list[str]) -> int:
     call, rest = _common(argv)
     call.stop.listen()
     output = call.output = Output(call.as_json)
-    logs.configure()
+    call.log()
     sys.excepthook = output.defect
     try:
         outcome = Outcome("version", _version()) if call.version else _dispatch(call, rest)
@@ -73,10 +69,11 @@ def _common(argv: list[str]) -> tuple[Call, list[str]]:
             call.as_json = True
         elif word == "--version":
             call.version = True
-        elif word == "--config" or word.startswith("--config="):
-            value = word.partition("=")[2] if "=" in word else next(words, None)
-            call.path = Path(value) if value else call.path
-            rest += [] if value else [word]  # without its value: the parser says so
+        elif word.partition("=")[0] in VALUED:
+            option, equals, value = word.partition("=")
+            value = value if equals else next(words, "")
+            if not call.take(option, value):
+                rest = [option, value, *rest] if value else [*rest, word]  # the parser says what is wrong with it
         else:
             rest.append(word)
     return call, rest
@@ -84,7 +81,7 @@ def _common(argv: list[str]) -> tuple[Call, list[str]]:
 
 def _dispatch(call: Call, rest: list[str]) -> Any:
     command = typer.main.get_command(cli)
-    if not (call.as_json and "--help" in rest):
+    if not (call.as_json and {"-h", "--help"} & set(rest)):
         return command.main(args=rest, prog_name="cdc", standalone_mode=False, obj=call)
     with contextlib.redirect_stdout(io.StringIO()) as text:
         command.main(args=rest, prog_name="cdc", standalone_mode=False, obj=call)
@@ -115,12 +112,18 @@ def common(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON document on stdout, errors too; also understood after the command.")
     ] = False,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], typer.Option(help="The least that is logged, on stderr.")
+    ] = "info",
+    log_format: Annotated[
+        Literal["plain", "json"] | None, typer.Option(help="How; else plain on a terminal, json elsewhere.")
+    ] = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     """MySQL and MariaDB to PostgreSQL, continuously and provably.
 
-    Exit codes: 0 done, 1 failed or timed out, 2 to be mended in configuration, arguments or privileges, 3 differences
-    or errors found.
+    Exit codes: 0 done, 1 failed or timed out, 2 to be mended in
+    configuration, arguments or privileges, 3 differences or errors found.
     """
 
 
@@ -168,19 +171,19 @@ def demo(
     from cdc.demo import demo
 
     call = call_of(ctx)
-    with copy_progress(call.as_json) as progress:
-        found = demo.demo(
-            source=source, transport=transport, seconds=seconds, size=size, stop=call.stop.event, progress=progress
-        )
+    bars, checked = partial(copy_progress, call.as_json), partial(check_progress, call.as_json)
+    found = demo.demo(
+        source=source, transport=transport, seconds=seconds, size=size, stop=call.stop.event, bars=bars, checked=checked
+    )
     return judged("demo", found)
 
 
 @cli.command()
-def doctor(ctx: typer.Context) -> Outcome:
+def doctor(ctx: typer.Context, everything: Everything = False) -> Outcome:
     """Check settings, privileges and data of both sides; shows the SQL that mends each finding."""
     from cdc.commands import doctor
 
-    return judged("doctor", doctor.doctor(asking(ctx)))
+    return judged("doctor", doctor.doctor(asking(ctx)), everything)
 
 
 @cli.command()
@@ -188,7 +191,8 @@ def run(ctx: typer.Context) -> Outcome:
     """Copy what is missing, then stream until stopped: capture and apply in one process."""
     from cdc.commands import run
 
-    return Outcome("run", run.run(*streaming(ctx)))
+    bars = partial(copy_progress, call_of(ctx).as_json)
+    return Outcome("run", run.run(*streaming(ctx), bars))
 
 
 @cli.command()
@@ -232,11 +236,11 @@ def apply(ctx: typer.Context) -> Outcome:
 
 
 @cli.command()
-def status(ctx: typer.Context) -> Outcome:
+def status(ctx: typer.Context, everything: Everything = False) -> Outcome:
     """Positions, lag and the state of every table."""
     from cdc.monitoring import status
 
-    return judged("status", status.status(asking(ctx)))
+    return judged("status", status.status(asking(ctx)), everything)
 
 
 @cli.command()
@@ -255,11 +259,18 @@ def reconcile(
     ] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Have capture read differing keys again.")] = False,
     report: Annotated[Path | None, typer.Option(help="Directory for the report, as HTML and JSON.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="The longest wait for a target that is behind, in seconds; else 60.")
+    ] = None,
+    everything: Everything = False,
 ) -> Outcome:
-    """Prove that both sides agree; 3 when they do not."""
+    """Prove that both sides agree; 3 when they do not, 1 when it ended before that was known."""
     from cdc.commands import reconcile
 
-    return judged("reconcile", reconcile.reconcile(asking(ctx), patterns_of(tables), repair, report))
+    config = asking(ctx)
+    with check_progress(call_of(ctx).as_json) as told:
+        found = reconcile.reconcile(config, patterns_of(tables), repair, report, timeout=timeout, told=told)
+    return judged("reconcile", found, everything)
 
 
 @cli.command()
@@ -291,109 +302,9 @@ def copy(
         return judged("copy", copy.copy(config, table, where, keys, swap, wait, timeout, progress))
 
 
-schemas = typer.Typer(no_args_is_help=True, help="The Avro schemas of the topics: export.")
-cli.add_typer(schemas, name="schemas")
+for _group in (groups.schemas, groups.topics, groups.quarantine):
+    cli.add_typer(_group)
 
 
-@schemas.command()
-def export(
-    ctx: typer.Context,
-    directory: Annotated[Path, typer.Argument(help="Where the files go; made if it is not there.")],
-    tables: Annotated[
-        list[str] | None, typer.Option(help="Only these (db.table, * and ?); may be repeated or parted by commas.")
-    ] = None,
-) -> Outcome:
-    """Write the schemas of key and value of each table as files, by the names of their subjects."""
-    from cdc.commands import schemas
-
-    return judged("schemas_export", schemas.export(asking(ctx), directory, patterns_of(tables)))
-
-
-topics = typer.Typer(no_args_is_help=True, help="The topics of a pipeline over Kafka: read.")
-cli.add_typer(topics, name="topics")
-
-
-@topics.command("read")
-def read_(
-    ctx: typer.Context,
-    topic: Annotated[
-        str, typer.Argument(help="A table as db.table; control, schemas or signal; or a topic's whole name.")
-    ],
-    partition: Annotated[int | None, typer.Option(min=0, help="Only this one; else all, one after the other.")] = None,
-    start: Annotated[str, typer.Option("--from", help="An offset, begin or end.")] = "begin",
-    limit: Annotated[int, typer.Option(min=0, help="The most records; 0: all.")] = 0,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes, until stopped.")] = False,
-    values: Annotated[bool, typer.Option("--values", help="Show values of columns and keys; that is logged.")] = False,
-) -> Outcome | int:
-    """The records of a topic, a JSON line each; of values and keys only types and lengths, unless asked."""
-    from cdc.commands import topics
-
-    call = call_of(ctx)
-    if follow and call.as_json:
-        rule = "--json is one document, which --follow never ends"
-        raise Refused("usage", "cdc topics read", rule, "without --json a record is a line")
-    config = call.config()
-    call.stop.forces_an_end() if follow else call.stop.breaks_off()
-    name, records = topics.read(config, topic, topics.Wanted(partition, start, limit, follow, values), call.stop.event)
-    if call.as_json:
-        return Outcome("topics_read", {"pipeline": config.pipeline.name, "topic": name, "records": list(records)})
-    return call.output.lines(records)
-
-
-quarantine = typer.Typer(
-    no_args_is_help=True, help="Keys whose changes the target refused: list | show | replay | discard."
-)
-cli.add_typer(quarantine, name="quarantine")
-OfTable = Annotated[str, typer.Option("--table", help="Only this table, as db.table.")]
-OfKey = Annotated[str, typer.Option("--key", help="Only the key with this hash.")]
-
-
-@quarantine.command("list")
-def list_(ctx: typer.Context, table: OfTable = "", key: OfKey = "") -> Outcome:
-    """The keys that wait, why, since when and how much."""
-    from cdc.commands import quarantine
-
-    return judged("quarantine_list", quarantine.listed(asking(ctx), table, key))
-
-
-@quarantine.command()
-def show(
-    ctx: typer.Context, key: Annotated[str, typer.Argument(help="The key's hash.")], table: OfTable = ""
-) -> Outcome:
-    """Each change that waits for one key; columns, sizes and positions, never a value."""
-    from cdc.commands import quarantine
-
-    return judged("quarantine_show", quarantine.shown(asking(ctx), table, key))
-
-
-@quarantine.command()
-def replay(ctx: typer.Context, table: OfTable = "", key: OfKey = "") -> Outcome:
-    """Apply what waits, key by key, also while the pipeline runs; 1 when the target refuses a key again."""
-    from cdc.commands import quarantine
-
-    return judged("quarantine_replay", quarantine.replayed(asking(ctx), table, key))
-
-
-@quarantine.command()
-def discard(
-    ctx: typer.Context,
-    table: OfTable = "",
-    key: OfKey = "",
-    everything: Annotated[bool, typer.Option("--all", help="Every key.")] = False,
-) -> Outcome:
-    """Drop what waits: the target goes on without these changes, and cdc reconcile shows the difference."""
-    from cdc.commands import quarantine
-
-    return judged("quarantine_discard", quarantine.discarded(asking(ctx), table, key, everything))
-
-
-def _reserve(name: str, purpose: str) -> None:
-    def answer() -> NoReturn:
-        rule = "this version does not have the command yet"
-        raise Refused("not_yet", f"cdc {name}", rule, "cdc --help lists the commands that work")
-
-    cli.command(name, help=purpose + " Not in this version yet.", context_settings=_ANY_ARGUMENTS)(answer)
-
-
-for _name, _purpose in RESERVED.items():
-    _reserve(_name, _purpose)
+installing.register(cli)
+reserve(cli)

@@ -32,7 +32,8 @@ def apply(config: Config, stop: threading.Event) -> Document:
     """Apply the topics to the target until told to stop."""
     start_checks.demand_kafka(config.transport, "apply")
     started, generation = time.monotonic(), [0]
-    with serving_metrics(config) as metrics, closing(PostgresTarget(config.target, config.pipeline.name)) as target:
+    sink = PostgresTarget(config.target, config.pipeline.name)
+    with serving_metrics(config, "apply_listen") as metrics, closing(sink) as target:
 
         def work(ready: Ready) -> None:
             start_check(config, capture=False).demand()
@@ -100,6 +101,7 @@ def _shard_work(
             stored = target.open()
             metrics.watch_apply(stage.counters, shard)
             metrics.state("apply", "streaming")
+            logs.logger("apply").info("streaming", shard=shard)
             try:
                 stage.run(stored, lambda: told() or parts.stopped(), config.apply.max_delay_seconds)
             finally:
@@ -134,6 +136,7 @@ def apply_until_stopped(
     stage = Apply(reader, target, stored, memory_of(config, metrics), config.policies.policies)
     metrics.watch_apply(stage.counters)
     metrics.state("apply", "streaming")
+    logs.logger("apply").info("streaming", tables=len(stored.tables))
 
     def taken() -> bool:
         return not metrics.captured or stage.counters.cut_no >= metrics.captured[-1].cut_no

@@ -17,6 +17,7 @@ from cdc.config.load import Config, SourceConfig, TargetConfig
 from cdc.errors import CdcError, Refused, Retry
 from cdc.model.record import Document
 from cdc.model.table import Table, TableName
+from cdc.monitoring.stillness import Stillness
 from cdc.mysql import key_text
 from cdc.mysql.catalog import Catalog, not_selected
 from cdc.mysql.connection import connect, deciding
@@ -85,10 +86,12 @@ def stop(config: Config, name: str, wait: bool, timeout: float) -> Document:
     }  # fmt: skip
 
 
-def read_again(config: Config, table: Table, keys: Sequence[Key]) -> tuple[str, str]:
+def read_again(
+    config: Config, table: Table, keys: Sequence[Key], timeout: float, told: Callable[[int, bool], None]
+) -> tuple[str, str]:
     """Have keys read again, or without any the table, whose old rows stay readable: outcome and reason."""
     request = ask(config, table, keys=keys, swap=not keys)
-    found = await_outcome(config, request, (table.db, table.name), timing.TIMES.repair_seconds, lambda rows, over: None)
+    found = await_outcome(config, request, (table.db, table.name), timeout, told)
     return (found["outcome"], found["reason"]) if found else (WAITING, "no process has done it in time")
 
 
@@ -114,12 +117,15 @@ def await_outcome(
     """What became of a request, once it is over; None when the time is up before.
     `told` hears of rows, and whether these are all."""
     until = time.monotonic() + timeout if timeout else None
+    hint = "The request stays until it is: cdc copy --stop takes it back"
+    stillness = Stillness("copy", hint, config.apply.max_delay_seconds)
     with StateStore(config.target, config.pipeline.name) as state:
         while True:
             found = state_requests.outcomes(state, request)
             over = next((one for one in found if (one["db"], one["table"]) in (table, ("", ""))), None)
-            stored = state.read().progress
-            active = stored.copies.active if stored else None
+            stored = state.read()
+            stillness.look(stored)
+            active = stored.progress.copies.active if stored.progress else None
             if over is not None or (active is not None and active.request == request):
                 told(over["rows"] if over is not None else active.rows if active is not None else 0, over is not None)
             if over is not None or (until is not None and time.monotonic() > until):

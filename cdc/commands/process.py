@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Literal
 
 import cdc
 from cdc import codec
@@ -15,6 +16,7 @@ from cdc.checks.topics import TopicsCheck
 from cdc.codec import envelope
 from cdc.config.load import ApplyConfig, Config
 from cdc.model.policies import Policies
+from cdc.runtime.flow import telling
 from cdc.runtime.metrics import Metrics
 from cdc.transport.kafka.connect import broker_of
 from sinks.postgres.tables import check_policies
@@ -25,7 +27,9 @@ Ready = Callable[[], None]
 
 
 @contextmanager
-def serving_metrics(config: Config) -> Iterator[Metrics]:
+def serving_metrics(config: Config, key: Literal["listen", "apply_listen", "snapshot_listen"]) -> Iterator[Metrics]:
+    """The metrics of this process, served where its key says and told in the log once a minute; shards on one machine
+    take the ports after it."""
     metrics = Metrics(
         config.pipeline.name,
         transport=config.transport.kind,
@@ -33,9 +37,12 @@ def serving_metrics(config: Config) -> Iterator[Metrics]:
         version=cdc.__version__,
         prefix=config.transport.prefix,
     )
-    endpoint = metrics.serve(config.metrics.listen, yields="listen" not in config.metrics.model_fields_set)
+    ports = max(1, config.apply.shards) if key == "apply_listen" else 1
+    chosen = key in config.metrics.model_fields_set
+    endpoint = metrics.serve(getattr(config.metrics, key), key=key, ports=ports, yields=not chosen)
     try:
-        yield metrics
+        with telling(metrics):
+            yield metrics
     finally:
         if endpoint is not None:
             endpoint.close()
@@ -54,7 +61,7 @@ def start_check(config: Config, *, capture: bool = True, topics: bool = True, ta
 
 def source_check(config: Config) -> SourceCheck:
     prefix = config.transport.prefix if config.transport.kind == "kafka" else None
-    return SourceCheck(config.source, config.policies.policies, config.target.schema_, prefix)
+    return SourceCheck(config.source, config.policies.policies, config.target.schema_, prefix, config.apply.shards)
 
 
 def topics_check(config: Config) -> TopicsCheck | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 
 from cdc.commands.process import Ready, limits_of, serving_metrics, start_check
 from cdc.config.load import Config
@@ -21,6 +22,15 @@ from sinks.postgres.target import PostgresTarget
 from snapshot.load.progress import LoadProgress, Report
 from snapshot.load.run import LoadRules, load, metered
 
+Bars = Callable[[], AbstractContextManager[Report]]
+"""What shows a copy, as long as it is made."""
+
+
+@contextmanager
+def unshown() -> Iterator[Report]:
+    """A copy that nobody is shown."""
+    yield lambda table, rows, estimate: None
+
 
 def snapshot(config: Config, stop: threading.Event, progress: Report) -> Document:
     """Copy the tables into the target, once."""
@@ -32,7 +42,8 @@ def snapshot(config: Config, stop: threading.Event, progress: Report) -> Documen
             "start cdc capture and cdc apply",
         )
     started, complete = time.monotonic(), [False]
-    with serving_metrics(config) as metrics, closing(PostgresTarget(config.target, config.pipeline.name)) as target:
+    sink = PostgresTarget(config.target, config.pipeline.name)
+    with serving_metrics(config, "snapshot_listen") as metrics, closing(sink) as target:
         tally = metered(progress, metrics)
 
         def work(ready: Ready) -> None:
@@ -52,7 +63,7 @@ def initial_load(
     config: Config, target: PostgresTarget, stored: Stored, check_stop: Idle, tally: LoadProgress, metrics: Metrics
 ) -> Stored:
     """What the target holds, copied first if it holds nothing yet."""
-    if stored.progress is not None or config.snapshot.through == "topics":
+    if not is_to_load(config, stored):
         return stored
     server = SourceServer(config.source)
     rules = LoadRules(config.snapshot, limits_of(config.apply), config.policies.policies, config.transport.prefix)
@@ -60,5 +71,15 @@ def initial_load(
     return target.open()
 
 
-def quiet(table: str, rows: int, estimate: int) -> None:
-    """Report progress to nobody."""
+def shown_load(config: Config, target: PostgresTarget, check_stop: Idle, bars: Bars, metrics: Metrics) -> Stored:
+    """The same, with bars as long as it is copied."""
+    stored = target.open()
+    if not is_to_load(config, stored):
+        return stored
+    with bars() as progress:
+        return initial_load(config, target, stored, check_stop, metered(progress, metrics), metrics)
+
+
+def is_to_load(config: Config, stored: Stored) -> bool:
+    """Whether the copy that does not go through the topics is still to be made, or to be ended."""
+    return stored.progress is None and config.snapshot.through != "topics"

@@ -12,14 +12,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from rich.console import Console
 
 from cdc import stack
-from cdc.commands.reconcile import reconcile
-from cdc.commands.snapshot import snapshot
+from cdc.commands.reconcile import Told, reconcile
+from cdc.commands.snapshot import Bars, snapshot
 from cdc.config.load import Config, load
 from cdc.demo import opendental
 from cdc.errors import Halt
@@ -27,7 +27,6 @@ from cdc.model.record import Document
 from cdc.monitoring.status import status
 from cdc.monitoring.wait import wait
 from cdc.state.store import StateStore
-from snapshot.load.progress import Report
 
 RATE = 100.0
 WAIT_SECONDS = 120.0
@@ -35,10 +34,12 @@ _DATABASE = "opendental"
 _END_SECONDS = 20.0
 
 Say = Callable[[str], None]
+Checked = Callable[[], AbstractContextManager[Told]]
+"""What shows the comparison, as long as it is made."""
 
 
 def demo(
-    *, source: str, transport: str, seconds: float, size: float, stop: threading.Event, progress: Report
+    *, source: str, transport: str, seconds: float, size: float, stop: threading.Event, bars: Bars, checked: Checked
 ) -> Document:
     """Run everything for `seconds` of work; the document of `cdc demo`."""
     say = _teller()
@@ -52,13 +53,15 @@ def demo(
         ) as servers:
             config = _config(servers, Path(folder))
             rows = _practice(servers, size, say)
-            found = _work(servers, config, Path(folder), seconds, stop, progress, say)
+            found = _work(servers, config, Path(folder), seconds, stop, bars, checked, say)
     return {"source": source, "transport": transport, "rows_loaded": rows, **found}
 
 
 def _teller() -> Say:
     console, started = Console(stderr=True, highlight=False), time.monotonic()
-    return lambda text: console.print(f"[dim]{time.monotonic() - started:6.1f} s[/dim]  {text}")
+    return lambda text: console.print(
+        f"[dim]{time.monotonic() - started:6.1f} s[/dim]  {text}", soft_wrap=not console.is_terminal
+    )
 
 
 def _config(servers: stack.Stack, folder: Path) -> Config:
@@ -89,7 +92,8 @@ def _work(
     folder: Path,
     seconds: float,
     stop: threading.Event,
-    progress: Report,
+    bars: Bars,
+    checked: Checked,
     say: Say,
 ) -> Document:
     closing = threading.Event()
@@ -98,7 +102,8 @@ def _work(
     worker.start()
     try:
         say(f"people start to work ({RATE:g} changes a second); the tables are copied meanwhile")
-        copied = snapshot(config, stop, progress)
+        with bars() as progress:
+            copied = snapshot(config, stop, progress)
         say(
             f"copied {copied['rows']} rows of {len(copied['tables'])} tables in {copied['seconds']:.1f} s; "
             "now every change streams"
@@ -109,7 +114,7 @@ def _work(
                 raise Halt("interrupted", "cdc demo", "was asked to stop before the proof", "start it again")
             closing.set()
             worker.join()
-            return _prove(config, practice.report().total, lags, folder, seconds, say)
+            return _prove(config, practice.report().total, lags, folder, seconds, checked, say)
     finally:
         closing.set()
         worker.join()
@@ -159,13 +164,16 @@ def _watch(config: Config, seconds: float, stop: threading.Event, say: Say, aliv
     return lags
 
 
-def _prove(config: Config, changes: int, lags: list[float], folder: Path, seconds: float, say: Say) -> Document:
+def _prove(
+    config: Config, changes: int, lags: list[float], folder: Path, seconds: float, checked: Checked, say: Say
+) -> Document:
     say(f"the practice closes after {changes} changes; waiting until the target has the last of them")
     waited = wait(config, WAIT_SECONDS)
     if not waited["reached"]:
         raise Halt("demo_wait", "target", f"did not catch up within {WAIT_SECONDS:g} s", _logs(folder))
     say(f"caught up in {waited['seconds']:.2f} s; comparing every table, row by row, by checksums")
-    report = reconcile(config, (), False, folder / "report")
+    with checked() as told:
+        report = reconcile(config, (), False, folder / "report", told=told)
     say("every table is equal" if report["equal"] else "the two sides differ")
     last = status(config)["lag_seconds"]
     middle, worst = (statistics.median(lags), max(lags)) if lags else (0.0, 0.0)

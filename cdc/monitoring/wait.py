@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cdc.config.load import Config, SourceConfig
 from cdc.model.position import Position
 from cdc.model.table import TableName
+from cdc.monitoring.stillness import Stillness, standing
 from cdc.mysql.catalog import Catalog
 from cdc.protocol.applied import Stored
 from cdc.protocol.table_states import SHOWN_AS_CONSISTENT, TableState
@@ -20,21 +21,53 @@ def waiting(keys: int) -> str:
     return f"{keys} keys wait in quarantine: cdc quarantine list" if keys else ""
 
 
-def settle(catalog: Catalog, target: StateStore, timeout: float = timing.TIMES.position_seconds) -> None:
-    """Return once the target has applied all that the source had written at the call;
-    TimeoutError when it does not come so far."""
-    wanted, until, checked = catalog.log.written_position(), clock.monotonic() + timeout, False
-    while True:
-        progress = target.read().progress
-        reached = progress is not None and progress.position.covers(wanted)
-        if progress is not None and (reached or not checked):
-            catalog.identity.check(progress.position)
-            checked = True
-        if reached:
-            return
-        if clock.monotonic() > until:
-            raise TimeoutError
-        clock.sleep(timing.TIMES.position_poll_seconds)
+class Settling:
+    """Waits until the target has what the source had at the call, and learns where that is in vain.
+
+    A wait in vain halves the next one, down to a second; while the target stands where such a wait left it, there is
+    none. The first that is not in vain restores the whole timeout.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        target: StateStore,
+        timeout: float = timing.TIMES.position_seconds,
+        told: Callable[[float], None] = lambda waited: None,
+        max_delay_seconds: float = 0.0,
+    ) -> None:
+        """`told` hears how long is waited so far; `max_delay_seconds` as the sink has it."""
+        self._catalog, self._target, self._timeout, self._told = catalog, target, timeout, told
+        self._patience = timeout
+        self._left_at: object = None
+        hint = (
+            f"After {timeout:g} s (--timeout) tables are compared as they are: those that agree are equal, "
+            "of the others nothing can be said"
+        )
+        self._stillness = Stillness("reconcile", hint, max_delay_seconds)
+
+    def __call__(self) -> None:
+        """Return once the target has applied all that the source had written at the call; else TimeoutError."""
+        wanted, checked = self._catalog.log.written_position(), False
+        started = clock.monotonic()
+        self._stillness.begin()
+        while True:
+            stored = self._target.read()
+            progress = stored.progress
+            reached = progress is not None and progress.position.covers(wanted)
+            if progress is not None and (reached or not checked):
+                self._catalog.identity.check(progress.position)
+                checked = True
+            if reached:
+                self._patience, self._left_at = self._timeout, None
+                return
+            waited, stands = clock.monotonic() - started, standing(stored)
+            self._stillness.look(stored)
+            self._told(waited)
+            if stands == self._left_at or waited >= self._patience:
+                self._patience, self._left_at = max(self._patience / 2, min(1.0, self._timeout)), stands
+                raise TimeoutError
+            clock.sleep(timing.TIMES.position_poll_seconds)
 
 
 def wait(config: Config, timeout: float) -> dict[str, Any]:
@@ -43,15 +76,19 @@ def wait(config: Config, timeout: float) -> dict[str, Any]:
     Stops when the source is not, provably, the one that the target's position was read from.
     """
     with Catalog(config.source) as catalog, StateStore(config.target, config.pipeline.name) as target:
-        return _waited(config.source, catalog, target, timeout)
+        stillness = Stillness("wait", f"It is waited for up to {timeout:g} s", config.apply.max_delay_seconds)
+        return _waited(config.source, catalog, target, timeout, stillness)
 
 
-def _waited(source: SourceConfig, catalog: Catalog, target: StateStore, timeout: float) -> dict[str, Any]:
+def _waited(
+    source: SourceConfig, catalog: Catalog, target: StateStore, timeout: float, stillness: Stillness
+) -> dict[str, Any]:
     started, wanted = clock.monotonic(), catalog.log.written_position()
     selected = {(t.db, t.name) for t in catalog.tables(source.tables, source.exclude)}
     checked = False
     while True:
         stored = target.read()
+        stillness.look(stored)
         held = any(table.state == TableState.QUARANTINED for table in stored.tables.values())
         behind = _behind(stored, selected, wanted, target.quarantined() if held else {})
         if stored.progress is not None and not (

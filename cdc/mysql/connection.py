@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import socket
 import ssl
 from collections.abc import Iterator
@@ -13,8 +14,9 @@ import pymysql
 from pymysql import converters, err
 from pymysql.connections import Connection
 
+from cdc.codec.select_list import quoted
 from cdc.config.load import SourceConfig
-from cdc.errors import CdcError, Halt, Refused, Retry
+from cdc.errors import CdcError, Halt, Refused, Retry, own_words
 from cdc.mysql.patience import Silence, keep_alive, wait_patiently, why_idle
 from cdc.runtime import clock, logs
 
@@ -26,6 +28,7 @@ _REFUSING_STATEMENT = frozenset({1044, 1142, 1143, 1227, 1370, 3530})
 """A privilege is missing."""
 _NO_PRIVILEGE = (1044, 1142, 1143, 1227, 1401)
 """The same for a question: its first words may be told."""
+_NO_SUCH_TABLE = (1049, 1146)
 _LOST = frozenset(
     {
         0,
@@ -60,6 +63,17 @@ _LOST = frozenset(
 """The connection broke, the server is stopping or busy, or somebody killed the query:
 the same statement may succeed later."""
 
+_SERVER_TEXT = "cdc_server_text"
+
+
+def _server_text(raw: Any, errors: str = "", /) -> tuple[str, int]:
+    """UTF-8 as servers send it of themselves: a default, a setting or an error may hold any bytes, and those that are
+    no text are shown as \\xff, never as another character and never as an exception that names nothing."""
+    return codecs.utf_8_decode(raw, "backslashreplace", True)
+
+
+_CODEC = codecs.CodecInfo(codecs.utf_8_encode, _server_text, name=_SERVER_TEXT)
+codecs.register(lambda name: _CODEC if name == _SERVER_TEXT else None)
 SESSION = (
     "SET autocommit = 1, time_zone = '+00:00', sql_mode = '', sql_select_limit = 18446744073709551615, "
     "sql_big_selects = 1, "
@@ -154,6 +168,7 @@ def _open(source: SourceConfig, read_timeout: float | None, raw: bool) -> Connec
     patience = source.answer_timeout_seconds
     connection._read_timeout = read_timeout or patience  # type: ignore[attr-defined]  # unlike a greeting
     keep_alive(socket_of(connection), patience)
+    connection.encoding = _SERVER_TEXT  # of every answer's text and every column's name
     return connection
 
 
@@ -185,7 +200,7 @@ def errno(error: BaseException) -> int:
 
 
 def _login_decision(error: err.MySQLError, place: str) -> CdcError:
-    number = errno(error)
+    number, said = errno(error), own_words(error.args[1]) if error.args[1:] else type(error).__name__
     cause = getattr(error, "original_exception", None)
     broken_off = isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError)
     if number == 2026 or (isinstance(cause, ssl.SSLError) and not broken_off):
@@ -199,11 +214,14 @@ def _login_decision(error: err.MySQLError, place: str) -> CdcError:
         return Refused(
             "source_auth",
             place,
-            f"the server refuses this account (error {number})",
+            f"the server refuses this account: {said} (error {number})",
             "check user and password in source.url, and the host the account may come from",
         )
     return Retry(
-        "source_unreachable", place, f"cannot connect (error {number})", "is the server up, and source.url right?"
+        "source_unreachable",
+        place,
+        f"cannot connect: {said} (error {number})",
+        "is the server up, and source.url right?",
     )
 
 
@@ -264,6 +282,18 @@ class Session:
     def one(self, sql: str, *values: object) -> Any:
         """The first column of the first row."""
         return self.all(sql, *values)[0][0]
+
+    def lacks(self, db: str, table: str) -> bool:
+        """Whether the server says that there is no such table; it says something else where one may not be seen."""
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute(f"SELECT 1 FROM {quoted(db)}.{quoted(table)} LIMIT 0")
+        except (err.MySQLError, OSError) as error:
+            failure = decision(error, self.place)
+            if isinstance(failure, Retry):
+                raise failure from None
+            return errno(error) in _NO_SUCH_TABLE
+        return False
 
 
 def clock_offset_us(connection: Connection[Any], place: str) -> int:

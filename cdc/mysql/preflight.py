@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from cdc.codec.select_list import quoted
 from cdc.model.finding import Finding
 from cdc.model.position import Flavour
-from cdc.model.table import Table, TableName
+from cdc.model.table import TableName
 
 OLDEST: Mapping[Flavour, tuple[int, int, int]] = {"mysql": (8, 0, 14), "mariadb": (10, 5, 0)}
 """Older servers cannot put column names into the log (MySQL: all of them only from 8.0.14 on)."""
@@ -245,39 +245,6 @@ def system_versioned(name: TableName) -> Finding:
     rule = "history rows cannot be told from current ones in the log"
     mend = f"-- exclude it, or: ALTER TABLE {dotted(name)} DROP SYSTEM VERSIONING"
     return Finding("error", "system_versioned", ".".join(name), rule, mend)
-
-
-def hashed(name: TableName) -> Finding:
-    """The finding for a MariaDB table with a UNIQUE key by hash, as of a TEXT:
-    the log has a column of it that nothing else shows."""
-    return Finding(
-        "error",
-        "hashed_key",
-        ".".join(name),
-        "a UNIQUE key by hash gives its rows a hidden column, which is in the log alone",
-        "-- exclude it, or make the key an index, or one of at most so many characters that it needs no hash: "
-        "UNIQUE (column(255))",
-    )
-
-
-_CASCADE = re.compile(
-    r"CONSTRAINT `((?:[^`]|``)+)` FOREIGN KEY .*?(?: ON (?:DELETE|UPDATE) (?:CASCADE|SET NULL))", re.IGNORECASE
-)
-
-
-def cascades(table: Table, create_sql: str) -> list[Finding]:
-    """Findings for a table's foreign keys whose cascades the server does not log: its rows change unseen."""
-    place, name = table.qualified, dotted((table.db, table.name))
-    return [
-        Finding(
-            "warning",
-            "unlogged_cascade",
-            place,
-            f"changes by foreign key {key} are not logged; reconcile finds them",
-            f"ALTER TABLE {name} DROP FOREIGN KEY `{key}`",
-        )
-        for key in _CASCADE.findall(create_sql)
-    ]
 
 
 def version_of(text: str) -> tuple[int, int, int]:

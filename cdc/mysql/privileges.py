@@ -55,6 +55,11 @@ class Grants:
         return any(one in ("*", table.name) and _like(db, table.db) for db, one in self.selected)
 
 
+def quoted_account(account: str) -> str:
+    """What CURRENT_USER() says, as GRANT takes it: cdc@% becomes 'cdc'@'%'."""
+    return "@".join("'" + part.replace("'", "''") + "'" for part in account.rpartition("@")[::2])
+
+
 def _unquoted(name: str) -> str:
     return name[1:-1].replace("``", "`") if name.startswith("`") else name
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from cdc.errors import Refused
 from cdc.model.finding import Finding
-from cdc.model.table import Table
-from cdc.mysql import preflight, privileges
+from cdc.mysql import foreign_keys, preflight, privileges
 from cdc.mysql.catalog import Catalog
-from cdc.mysql.information_schema import HASHED_SQL
 
 
-def examine_server(catalog: Catalog) -> list[Finding]:
+def examine_server(catalog: Catalog, shards: int = 0) -> list[Finding]:
     """What of the server's settings and the account's privileges stands in the way, with the SQL that mends it."""
     settings, place = catalog.settings, catalog.place
     logged_only = _log_filters(catalog)
@@ -25,20 +23,7 @@ def examine_server(catalog: Catalog) -> list[Finding]:
     )
     selected = {(table.db, table.name): table for table in tables}
     findings += [preflight.system_versioned(name) for name in sorted(catalog.versioned & selected.keys())]
-    if settings.flavour == "mariadb":
-        hashed = {
-            (db, name)
-            for schema in sorted({db for db, _ in selected})
-            for db, name in catalog.session.all(HASHED_SQL, schema)
-        }
-        findings += [
-            preflight.hashed(name)
-            for name in sorted(hashed & selected.keys())
-            if catalog.engine(selected[name]) != "MEMORY"
-        ]
-    elif preflight.version_of(settings.version) >= (9, 6, 0):
-        return findings  # cascades are logged
-    return findings + [finding for table in tables if grants.may_read(table) for finding in _cascades(catalog, table)]
+    return findings + foreign_keys.cascades(catalog, tables, grants.may_read, shards).findings
 
 
 def _follows(catalog: Catalog) -> bool | None:
@@ -52,12 +37,6 @@ def _follows(catalog: Catalog) -> bool | None:
             if any(int(count) for _, count in running)
             else (None if catalog.settings.values.get("gtid_slave_pos") else False)
         )
-
-
-def _cascades(catalog: Catalog, table: Table) -> list[Finding]:
-    """information_schema shows foreign keys only to accounts that may do more than read."""
-    rows = catalog.session.all("SHOW CREATE TABLE " + preflight.dotted((table.db, table.name)))
-    return preflight.cascades(table, str(rows[0][1]))
 
 
 def _log_filters(catalog: Catalog) -> tuple[object, ...]:

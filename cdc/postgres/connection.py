@@ -11,7 +11,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from cdc.config.load import ServerUrl, TargetConfig
-from cdc.errors import CdcError, Refused, Retry
+from cdc.errors import CdcError, Refused, Retry, own_words
 from cdc.postgres.errors import LATER, Cause, cause, decide, guarded
 from cdc.postgres.patience import PatientConnection
 from cdc.postgres.probe import refusal
@@ -94,34 +94,39 @@ def _connected(settings: dict[str, Any], url: ServerUrl, again: bool) -> Patient
 def _unconnected(error: psycopg.Error, url: ServerUrl, again: bool) -> CdcError:
     """What a failed connection means: the driver keeps no SQLSTATE of it, so the server is asked again,
     up to the password."""
-    state = error.sqlstate or refusal(url)
+    state, words = error.sqlstate or refusal(url), own_words(error).removeprefix("connection failed: ")
     if state[:2] == "08":
         return Retry(
-            "target_unreachable", str(url), "no connection to PostgreSQL", "is it running, and reachable from here?"
+            "target_unreachable",
+            str(url),
+            f"no connection to PostgreSQL: {words}",
+            "is it running, and reachable from here?",
         )
     kind, code = cause(state[:2])  # a database that takes no connections now says 55000, and may again
     if kind in (Cause.AWAY, Cause.CONFLICT):
-        return Retry(code, str(url), f"PostgreSQL says {state}", LATER)
+        return Retry(code, str(url), f"PostgreSQL says {state}: {words}", LATER)
     if not state and f'database "{url.database}" does not exist' in str(error):
         return Refused("target_database", str(url), "the database does not exist", f'CREATE DATABASE "{url.database}"')
-    if not state and any(
-        word in str(error) for word in ("certificate", "SSL")
-    ):  # libpq's own words: they decide and stay inside
+    if not state and any(word in str(error) for word in ("certificate", "SSL")):  # libpq's own words decide
         hint = (
             "?sslmode=verify-full&sslrootcert=... in target.url names the authority that signed the server's "
             "certificate"
         )
-        return Refused("target_tls", str(url), "no TLS connection by the options of target.url", hint)
+        return Refused("target_tls", str(url), f"no TLS connection by the options of target.url: {words}", hint)
     if not state and again:
         return Retry(
             "target_refuses",
             str(url),
-            "the server is up and refuses us",
+            f"the server is up and refuses us: {words}",
             "no free connection, or was the password changed?",
         )
     said = f" (it says {state})" if state else ""
-    return Refused(code if kind is Cause.DENIED else "target_auth", str(url), f"the server is up and refuses us{said}",
-                   "check user, password, database, TLS and free connections")  # fmt: skip
+    return Refused(
+        code if kind is Cause.DENIED else "target_auth",
+        str(url),
+        f"the server is up and refuses us{said}: {words}",
+        "check user, password, database, TLS and free connections",
+    )
 
 
 def _prepared(connection: Connection, target: TargetConfig) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cdc.model.foreign_key import ForeignKey, from_json as keys_in, ordered
 from cdc.model.position import Position, least
 from cdc.model.record import Partition
 from cdc.model.table import TableName
@@ -15,6 +16,8 @@ from cdc.protocol.table_states import FOLLOWED, TableState
 MADE = "made"
 """In a table's `schema`: its place in the target is this pipeline's,
 and whether it was made for it (else it was found, and taken)."""
+FOREIGN_KEYS = "foreign_keys"
+"""In a table's `schema`: those by which its rows change without being logged."""
 REMAKE = "remake"
 """In a table's `schema`: its initial load was given up, and the sink makes its target anew."""
 
@@ -71,6 +74,11 @@ class TableProgress:
         return self.db, self.table
 
     @property
+    def foreign_keys(self) -> tuple[ForeignKey, ...]:
+        """Those of the table by which its rows change without being logged."""
+        return keys_in(self.schema.get(FOREIGN_KEYS, ()))
+
+    @property
     def ours(self) -> bool:
         """Whether the rows in its place are this pipeline's;
         a place that was refused may be somebody else's whatever happened since."""
@@ -88,6 +96,11 @@ class Stored:
 
     progress: Progress | None
     tables: Mapping[TableName, TableProgress]
+
+    @property
+    def foreign_keys(self) -> tuple[ForeignKey, ...]:
+        """Those by which rows of the tables change without being logged, in the source's order."""
+        return ordered(key for one in self.tables.values() for key in one.foreign_keys)
 
     @property
     def lowest_floor(self) -> Position | None:

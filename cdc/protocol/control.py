@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from cdc.errors import Malformed
+from cdc.model.foreign_key import ForeignKey, from_json as keys_in, to_json as keys_out
 from cdc.model.position import Position
 from cdc.model.record import Document, Partition
 from cdc.model.table import TableName
@@ -30,6 +31,21 @@ class Named(NamedTuple):
     offset: int
     epoch: int
     seq: int
+
+
+class Cascade(NamedTuple):
+    """Where the source's engine changed rows by foreign keys and did not log it: with the changes of one table that a
+    transaction made in one go. By number, so that nothing but the records themselves says what was changed."""
+
+    topic: str
+    """Of the table whose rows the log has."""
+    op: str
+    """What happened to them: "u" or "d"."""
+    before: Mapping[Partition, int]
+    """The last records that came before these, of the partitions that moved since the one before this;
+    among those of the tables that foreign keys join."""
+    after: Mapping[Partition, int]
+    """The last ones of these."""
 
 
 class Anomaly(NamedTuple):
@@ -83,6 +99,8 @@ class Base:
     """The followed tables that are still to be copied: what the target holds of them does not count."""
     gone: tuple[TableName, ...] = ()
     """Selected tables that were followed and do not exist any more: capture stops where the log says why."""
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    """Those by which the source changes rows of followed tables without logging it."""
 
     @property
     def copied(self) -> frozenset[TableName]:
@@ -116,6 +134,10 @@ class Cut:
     """The copies that end with this cut."""
     clock_offset_us: int = 0
     """How far the source's clock was ahead of capture's machine's."""
+    cascades: tuple[Cascade, ...] = ()
+    """In order; since the cut before."""
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    """In a full cut: those of the base."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +187,10 @@ def _partition(text: str) -> Partition:
     return topic, int(number)
 
 
+def _numbers(document: Mapping[str, int]) -> dict[Partition, int]:
+    return {_partition(p): int(number) for p, number in document.items()}
+
+
 def _named_out(named: Mapping[Partition, Named]) -> dict[str, list[int]]:
     return {_spell(p): list(n) for p, n in named.items()}
 
@@ -186,11 +212,16 @@ def to_document(entry: Entry) -> Document:
         document |= {name: [list(t) for t in getattr(entry, name)] for name in ("uncopied", "gone")}
     if isinstance(entry, Base | Cut):
         document["copies"] = entry.copies.to_json()
+        document["foreign_keys"] = keys_out(entry.foreign_keys)
     if isinstance(entry, Cut):
         document["ended"] = [list(e) for e in entry.ended]
         document["partitions"] = _named_out(entry.partitions)
         document["anomalies"] = [list(a) for a in entry.anomalies]
         document["followed"] = [list(t) for t in entry.followed]
+        document["cascades"] = [
+            [one.topic, one.op, *({_spell(p): n for p, n in at.items()} for at in (one.before, one.after))]
+            for one in entry.cascades
+        ]
     return document
 
 
@@ -216,7 +247,7 @@ def from_document(document: Document, offset: int) -> Entry:
 
 _KINDS: Mapping[str, Callable[..., Entry]] = {"start": Start, "base": Base, "cut": Cut, "copy": Copy}
 _FIELDS: Mapping[str, Callable[[Any], Any]] = {
-    "ends": lambda d: {_partition(p): int(end) for p, end in d.items()},
+    "ends": _numbers,
     "named": _named_in,
     "partitions": _named_in,
     "anomalies": lambda d: tuple(Anomaly(*a) for a in d),
@@ -225,5 +256,9 @@ _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "uncopied": lambda d: tuple((db, table) for db, table in d),
     "gone": lambda d: tuple((db, table) for db, table in d),
     "copies": Copies.from_json,
+    "foreign_keys": keys_in,
+    "cascades": lambda d: tuple(
+        Cascade(topic, op, _numbers(before), _numbers(after)) for topic, op, before, after in d
+    ),
     "ended": lambda d: tuple(Ended(*e) for e in d),
 }

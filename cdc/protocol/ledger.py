@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from cdc.model.foreign_key import ForeignKey
 from cdc.model.record import Partition
 from cdc.model.table import TableName
 from cdc.protocol.control import Base, Copy, Cut, Entry, Named, Start
@@ -41,6 +42,8 @@ class Point:
     """Per partition the last record that counts."""
     followed: frozenset[TableName]
     """The tables that are followed and copied there."""
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    """By which rows of them change without being logged."""
     undone: frozenset[TableName] | None = None
     """None: nothing lies above it that a sink could have applied. Else the tables that a copy above it empties."""
 
@@ -57,7 +60,7 @@ def restart_point(records: Iterable[tuple[int, Entry]], holds: Callable[[Partiti
     points: list[tuple[int, Point]] = []
     for at, entry in counting:
         if isinstance(entry, Base) and not ledger.went_below(entry):
-            points.append((at, Point(entry, entry.named, entry.copied)))
+            points.append((at, Point(entry, entry.named, entry.copied, entry.foreign_keys)))
         elif isinstance(entry, Cut) and not entry.partial and not ledger.went_below(entry):
             points += [(at, point) for point in _behind(points[-1][1] if points else None, entry)]
     held = _newest_held(points, holds)
@@ -99,5 +102,7 @@ def _above(point: Point, later: Sequence[Entry]) -> Point:
 
 def _behind(last: Point | None, cut: Cut) -> list[Point]:
     if cut.full:
-        return [Point(cut, cut.partitions, frozenset(cut.followed))]
-    return [] if last is None else [Point(cut, {**last.named, **cut.partitions}, last.followed)]
+        return [Point(cut, cut.partitions, frozenset(cut.followed), cut.foreign_keys)]
+    if last is None:
+        return []
+    return [Point(cut, {**last.named, **cut.partitions}, last.followed, last.foreign_keys)]

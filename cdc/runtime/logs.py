@@ -27,16 +27,17 @@ _DEPTH = 4
 
 
 def configure(stream: TextIO | None = None, level: int = logging.INFO, *, terminal: bool | None = None) -> None:
-    """Send every line, those of libraries included, to the stream (default stderr)."""
-    out = stream or sys.stderr
-    console = out.isatty() if terminal is None else terminal
+    """Send every line, those of libraries included, to the stream (default: whatever stderr is by then).
+
+    `terminal`: lines for people, else JSON; None: as the stream is one.
+    """
+    isatty = (stream or sys.stderr).isatty()
+    plain = isatty if terminal is None else terminal
     structlog.configure(
-        processors=[
-            *_processors(),
-            structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(),
-        ],
+        processors=[*_processors(plain), _plainly(isatty) if plain else structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(out),
+        # looked up for each line: while a bar is shown, what goes to stderr is written above it
+        logger_factory=lambda *_: structlog.WriteLogger(stream or sys.stderr),
         cache_logger_on_first_use=False,
     )
     logging.captureWarnings(True)
@@ -57,14 +58,31 @@ def failure(log: Any, error: BaseException, level: str = "error") -> None:
     getattr(log, level)(facts.pop("code"), **facts)
 
 
+class about:
+    """A defect within the block is told with the name of what it was about, a table as people call it; the innermost
+    one counts."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, *parts: str) -> None:
+        self._parts = parts
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None:
+            error.__dict__.setdefault("about", ".".join(self._parts))
+
+
 def described(error: BaseException) -> dict[str, str]:
     """The four fields of an error's document. The message of a foreign exception may hold a row's values:
-    it is left out."""
+    it is left out. What the exception was `about` is said."""
     if isinstance(error, CdcError):
         return {"code": error.code, "place": error.place, "rule": error.rule, "hint": error.hint}
     return {
         "code": "internal",
-        "place": place(error.__traceback__),
+        "place": ", ".join(filter(None, (error.__dict__.get("about", ""), place(error.__traceback__)))),
         "rule": type(error).__qualname__,
         "hint": "this is a defect: report it",
     }
@@ -85,8 +103,22 @@ def _module(filename: str) -> str:
     return str(inner) if inner.parts[0] in OURS else ""
 
 
-def _processors() -> list[Any]:
-    return [structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True), _discreet]
+def _processors(plain: bool) -> list[Any]:
+    times = structlog.processors.TimeStamper(fmt="%m-%dT%H:%M:%SZ" if plain else "iso", utc=True)
+    return [structlog.processors.add_log_level, times, _discreet, *((_rounded,) if plain else ())]
+
+
+def _plainly(colours: bool) -> Any:
+    """A line for people, without blanks that fill columns."""
+    return structlog.dev.ConsoleRenderer(0, colors=colours, pad_level=False)
+
+
+def _rounded(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Figures with as many digits as a person reads."""
+    return {
+        name: round(value, 1 if abs(value) >= 1 else 3) if isinstance(value, float) else value
+        for name, value in event.items()
+    }
 
 
 def _discreet(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

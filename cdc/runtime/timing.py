@@ -206,6 +206,10 @@ class Timing:
     """How often a command that waits for a position looks."""
     position_seconds: float = 60.0
     """How long the proof waits until the target has what the source has."""
+    still_seconds: float = 5.0
+    """A target that has not moved for so long, and is behind, is said to stand still."""
+    flow_seconds: float = 60.0
+    """What flows, and how late it is, is logged this often."""
 
 
 def read(text: str | None) -> Timing:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from cdc.errors import Halt, Refused, Retry
+from cdc.errors import Halt, Refused, Retry, own_words
 from cdc.model.record import Document
 from cdc.model.table import TableName
 from cdc.runtime import clock, crash_points as crash
@@ -167,7 +167,10 @@ class HttpRegistry:
             raise Refused("registry_refused", self._url + path, "the answer is not JSON", hint) from None
         except (urllib.error.URLError, OSError) as e:
             raise Retry(
-                "registry_unreachable", self._url, type(e).__name__, "is transport.registry right, and the registry up?"
+                "registry_unreachable",
+                self._url,
+                own_words(getattr(e, "reason", e)),
+                "is transport.registry right, and the registry up?",
             ) from None
 
 

@@ -61,7 +61,7 @@ class PostgresSide:
         return max(0, int(found[0][0]))
 
     def digest(self, span: KeySpan) -> Digest:
-        """See `snapshot.reconcile.compare.Side`."""
+        """See `snapshot.reconcile.sides.Side`."""
         return digest(
             self._query(f"SELECT count(*), bit_xor({self._sql.xor}), 0 {self._from} WHERE {span.condition(self._key)}")[
                 0
@@ -69,7 +69,7 @@ class PostgresSide:
         )
 
     def middle(self, span: KeySpan, skip: int) -> int | None:
-        """See `snapshot.reconcile.compare.Side`."""
+        """See `snapshot.reconcile.sides.Side`."""
         found = self._query(
             f"SELECT {self._key} {self._from} WHERE {span.condition(self._key)} ORDER BY {self._key} "
             f"LIMIT 1 OFFSET {skip}"
@@ -77,11 +77,11 @@ class PostgresSide:
         return int(found[0][0]) if found else None
 
     def rows(self, span: KeySpan) -> dict[Key, str]:
-        """See `snapshot.reconcile.compare.Side`."""
+        """See `snapshot.reconcile.sides.Side`."""
         return self._rows(span.condition(self._key))
 
     def buckets(self, count: int) -> Mapping[int, Digest]:
-        """See `snapshot.reconcile.compare.Side`; PostgreSQL's readers hold nobody up, so this is one statement."""
+        """See `snapshot.reconcile.sides.Side`; PostgreSQL's readers hold nobody up, so this is one statement."""
         rows = self._query(
             f"SELECT b, count(*), bit_xor(x), 0 FROM "
             f"(SELECT {self._sql.bucket} & {count - 1} AS b, {self._sql.xor} AS x {self._from}) AS r GROUP BY b"
@@ -89,16 +89,16 @@ class PostgresSide:
         return {row[0]: digest(row[1:]) for row in rows}
 
     def bucket_rows(self, count: int, chosen: frozenset[int]) -> dict[Key, str]:
-        """See `snapshot.reconcile.compare.Side`."""
+        """See `snapshot.reconcile.sides.Side`."""
         return self._rows(f"({self._sql.bucket} & {count - 1}) IN ({', '.join(map(str, sorted(chosen)))})")
 
     def rows_of(self, keys: Iterable[Key]) -> dict[Key, str]:
-        """See `snapshot.reconcile.compare.Side`."""
+        """See `snapshot.reconcile.sides.Side`."""
         possible = [key for key in keys if _storable(key)]
         return self._rows(self._any_of(possible)) if possible else {}
 
     def columns_of(self, keys: Iterable[Key]) -> dict[Key, tuple[str | None, ...]]:
-        """See `snapshot.reconcile.compare.Side`."""
+        """See `snapshot.reconcile.sides.Side`."""
         parts = len(self.table.key)
         rows = self._query(
             f"SELECT {', '.join(self._sql.keys + self._sql.columns)} {self._from} WHERE {self._any_of(keys)}"
@@ -130,7 +130,7 @@ class PostgresSide:
         return found.ntuples > 0
 
     def whole(self) -> Digest:
-        """See `snapshot.reconcile.compare.Side`."""
+        """See `snapshot.reconcile.sides.Side`."""
         xor, total = (part.replace(self._sql.row, "h") for part in (self._sql.xor, self._sql.sum))
         hashes = (
             f"SELECT {self._sql.row} "

@@ -13,6 +13,7 @@ from cdc.protocol.applied import MADE, Stored
 from cdc.state.store import StateStore
 from sinks.contract import Plan
 from sinks.halves import Foreseen
+from sinks.postgres.cascade_tables import CascadeTables
 from sinks.postgres.copy_tables import CopyTables
 from sinks.postgres.fence import connect_writer
 from sinks.postgres.owner import Owner, WholePipeline
@@ -107,6 +108,10 @@ class PostgresTarget:
     def tables_of(self, transaction: Transaction) -> CopyTables:
         """What copies do to tables in an open transaction."""
         return CopyTables(self.session, transaction)
+
+    def cascades_of(self, transaction: Transaction) -> CascadeTables:
+        """What foreign keys of the source do to tables in an open transaction."""
+        return CascadeTables(self.session, transaction)
 
     @property
     def loads(self) -> TableLoads:

@@ -51,6 +51,8 @@ class WriterSession:
         self.quarantine = Quarantine(connection, self.wire, pipeline)
         self.state = StateStore(target, pipeline, connection, owner.share)
         self.open: Transaction | None = None
+        self.types_of: dict[str, int] = {}
+        """Numbers of types, by name, as far as they were asked for."""
         self._clock = clock_of(connection)
         self._known: dict[Partition, tuple[int, int]] = {}
         """Where partitions are known to stand in the target."""

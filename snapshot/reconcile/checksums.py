@@ -77,7 +77,9 @@ class SourceSide:
         *,
         rows_per_second: float = 0,
         locked_rows: int = _LOCKED_ROWS,
+        told: Callable[[int], None] = lambda rows: None,
     ) -> None:
+        """`told` hears of rows as they are read in the walk over the table."""
         self.table = table
         self._connection, self._engine, self._estimate, self._locked_rows = (
             connection,
@@ -85,7 +87,7 @@ class SourceSide:
             estimate,
             locked_rows,
         )
-        self._pace = pace_for(engine, rows_per_second)
+        self._pace, self._told = pace_for(engine, rows_per_second), told
         self._sql: RowSql = row_sql(MYSQL, table)
         self._from = f"FROM {qualified(table)}"
         self._key = quoted(table.columns[table.key[0]].name) if table.key else ""
@@ -106,25 +108,25 @@ class SourceSide:
             self._pace.start()
             span = KeySpan(after, self.middle(KeySpan(after), self._pace.rows - 1))
             found = self.digest(span)
-            self._pace.done(found.rows)
+            self._done(found.rows)
             yield span, found
             if span.upto is None:
                 return
             after = span.upto
 
     def digest(self, span: KeySpan) -> Digest:
-        """See `snapshot.reconcile.compare.Side`."""
+        """See `snapshot.reconcile.sides.Side`."""
         return self._digest(span.condition(self._key))
 
     def middle(self, span: KeySpan, skip: int) -> int | None:
-        """See `snapshot.reconcile.compare.Side`."""
+        """See `snapshot.reconcile.sides.Side`."""
         found = self._query(
             f"SELECT {self._key} {self._from} WHERE {span.condition(self._key)} ORDER BY {self._key} LIMIT {skip}, 1"
         )
         return int(found[0][0]) if found else None
 
     def rows(self, span: KeySpan) -> dict[Key, str]:
-        """See `snapshot.reconcile.compare.Side`."""
+        """See `snapshot.reconcile.sides.Side`."""
         return self._rows(span.condition(self._key))
 
     def buckets(self, count: int) -> Mapping[int, Digest]:
@@ -140,11 +142,11 @@ class SourceSide:
                 bucket, found = int(row[0]), self._checked(row[1:])
                 total[bucket] = merge((total.get(bucket, Digest()), found))
                 rows += found.rows
-            self._pace.done(rows)
+            self._done(rows)
         return total
 
     def bucket_rows(self, count: int, chosen: frozenset[int]) -> dict[Key, str]:
-        """See `snapshot.reconcile.compare.Side`."""
+        """See `snapshot.reconcile.sides.Side`."""
         found: dict[Key, str] = {}
         wanted = f"{self._sql.bucket} & {count - 1} IN ({', '.join(map(str, sorted(chosen)))})"
         for piece in self._pieces():
@@ -153,13 +155,13 @@ class SourceSide:
         return found
 
     def rows_of(self, keys: Iterable[Key]) -> dict[Key, str]:
-        """See `snapshot.reconcile.compare.Side`."""
+        """See `snapshot.reconcile.sides.Side`."""
         wanted = set(keys)
         found = self._rows(any_of(self.table, wanted)) if wanted else {}
         return {key: value for key, value in found.items() if key in wanted}
 
     def columns_of(self, keys: Iterable[Key]) -> dict[Key, tuple[str | None, ...]]:
-        """See `snapshot.reconcile.compare.Side`."""
+        """See `snapshot.reconcile.sides.Side`."""
         rows = self._query(
             f"SELECT {', '.join(self._sql.keys + self._sql.columns)} {self._from} WHERE {any_of(self.table, keys)}"
         )
@@ -176,7 +178,7 @@ class SourceSide:
         return {key: tuple(row[parts:]) for row in rows if (key := _texts(row[:parts])) in wanted}
 
     def whole(self) -> Digest:
-        """See `snapshot.reconcile.compare.Side`; refused where the statement would hold writers up for long."""
+        """See `snapshot.reconcile.sides.Side`; refused where the statement would hold writers up for long."""
         if locks_on_read(self._engine) and self._estimate > self._locked_rows:
             raise Refused(
                 "long_lock",
@@ -194,6 +196,10 @@ class SourceSide:
                 f"(SELECT {self._sql.xor} AS x {self._from} WHERE {condition} LIMIT {_ALL}) AS r"
             )[0]
         )
+
+    def _done(self, rows: int) -> None:
+        self._told(rows)
+        self._pace.done(rows)
 
     def _checked(self, row: tuple[bytes, ...]) -> Digest:
         # NULL is what a concatenation beyond max_allowed_packet yields, with a warning nobody reads.

@@ -15,22 +15,23 @@ difference.
 One sighting is not enough: a row may go A, B, A between the source's readings while the target passes through B. Every
 change that is seen in such a row doubles the sightings it needs, so a row that flips for ever ends as unsettled, never
 as a difference. A row that is never seen at rest is `unsettled`, which is reported and is not equality: lag hides
-nothing.
+nothing. Where the target is behind and does not arrive, a table that agrees is equal, and one that differs unsettled.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
-from typing import Protocol
 
 from cdc.errors import Refused
 from cdc.model.digest import Digest, Key, KeySpan, by_value, key_hash, merge
 from cdc.model.table import Table
 from snapshot.reconcile.codec_judge import Judge
+from snapshot.reconcile.sides import LeadingSide, Rows, Side
 
 NARROW_ROWS = 64
 """Spans with at most so many rows are read row by row."""
@@ -44,9 +45,6 @@ ROWS_PER_BUCKET = 256
 MOST_BUCKETS = 1 << 16
 MOST_DIFFERENCES = 100
 
-Rows = dict[Key, str]
-"""Row hash by key."""
-
 
 class Kind(StrEnum):
     MISSING = "missing_in_target"
@@ -59,48 +57,6 @@ class Verdict(StrEnum):
     DIFFERENT = "different"
     UNSETTLED = "unsettled"
     REFUSED = "refused"
-
-
-class Side(Protocol):
-    """One table on one server. Every answer is of one moment per statement; two statements may see two moments."""
-
-    @property
-    def name(self) -> str:
-        """The table as people know it there."""
-
-    def estimate(self) -> int:
-        """About how many rows there are; cheap."""
-
-    def digest(self, span: KeySpan) -> Digest:
-        """The digest of the rows in a span of the integer key."""
-
-    def middle(self, span: KeySpan, skip: int) -> int | None:
-        """The integer key that `skip` keys of the span precede; None when there is none."""
-
-    def rows(self, span: KeySpan) -> Rows:
-        """The row hashes of a span."""
-
-    def buckets(self, count: int) -> Mapping[int, Digest]:
-        """The digest of each bucket, of a power of two many, in one pass over the table."""
-
-    def bucket_rows(self, count: int, chosen: frozenset[int]) -> Rows:
-        """The row hashes of some buckets, in one pass."""
-
-    def rows_of(self, keys: Iterable[Key]) -> Rows:
-        """The row hashes of those of the keys that exist."""
-
-    def columns_of(self, keys: Iterable[Key]) -> Mapping[Key, tuple[str | None, ...]]:
-        """A hash of each column of those of the keys that exist."""
-
-    def whole(self) -> Digest:
-        """The digest of the table, with `sum`, in one statement."""
-
-
-class LeadingSide(Side, Protocol):
-    """The side that leads: it chooses the pieces, sized and paced so that it stays a good host."""
-
-    def spans(self) -> Iterator[tuple[KeySpan, Digest]]:
-        """Spans that cover every integer key there is on any side, each with its digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,14 +171,15 @@ def verify(
     called.
 
     `judge` has the last word on rows that differ, for columns of which checksums cannot say everything.
-    A `TimeoutError` from `settle` leaves the table unsettled, `Refused` from a side leaves it refused; other errors
-    pass through.
+    A `TimeoutError` from `settle` leaves a table unsettled that differs by now: one that agrees is equal, however far
+    behind the target is. `Refused` from a side leaves it refused; other errors pass through.
     """
     started, tally = clock(), _Tally()
     method = "whole" if not table.key else "spans" if by_value(table) else "buckets"
     detail = ""
     try:
-        settle()
+        with suppress(TimeoutError):  # a target that is behind may agree all the same
+            settle()
         _run(_Comparison(table, source, target, settle, most_differences, sightings, rounds, judge), method, tally)
         state, reason = tally.verdict()
     except TimeoutError:
@@ -373,7 +330,10 @@ def _whole(c: _Comparison, tally: _Tally) -> None:
     """The same judgement for a table without a key, as if it were one row."""
     sighting = _Sighting(c.sightings)
     before = c.source.whole()
-    target = before
+    target = c.target.whole()
+    if target == before:
+        tally.differ(before, target)
+        return
     for _ in range(c.rounds):
         c.settle()
         target = c.target.whole()

@@ -6,7 +6,7 @@ while its old rows stay readable. What is said to be mended is what a second com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cdc.model.digest import Key
@@ -48,20 +48,17 @@ class Repair:
         }
 
 
-def repair(results: Sequence[Result], ask: Ask, again: Again) -> tuple[list[Result], list[Repair]]:
-    """The results as they are after the repair, and what was done for each table that differed."""
-    mended, done = [], list[Repair]()
-    for result in results:
-        now = result
+def repair(results: list[Result], ask: Ask, again: Again) -> Iterator[Repair]:
+    """What is done for each table that differs, as it is done; the results become those after it."""
+    for at in range(len(results)):
         for _ in range(ROUNDS):
-            if now.state is not Verdict.DIFFERENT:
+            if results[at].state is not Verdict.DIFFERENT:
                 break
-            done.append(_read_again(now, ask))
-            if done[-1].outcome != "done":
+            done = _read_again(results[at], ask)
+            yield done
+            if done.outcome != "done":
                 break
-            now = again(now.table)
-        mended.append(now)
-    return mended, done
+            results[at] = again(done.table)
 
 
 def _read_again(result: Result, ask: Ask) -> Repair:

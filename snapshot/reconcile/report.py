@@ -14,12 +14,15 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from cdc.errors import CdcError
 from cdc.model.digest import MYSQL, POSTGRES, Dialect, row_sql
 from cdc.model.table import Table
 from snapshot.reconcile.compare import Result, Verdict
+from snapshot.reconcile.quarantined import Waiting, name_of
 from snapshot.reconcile.repair import Repair
 
 Document = dict[str, object]
+_NONE: Waiting = {}
 
 _WORST = (Verdict.DIFFERENT, Verdict.REFUSED, Verdict.UNSETTLED, Verdict.EQUAL)
 _ENVIRONMENT = Environment(
@@ -38,10 +41,13 @@ def document(
     finished: datetime,
     position: Mapping[str, object] | None = None,
     repairs: Sequence[Repair] = (),
+    waiting: Waiting = _NONE,
+    ended: CdcError | None = None,
 ) -> Document:
     """The document of one reconciliation; `position` is where the source's log stood when it began, when that is known.
 
-    `results` are those after the repairs.
+    `results` are those after the repairs; `waiting` are the keys in quarantine; `ended`: why it ended before all was
+    compared.
     """
     counts = {state.value: sum(r.state is state for r in results) for state in Verdict}
     return {
@@ -59,8 +65,11 @@ def document(
             "rows_target": sum(r.rows_target for r in results),
             "differences": sum(len(r.differences) for r in results),
         },
+        "ended": ended.document()["error"] if ended is not None else None,
         "repairs": [one.document() for one in repairs],
-        "tables": [_table(r) for r in sorted(results, key=lambda r: (_WORST.index(r.state), r.table.qualified))],
+        "tables": [
+            _table(r, waiting) for r in sorted(results, key=lambda r: (_WORST.index(r.state), r.table.qualified))
+        ],
     }
 
 
@@ -75,8 +84,7 @@ def page(found: Mapping[str, object]) -> str:
 
 
 def write(found: Mapping[str, object], folder: Path) -> tuple[Path, Path]:
-    """Write the page and the JSON document, each whole or not at all; returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the page and the JSON document into a directory that is there, each whole or not at all; their paths."""
     stem = "reconcile-" + str(found["started"]).replace(":", "").replace("-", "")
     texts = {".html": page(found), ".json": json.dumps(found, indent=2, ensure_ascii=False) + "\n"}
     html, document = (_written(folder / (stem + suffix), text) for suffix, text in texts.items())
@@ -89,7 +97,7 @@ def _written(path: Path, text: str) -> Path:
     return unfinished.replace(path)
 
 
-def _table(r: Result) -> Document:
+def _table(r: Result, waiting: Waiting) -> Document:
     return {
         "source": r.table.qualified,
         "target": r.target,
@@ -103,10 +111,17 @@ def _table(r: Result) -> Document:
         "pieces_different": r.pieces_different,
         "rechecked": r.rechecked,
         "unsettled": r.unsettled,
+        "quarantined": len(waiting.get(r.table.qualified, ())),
         "complete": r.complete,
         "seconds": round(r.seconds, 3),
         "differences": [
-            {"kind": d.kind.value, "key_hash": d.key_hash, "columns": list(d.columns)} for d in r.differences
+            {
+                "kind": d.kind.value,
+                "key_hash": d.key_hash,
+                "quarantined": name_of(waiting, r.table, d.key),
+                "columns": list(d.columns),
+            }
+            for d in r.differences
         ],
         "find": _find(r) if r.differences else None,
     }

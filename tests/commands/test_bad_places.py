@@ -38,6 +38,7 @@ def test_a_server_that_is_not_there_ends_the_start_when_its_patience_is_over(tab
     said = refused(made, "run", exit_code=1)
     assert code == said["code"]
     assert place in said["place"]
+    assert "Connection refused" in said["rule"]
     assert said["hint"]
     assert code in [one["code"] for one in found(made)]
     untouched(postgres, broker)

@@ -220,10 +220,10 @@ MUTANTS: Mapping[Wrong, Mutant] = {
         cases=(_at("mariadb", "kafka", "target.stored:2", "target.stored:3"), _at("mysql", "direct", "target.stored:2")),
     ),
     Wrong.POSITIONS_FIRST: _mutant(
-        (_APPLY, "        for changes in batch.topics.values():\n            if changes.values:\n                self._writer",
+        (_APPLY, "        self._write(now, batch)\n",
          "        if not batch.partial and care == STRAIGHT:\n            self._commit(opened)\n            opened = self._begin()\n"
          "            now = Try(*opened, care, batch.partial, self.cuts.at.position)\n"
-         "        for changes in batch.topics.values():\n            if changes.values:\n                self._writer"),
+         "        self._write(now, batch)\n"),
         cases=(_at("mariadb", "kafka", "apply.written:2", "apply.written:3"), _at("mysql", "direct", "apply.written:2")),
     ),
     Wrong.POSITIONS_IN_MEMORY: _mutant(

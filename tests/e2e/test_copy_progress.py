@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from cdc.cli.output import _Bars, _RowsColumn
+from cdc.cli.bars import _Bars, _RowsColumn
 from cdc.config.load import load
 from cdc.monitoring.status import status
 from tests.e2e.streaming import Streaming, streaming

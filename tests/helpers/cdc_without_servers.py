@@ -35,7 +35,17 @@ def stream(config: Any, stop: Any, progress: Any = None) -> dict[str, Any]:
     return {"pipeline": config.pipeline.name}
 
 
-def answer(config: Any, *_: Any) -> dict[str, Any]:
+def run(config: Any, stop: Any, bars: Any) -> dict[str, Any]:
+    with bars() as progress:
+        return stream(config, stop, progress)
+
+
+def reconciled(config: Any, *words: Any, **named: Any) -> dict[str, Any]:
+    """As far as the command line looks into it."""
+    return {**answer(config), "outcome": "", "ended": None}
+
+
+def answer(config: Any, *_: Any, **__: Any) -> dict[str, Any]:
     kind = os.environ.get("CDC_TEST", "")
     if kind == "defect":
         raise KeyError(SECRET)
@@ -60,12 +70,12 @@ ERRORS = {
 }
 
 ANSWERS: dict[str, dict[str, Callable[..., Any]]] = {
-    "cdc.commands.run": {"run": stream},
+    "cdc.commands.run": {"run": run},
     "cdc.commands.capture": {"capture": stream},
     "cdc.commands.apply": {"apply": stream},
     "cdc.commands.snapshot": {"snapshot": stream},
     "cdc.commands.doctor": {"doctor": answer},
-    "cdc.commands.reconcile": {"reconcile": answer},
+    "cdc.commands.reconcile": {"reconcile": reconciled},
     "cdc.monitoring.status": {"status": answer},
     "cdc.monitoring.wait": {"wait": answer},
 }

@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator
 
 from cdc.checks.findings import document as found_document
 from cdc.cli import main as cli
+from cdc.cli.reserved import RESERVED
 from cdc.config.load import ConfigRefused, Problem
 from cdc.errors import Halt, Malformed
 from cdc.model.finding import Finding
@@ -47,7 +48,7 @@ def test_every_schema_is_one_and_names_itself(kind):
 
 
 def test_every_command_that_works_has_a_schema():
-    working = {command.name or getattr(command.callback, "__name__", "") for command in cli.cli.registered_commands} - set(cli.RESERVED)
+    working = {command.name or getattr(command.callback, "__name__", "") for command in cli.cli.registered_commands} - set(RESERVED)
     assert set() == (working | {"error", "version", "help", "control", "position"}) - set(kinds())
 
 

@@ -9,9 +9,10 @@ from dataclasses import MISSING, fields, replace
 import pytest
 
 from cdc.errors import Malformed
+from cdc.model.foreign_key import ForeignKey
 from cdc.model.position import Position
 from cdc.model.record import Partition
-from cdc.protocol.control import Anomaly, Base, Copy, Cut, Entry, Followed, Named, Start, from_document, key, mark, to_document
+from cdc.protocol.control import Anomaly, Base, Cascade, Copy, Cut, Entry, Followed, Named, Start, from_document, key, mark, to_document
 from cdc.protocol.copy_progress import NOTHING, Active, Copies, Ended
 from cdc.protocol.ledger import Ledger, restart_point
 from tests.helpers.documents import faults
@@ -44,12 +45,17 @@ def at_offsets(*entries: Entry) -> list[tuple[int, Entry]]:
 
 COPIES = Copies(3, 4, ("db", "t"), True, Active("a", "r", "db", "u", "whole", ("'x'", "1"), 5, True))
 TABLES = (Followed("db", "t", "p.db.t", 2, None, 2), Followed("db", "u", "u", 1, 3, 4))
+KEYS = (
+    ForeignKey("fk", ("db", "u"), ("a", "b"), ("db", "t"), ("x", "y"), "cascade", "", ("", "ci pad")),
+    ForeignKey("of", ("db", "u"), ("c",), ("db", "u"), ("z",), "set null", "cascade"),
+)
 BASE = Base(
-    4, 3, position(5), 17, True, {P: 2, Q: 0}, {P: Named(4, 0, 9)}, TABLES, COPIES, (("db", "t"), ("db", "u")), (("db", "gone"),)
+    4, 3, position(5), 17, True, {P: 2, Q: 0}, {P: Named(4, 0, 9)}, TABLES, COPIES, (("db", "t"), ("db", "u")), (("db", "gone"),), KEYS
 )  # fmt: skip
 CUT = Cut(
     4, 4, position(6), 18, True, True, {P: Named(5, 0, 10), Q: Named(1, 0, 2)}, (Anomaly("db", "t", "c", "zero_date", 3),),
     (("db", "t"), ("db", "u")), COPIES, (Ended("r", "db", "t", "keys", "refused", 2, "why"), Ended("s", "", "", "", "refused", 0)), 61,
+    (Cascade("p.db.t", "d", {P: 8, Q: 1}, {P: 10}), Cascade("p.db.t", "u", {}, {Q: 2})), KEYS,
 )  # fmt: skip
 ENTRIES: list[tuple[Entry, str]] = [
     (Start("a", 1), "start a"),

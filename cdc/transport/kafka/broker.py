@@ -25,7 +25,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
-from cdc.errors import CdcError, Halt, Refused, Retry
+from cdc.errors import CdcError, Halt, Refused, Retry, own_words
 from cdc.runtime import clock, crash_points as crash, timing
 from cdc.transport.contract import Idle
 
@@ -92,6 +92,8 @@ class _Trouble:
     def __init__(self, bootstrap: str) -> None:
         self._place = f"kafka {bootstrap}"
         self._error: KafkaError | None = None
+        self.words = ""
+        """What was said last of a broker that cannot be reached: which one, and why."""
         self.away_since: float | None = None
 
     def __call__(self, error: KafkaError) -> None:
@@ -99,6 +101,8 @@ class _Trouble:
             self._error = error
         elif error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE):
             self.away_since = self.away_since or clock.monotonic()
+            if error.code() != KafkaError._ALL_BROKERS_DOWN:
+                self.words = _timeless(error)
 
     def forget_absence(self) -> None:
         """From here on `away_since` tells of a new absence only."""
@@ -117,7 +121,7 @@ def translate(error: KafkaError, place: str) -> CdcError:
     """The decision that goes with a librdkafka error."""
     if error.code() in _SETUP_ERRORS:
         return Refused(
-            _SETUP_ERRORS[error.code()], place, error.name(), "check transport.kafka: security.protocol, sasl.*, ssl.*"
+            _SETUP_ERRORS[error.code()], place, _said(error), "check transport.kafka: security.protocol, sasl.*, ssl.*"
         )
     if error.code() in OUT_OF_RANGE:
         return Halt(
@@ -127,10 +131,22 @@ def translate(error: KafkaError, place: str) -> CdcError:
         return Halt(
             "producer_fatal",
             place,
-            error.name(),
+            _said(error),
             "restart the process: it starts from the newest cut that the broker holds",
         )
-    return Retry("broker_lost", place, error.name(), "the broker is away or busy")
+    return Retry("broker_lost", place, _said(error), "the broker is away or busy")
+
+
+def _said(error: KafkaError) -> str:
+    """What the error is called; of a login that failed, what was said of it. A broker's words about a record are left
+    out: they may quote it."""
+    of_login = error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL)
+    return f"{_timeless(error) if of_login else KafkaError(error.code()).str()} ({error.name()})"
+
+
+def _timeless(error: KafkaError) -> str:
+    """Its words without how long it took: the same error is to have the same text."""
+    return own_words(error.str().partition(" (after ")[0])
 
 
 def _is_settling(error: BaseException) -> bool:
@@ -221,7 +237,9 @@ class KafkaBroker:
                 self.trouble.check()
                 if self.trouble.away_since or clock.monotonic() > until:
                     hint = "is the broker up, transport.bootstrap right, and security.protocol the one of that port?"
-                    raise Retry("broker_unreachable", self.place, e.args[0].name(), hint) from None
+                    raise Retry(
+                        "broker_unreachable", self.place, self.trouble.words or _said(e.args[0]), hint
+                    ) from None
 
     def prepare(self, topic: str, partitions: int, config: Mapping[str, str]) -> int:
         """Make the topic unless it exists; its number of partitions."""

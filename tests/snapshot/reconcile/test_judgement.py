@@ -10,7 +10,8 @@ from cdc.errors import Refused
 from cdc.model.digest import Digest, Key, KeySpan, key_hash
 from cdc.model.table import Table
 from snapshot.reconcile import compare as module
-from snapshot.reconcile.compare import NARROW_ROWS, SIGHTINGS, Kind, Result, Rows, Verdict, _groups, _Sighting, _Tally, verify
+from snapshot.reconcile.compare import NARROW_ROWS, SIGHTINGS, Kind, Result, Verdict, _groups, _Sighting, _Tally, verify
+from snapshot.reconcile.sides import Rows
 from tests.snapshot.reconcile.memory import INTEGERS, KEYLESS, TEXTS, Content, MemorySide
 
 

@@ -175,12 +175,21 @@ def test_a_row_that_never_rests_is_unsettled_and_not_equal(table):
     assert (Verdict.UNSETTLED, "rows_moving", 1) == (result.state, result.reason, result.unsettled)
 
 
-def test_a_target_that_never_arrives_leaves_the_table_unsettled():
-    def settle() -> None:
-        raise TimeoutError
+def never() -> None:
+    raise TimeoutError
 
-    result = verify(INTEGERS, MemorySide(content()), MemorySide(content()), settle)
+
+@EVERY
+def test_a_target_that_never_arrives_leaves_the_table_unsettled(table):
+    result = verify(table, MemorySide(content()), MemorySide({**content(), 7: "late"}), never)
     assert (Verdict.UNSETTLED, "target_behind", False) == (result.state, result.reason, result.complete)
+
+
+@EVERY
+def test_a_target_that_never_arrives_and_agrees_is_equal(table):
+    """What has changed at the source since the target stood still has not changed this table."""
+    result = verify(table, MemorySide(content()), MemorySide(content()), never)
+    assert (Verdict.EQUAL, "", True, len(content())) == (result.state, result.reason, result.complete, result.rows_target)
 
 
 def late_from(settled: int) -> Callable[[], None]:

@@ -1,0 +1,1 @@
+"""How far the pipeline is."""
