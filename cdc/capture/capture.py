@@ -60,7 +60,7 @@ class Capture:
         self.writer, self.prefix = writer, prefix
         self.connector = envelope.Connector(version, flavour, prefix)
         self._pipeline = pipeline
-        self.counters = CaptureCounters()
+        self.counters = CaptureCounters(waits=writer.waits)
         self.followings, self._changes = FollowedTables(tables, listed_at), changes
         self._cascades = CascadeMarks(keys)
         self.copying: Incremental | None = None

@@ -131,7 +131,9 @@ class IncrementalSnapshot:
             return
         self._heard = clock.monotonic()
         followed = [stream.table for stream in self.capture.streams()]
-        for number, key, value in self._channel.take():
+        with self.capture.counters.waits.on(self._channel.stage):
+            heard = self._channel.take()
+        for number, key, value in heard:
             self.queue.hear(number, key, value, [(table.db, table.name) for table in followed])
 
     # -- one window ---------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ class TopicsCheck:
         """The broker lets us in, and so does the registry if one is named."""
         self.broker.check()
         if self.registry:
-            HttpRegistry(self.registry).check()
+            HttpRegistry(self.registry, self.broker.answer_seconds).check()
 
     def demand(self, tables: Sequence[Table]) -> None:
         """Reach both, and find that these tables' topics are ours to write."""

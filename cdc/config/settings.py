@@ -32,6 +32,8 @@ from cdc.config.values import (
 )
 from cdc.model.policies import DEFAULT, Policies, Policy
 
+Patience = Annotated[float, Field(ge=0.1, le=3600)]
+
 
 class Section(BaseModel):
     """One table of the file: no unknown key, no conversion of types, no change after the check."""
@@ -58,6 +60,7 @@ class SourceConfig(Section):
     connect_timeout_seconds: float = Field(10.0, gt=0, le=3600)
     heartbeat_seconds: float = Field(0.5, ge=0.05, le=0.5)
     schema_changes: Literal["copy", "stop"] = "copy"
+    answer_timeout_seconds: Patience = 30.0
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> SourceConfig:
@@ -76,6 +79,7 @@ class TargetConfig(Section):
     loaded_at: Annotated[str, AfterValidator(check_column)] = ""
     adopt: bool = False
     synchronous_commit: bool = True
+    answer_timeout_seconds: Patience = 30.0
 
 
 class TransportConfig(Section):
@@ -85,6 +89,7 @@ class TransportConfig(Section):
     registry: Annotated[str, AfterValidator(check_registry)] = Field("", repr=False)
     partitions: int = Field(1, ge=1, le=10000)
     partitions_of: dict[Pattern, Annotated[int, Field(ge=1, le=10000)]] = Field(default_factory=dict)
+    answer_timeout_seconds: Patience = 30.0
     kafka: Kafka = Field(default_factory=dict, repr=False)
 
 

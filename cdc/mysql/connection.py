@@ -6,7 +6,8 @@ import codecs
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any
 
 import pymysql
@@ -16,7 +17,8 @@ from pymysql.connections import Connection
 from cdc.codec.select_list import quoted
 from cdc.config.load import SourceConfig
 from cdc.errors import CdcError, Halt, Refused, Retry, own_words
-from cdc.runtime import clock, timing
+from cdc.mysql.patience import Silence, keep_alive, wait_patiently, why_idle
+from cdc.runtime import clock, logs
 
 _REFUSING_LOGIN = frozenset(
     {1044, 1045, 1130, 1251, 1275, 1396, 1524, 1698, 1820, 1862, 2049, 2054, 2059, 3118, 3159, 4151}
@@ -90,6 +92,8 @@ def connect(source: SourceConfig, *, read_timeout: float | None = None, raw: boo
     """A session on the source that is as `SESSION` says, whatever the server presets; raises Refused or Retry, never a
     driver's error.
 
+    Answers are waited for at most `read_timeout` seconds each; without it for as long as the source works on them,
+    which it is asked when `source.answer_timeout_seconds` have passed in silence.
     `raw`: text arrives in each column's own character set and every value as the bytes that the server sent.
     """
     place = f"{source.url.host}:{source.url.port}"
@@ -108,7 +112,32 @@ def connect(source: SourceConfig, *, read_timeout: float | None = None, raw: boo
             cursor.execute(sql)
         if raw:
             cursor.execute("SET character_set_results = NULL")
+        if read_timeout is None:
+            cursor.execute("SELECT CONNECTION_ID()")
+            wait_patiently(connection, partial(_why_silent, source, int(cursor.fetchone()[0])))
     return connection
+
+
+def _why_silent(source: SourceConfig, session: int) -> str:
+    """Why a session's answer will not come, by what the source says on a new connection; "" while it works on it, and
+    while it can only say that it is there."""
+    log, place = logs.logger("source"), f"{source.url.host}:{source.url.port}"
+    try:
+        with closing(_open(source, source.connect_timeout_seconds, raw=False)) as asking, asking.cursor() as cursor:
+            cursor.execute("SELECT command, state FROM information_schema.processlist WHERE id = %s", [session])
+            found = cursor.fetchone()
+    except (err.MySQLError, OSError) as error:
+        if errno(error) // 1000 in (0, 2):  # the driver's own numbers
+            return "and no new connection gets an answer"
+        log.warning("silence_unknown", place=place, code=errno(error))
+        return ""
+    except CdcError as error:
+        log.warning("silence_unknown", place=place, code=error.code, rule=error.rule)
+        return ""
+    why = why_idle(*found) if found else "and the session is gone there"
+    if not why:
+        log.info("still_at_work", place=place, wait=found[1])
+    return why
 
 
 def socket_of(connection: Connection[Any]) -> socket.socket:
@@ -128,7 +157,7 @@ def _open(source: SourceConfig, read_timeout: float | None, raw: bool) -> Connec
         charset="utf8mb4",
         connect_timeout=source.connect_timeout_seconds,
         read_timeout=source.connect_timeout_seconds,  # a server that hangs still accepts connections
-        write_timeout=timing.TIMES.source_write_seconds,
+        write_timeout=source.answer_timeout_seconds,
         program_name="cdc",
         ssl=_tls(source),
         ssl_disabled=source.ssl_mode == "disabled",
@@ -136,7 +165,9 @@ def _open(source: SourceConfig, read_timeout: float | None, raw: bool) -> Connec
         conv=only_encoders if raw else None,
         autocommit=None,
     )
-    connection._read_timeout = read_timeout  # type: ignore[attr-defined]  # statements may take longer than a greeting
+    patience = source.answer_timeout_seconds
+    connection._read_timeout = read_timeout or patience  # type: ignore[attr-defined]  # unlike a greeting
+    keep_alive(socket_of(connection), patience)
     connection.encoding = _SERVER_TEXT  # of every answer's text and every column's name
     return connection
 
@@ -197,6 +228,9 @@ def _login_decision(error: err.MySQLError, place: str) -> CdcError:
 def decision(error: BaseException, place: str) -> CdcError:
     """What a failed statement on an open connection means; the server's text is left out, it may carry values."""
     number = errno(error)
+    for silent in (error, error.__context__):  # the driver makes a lost connection of it
+        if isinstance(silent, Silence):
+            return Retry("source_lost", place, str(silent))
     if number in _REFUSING_STATEMENT:
         return Refused(
             "source_privilege", place, f"the account lacks a privilege (error {number})", "cdc doctor prints the GRANT"
@@ -218,7 +252,7 @@ def deciding(place: str) -> Iterator[None]:
 class Session:
     """A connection that asks the source: rows out, and an error as a decision. Not for use by several threads."""
 
-    def __init__(self, source: SourceConfig, read_timeout: float = timing.TIMES.source_silence_seconds) -> None:
+    def __init__(self, source: SourceConfig, read_timeout: float | None = None) -> None:
         self.place = f"{source.url.host}:{source.url.port}"
         self._connection = connect(source, read_timeout=read_timeout)
 

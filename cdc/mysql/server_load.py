@@ -10,7 +10,7 @@ from cdc.config.load import SourceConfig
 from cdc.errors import Refused
 from cdc.mysql.connection import connect, deciding
 from cdc.mysql.preflight import replica_status_sql
-from cdc.runtime import logs, timing
+from cdc.runtime import logs
 
 _STATUS = "SHOW GLOBAL STATUS WHERE Variable_name IN ('Threads_running', 'Table_locks_waited')"
 _LAGS = ("Seconds_Behind_Source", "Seconds_Behind_Master")
@@ -31,7 +31,7 @@ class LoadProbe:
 
     def __init__(self, source: SourceConfig) -> None:
         self.place = f"{source.url.host}:{source.url.port}"
-        self._connection = connect(source, read_timeout=timing.TIMES.signs_seconds)
+        self._connection = connect(source)
         version = str(self._rows("SELECT VERSION() AS version")[0]["version"])
         self._replica = replica_status_sql(version)
         self._waited: tuple[float, int] | None = None

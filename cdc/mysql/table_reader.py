@@ -103,8 +103,7 @@ class TableReader:
         self._spare, self._whole, self._closed = spare, True, False
         self.known: Callable[[], Known | None] = lambda: None
         """Where the log is followed to now, by whoever wants an exact read meanwhile."""
-        silence = timing.TIMES.source_silence_seconds
-        self._connection: Connection[Any] = spare.pop() if spare else connect(source, read_timeout=silence, raw=True)
+        self._connection: Connection[Any] = spare.pop() if spare else connect(source, raw=True)
 
     def close(self) -> None:
         """Leave the connection to others if it can serve them, else end it; a second time does nothing."""

@@ -15,6 +15,7 @@ from typing import ParamSpec, TypeVar
 import psycopg
 
 from cdc.errors import CdcError, Halt, Refused, Retry, RowRefused, RowSuspected
+from cdc.postgres.patience import Silent
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -23,6 +24,8 @@ R = TypeVar("R")
 def decide(error: psycopg.Error, place: str, *, starting: bool = False) -> CdcError:
     """What a driver's error means, by SQLSTATE alone; nothing of its text is kept."""
     state = error.sqlstate or ""
+    if isinstance(error, Silent):
+        return Retry("target_lost", place, str(error), LATER)
     lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
     if lost and not state:
         return verdict(state, place, "the connection to PostgreSQL is lost", lost=True)

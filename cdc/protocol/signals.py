@@ -25,6 +25,9 @@ Key = tuple[str, ...]
 class Channel(Protocol):
     """An ordered, numbered log of requests that keeps what was read."""
 
+    stage: str
+    """Of the lag: whose silence one waits for here."""
+
     def resume(self, known: Copies) -> Copies:
         """How far requests are read by the numbers that this log gives now:
         it may have been made anew since `known` was said."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from cdc.model.position import Position
 from cdc.model.table import AnomalyName, TableName
 from cdc.runtime import clock
+from cdc.runtime.lag import Waits
 from cdc.runtime.moments import SteadyClock, believed
 
 
@@ -33,6 +34,7 @@ class CaptureCounters:
     """Rows that copies read while the log was followed, by table."""
     copies: int = 0
     """Copies that wait or are under way."""
+    waits: Waits = field(default_factory=Waits)
 
     def count_cut(
         self, number: int, position: Position, source_ts_us: int, anomalies: Iterable[tuple[str, str, str, str, int]]

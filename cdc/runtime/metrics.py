@@ -19,10 +19,12 @@ from cdc.errors import Refused
 from cdc.model.table import AnomalyName
 from cdc.runtime import clock, logs
 from cdc.runtime.counters import ApplyCounters, CaptureCounters
-from cdc.runtime.lag import Lag
+from cdc.runtime.lag import APPLY, PUBLISH, Lag, Waits
 from cdc.runtime.moments import SteadyClock
 
 K = TypeVar("K")
+_STAGE_OF = {"target": APPLY, "broker": PUBLISH, "registry": PUBLISH}
+"""Which stage stands still for want of a server, by the first word of a reason code."""
 STATES = ("starting", "copying", "streaming", "degraded", "stopped")
 READ_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
@@ -87,7 +89,16 @@ class Metrics:
         applied = self.slowest
         published = captured.published_ts_us if captured else 0
         read = captured.source_ts_us if captured else 0
-        return Lag(read or None, published or None, (applied.source_ts_us if applied else 0) or None)
+        waits = captured.waits if captured else Waits()
+        held_us = int((clock.monotonic() - waits.since) * 1e6)
+        marks = (read or None, published or None, (applied.source_ts_us if applied else 0) or None)
+        return Lag(*marks, waits.stage, held_us if waits.stage else 0)
+
+    def stands_still(self, code: str) -> None:
+        """Work ended by this reason: until it is taken up again capture reads nothing, and is not why."""
+        stage = _STAGE_OF.get(code.partition("_")[0], "")
+        if stage and self._captured and not self._captured[-1].waits.stage:
+            self._captured[-1].waits.begin(stage)
 
     def source_now_us(self) -> int:
         """What the source's clock shows, as the reader measured it, else as the newest cut that was applied has it."""

@@ -141,4 +141,5 @@ def tell(error: Retry, component: str, metrics: Metrics) -> None:
 
 def _report(error: Retry, component: str, metrics: Metrics) -> None:
     tell(error, component, metrics)
+    metrics.stands_still(error.code)
     _state(component, "degraded", metrics)  # until it streams again: to try once more mends nothing yet

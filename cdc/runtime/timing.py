@@ -51,10 +51,6 @@ class Timing:
     """A source's clock that is doubted is measured this often at most."""
 
     # Questions to the source.
-    source_write_seconds: float = 60.0
-    """The longest wait until the source takes a statement."""
-    source_silence_seconds: float = 600.0
-    """The longest wait for the source's next answer, rows of a copy included."""
     invisible_seconds: float = 15.0
     """A transaction is invisible for a few milliseconds after it is in the log;
     with a slow semi-synchronous replica, for its timeout."""
@@ -68,8 +64,6 @@ class Timing:
     """The same beside the stream, where the log is followed on and the read is tried again."""
     decision_poll_seconds: float = 0.02
     """How often that list is read meanwhile."""
-    signs_seconds: float = 30.0
-    """The longest wait for the source's figures of its own load."""
 
     # Copies while the log is followed.
     piece_seconds: float = 0.05
@@ -151,8 +145,6 @@ class Timing:
     """The least that brokers allow by default: so long a dead member of a group is not missed."""
     group_heartbeat_ms: int = 1_000
     """How often a member tells that it lives."""
-    registry_seconds: float = 10.0
-    """The longest wait for a schema registry."""
 
     # The sink.
     idle_seconds: float = 0.2
@@ -184,10 +176,8 @@ class Timing:
     target_idle_ms: int = 120_000
     """How long a transaction may idle: between two pieces of an oversized one
     (`idle_in_transaction_session_timeout`)."""
-    target_tcp_ms: int = 30_000
-    """How long sent data may stay unacknowledged (`tcp_user_timeout`)."""
-    target_keepalive_seconds: int = 30
-    """An idle connection is probed after this long."""
+    answer_grace_seconds: float = 1.0
+    """What a server has sent may be on its way so long after the server said that it waits for us; the source too."""
 
     # Processes and commands.
     pause_first_seconds: float = 0.125

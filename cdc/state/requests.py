@@ -11,6 +11,7 @@ from cdc.errors import Refused
 from cdc.postgres.connection import Connection, jsonb
 from cdc.postgres.errors import guarded
 from cdc.protocol.copy_progress import Copies
+from cdc.runtime.lag import APPLY
 from cdc.state.store import StateStore
 
 _ASK = """
@@ -31,6 +32,8 @@ SELECT o.conname, o.conrelid::regclass::text, o.confrelid::regclass::text FROM p
 
 class RequestTable:
     """Capture's end of the table where there is no broker; owns the state's connection."""
+
+    stage = APPLY
 
     def __init__(self, state: StateStore, prefix: str) -> None:
         self._state, self._key = state, prefix.encode()

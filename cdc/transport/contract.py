@@ -15,10 +15,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from cdc.model.record import Document, Message, Partition, Record
+from cdc.runtime.lag import Waits
 
 
 class Writer(Protocol):
     """Capture's end of a transport."""
+
+    waits: Waits
+    """Told while capture waits here for others."""
 
     def topic(self, db: str, table: str) -> str:
         """The name of the topic that holds a table's records; no two followed tables have the same."""

@@ -17,6 +17,7 @@ from cdc.model import names
 from cdc.model.names import control_topic
 from cdc.model.record import Document, Message, Partition, Record, weight
 from cdc.runtime import clock, timing
+from cdc.runtime.lag import APPLY, Waits
 from cdc.transport.contract import Idle, by_partition
 
 
@@ -60,6 +61,7 @@ class DirectLog:
     ) -> None:
         self.prefix, self.control_topic = prefix, control_topic(prefix)
         self._partitions, self._limit, self._idle = partitions, limit_bytes, idle
+        self.waits = Waits()
         self._changed = clock.condition()
         self._held: deque[_Run] = deque()
         self._read = 0
@@ -87,7 +89,8 @@ class DirectLog:
     def send(self, topic: str, records: Sequence[Record]) -> None:
         """Append in this order, per partition; blocks while the bound is exceeded."""
         with self._changed:
-            self._wait_for_room()
+            with self.waits.on(APPLY):
+                self._wait_for_room()
             for number, run in by_partition(records).items():
                 numbered = self._append((topic, number), run)
                 if numbered >= 0:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any, Protocol
 
 from cdc.errors import Halt, Refused, Retry, own_words
 from cdc.model.record import Document
 from cdc.model.table import TableName
-from cdc.runtime import clock, crash_points as crash, timing
+from cdc.runtime import clock, crash_points as crash
 from cdc.transport.avro_records import proven
 
 
@@ -106,7 +108,9 @@ def _registered(value: bytes) -> TableName:
 class HttpRegistry:
     """A Confluent-compatible schema registry."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, answer_seconds: float = 30.0) -> None:
+        """`answer_seconds`: the longest wait for a whole answer."""
+        self._seconds = answer_seconds
         parts = urllib.parse.urlsplit(url.rstrip("/"))
         account, _, host = parts.netloc.rpartition("@")
         self._url = urllib.parse.urlunsplit((parts.scheme, host, parts.path, "", ""))
@@ -137,12 +141,16 @@ class HttpRegistry:
             self._schemas[schema_id] = proven(str(self._call(path, None)["schema"]), self._url + path)
         return self._schemas[schema_id]
 
+    def _answer(self, request: urllib.request.Request) -> bytes:
+        with urllib.request.urlopen(request, timeout=self._seconds) as answer:
+            found: bytes = answer.read()
+            return found
+
     def _call(self, path: str, body: dict[str, Any] | None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._url + path, data, self._headers)
         try:
-            with urllib.request.urlopen(request, timeout=timing.TIMES.registry_seconds) as answer:
-                return json.load(answer)
+            return json.loads(_within(self._seconds, lambda: self._answer(request)))
         except urllib.error.HTTPError as e:
             if e.code >= 500:
                 raise Retry(
@@ -164,3 +172,18 @@ class HttpRegistry:
                 own_words(getattr(e, "reason", e)),
                 "is transport.registry right, and the registry up?",
             ) from None
+
+
+def _within(seconds: float, work: Callable[[], bytes]) -> bytes:
+    """What work returns or raises; TimeoutError after so long, whatever it waits for: a socket's own time-out begins
+    anew with each byte, and looking up a name has none."""
+    done: Future[bytes] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - handed to who waits
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="registry", daemon=True).start()
+    return done.result(seconds)

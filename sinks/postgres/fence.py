@@ -37,8 +37,7 @@ _WRITERS = f"""
 SELECT pg_terminate_backend(pid) FROM pg_locks
  WHERE locktype = 'advisory' AND objsubid = 1 AND pid <> pg_backend_pid()
    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-   AND (classid::int8 << 32 | objid::int8) = {_KEY}
-   AND (%(pid)s::int IS NULL OR pid = %(pid)s)"""
+   AND (classid::int8 << 32 | objid::int8) = {_KEY}"""
 _RAISE = """
 UPDATE cdc.pipeline SET fence = fence + %(step)s, backend_pid = pg_backend_pid(), owner = %(owner)s, opened_at = now()
  WHERE name = %(pipeline)s RETURNING fence"""
@@ -69,7 +68,7 @@ def hold_beside(connection: Connection, place: str) -> None:
 
 def end_holders(connection: Connection, place: str) -> None:
     """End the other connections that hold this place."""
-    connection.execute(_WRITERS.encode(), {"pipeline": place, "pid": None})
+    connection.execute(_WRITERS.encode(), {"pipeline": place})
 
 
 def myself() -> str:
@@ -97,13 +96,11 @@ def raise_fence(connection: Connection, pipeline: str) -> int:
 
 @guarded("cdc.pipeline")
 def keep_fence(connection: Connection, pipeline: str, fence: int) -> None:
-    """Go on as the owner after a lost connection: end the old backend, wait for its commit;
-    stop if another one took over."""
-    held = connection.execute(
-        "SELECT backend_pid FROM cdc.pipeline WHERE name = %s AND fence = %s", [pipeline, fence]
-    ).fetchone()
-    if held is not None:
-        connection.execute(_WRITERS.encode(), {"pipeline": pipeline, "pid": held[0]})
+    """Go on as the owner after a lost connection: end what we had there, a load's connections too, and wait for what
+    they commit; stop if another one took over."""
+    ours = "SELECT 1 FROM cdc.pipeline WHERE name = %s AND fence = %s"
+    if connection.execute(ours, [pipeline, fence]).fetchone() is not None:
+        end_holders(connection, place=pipeline)
     if connection.execute(_KEEP, {"pipeline": pipeline, "fence": fence}).fetchone() is None:
         raise fenced(pipeline)
     crash.point("fence.kept")

@@ -1,4 +1,4 @@
-"""A TCP proxy between the product and one server, which can cut, refuse, stall, slow down, reset and flip bits.
+"""A TCP proxy between the product and one server, which can cut, refuse, stall, swallow, slow down, reset and flip bits.
 
 Threads, not a loop: two for each connection, so that one direction can stand still while the other goes on.
 """
@@ -28,6 +28,7 @@ class Weather:
 
     refuses: bool = False
     stalled: frozenset[str] = frozenset()
+    swallows: bool = False
     delay_seconds: float = 0.0
     piece: int = _PIECE
     """At most so many bytes at a time, with the delay between them."""
@@ -57,6 +58,8 @@ class Line:
     """It asked MySQL for the log: from there on the server sends events that bear checksums, and nothing else."""
     sent: dict[str, int] = field(default_factory=lambda: {UP: 0, DOWN: 0})
 
+    muted: frozenset[str] = frozenset()
+    """What goes in these directions is acknowledged and thrown away, a goodbye too, for as long as the connection lives."""
     torn: bool = False
     """It was reset: nobody is to say goodbye."""
     kept: dict[str, Any] = field(default_factory=dict)
@@ -112,6 +115,17 @@ class Proxy:
         """Nothing passes in these directions (both, when none is named), nobody is told."""
         self.weather.stalled = frozenset(ways or (UP, DOWN))
 
+    def hush(self, *ways: str) -> None:
+        """Swallow what goes in these directions (both, when none is named) on the connections that are open now; new ones pass."""
+        with self._lock:
+            for line in self._lines:
+                line.muted = frozenset(ways or (UP, DOWN))
+
+    def swallow(self) -> None:
+        """Swallow everything, on new connections too."""
+        self.weather.swallows = True
+        self.hush()
+
     def slow(self, seconds: float, piece: int = _PIECE) -> None:
         """Bytes pass in pieces of this size, each so late."""
         self.weather.delay_seconds, self.weather.piece = seconds, piece
@@ -121,7 +135,7 @@ class Proxy:
         self.weather.flip_after, self.weather.flips = after_bytes, count
 
     def heal(self) -> None:
-        """Fair weather; connections that stood still go on."""
+        """Fair weather; connections that stood still go on, those whose bytes were swallowed stay as they are."""
         self.weather = Weather()
 
     def close(self) -> None:
@@ -156,7 +170,7 @@ class Proxy:
         server.settimeout(None)
         for one in (client, server):
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        line = Line(client, server)
+        line = Line(client, server, muted=frozenset((UP, DOWN) if self.weather.swallows else ()))
         with self._lock:
             self._lines.add(line)
         back = threading.Thread(target=self._pass, args=(line, DOWN, server, client), daemon=True)
@@ -175,9 +189,11 @@ class Proxy:
                 if self.weather.delay_seconds:
                     time.sleep(self.weather.delay_seconds)
                 self.watcher.before(line, way, data)
+                if way in line.muted:
+                    continue
                 target.sendall(self._weathered(line, way, data))
                 self.watcher.after(line, way, data)
-            if not line.torn:
+            if not line.torn and way not in line.muted:
                 target.shutdown(socket.SHUT_WR)
         except OSError:
             line.close()

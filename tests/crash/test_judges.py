@@ -181,6 +181,24 @@ def test_a_proxy_passes_stalls_cuts_and_heals(echo: Proxy) -> None:
         assert b"three" == line.recv(10)
 
 
+def test_a_proxy_swallows_what_was_open_and_passes_what_is_new_until_it_swallows_all(echo: Proxy) -> None:
+    with closing(_line(echo)) as old:
+        old.sendall(b"one")
+        assert b"one" == old.recv(10)
+        echo.hush()
+        old.sendall(b"two")
+        with closing(_line(echo)) as new:
+            new.sendall(b"three")
+            assert b"three" == new.recv(10)
+            echo.swallow()
+            echo.heal()
+            for line in (old, new):
+                line.sendall(b"four")
+                line.settimeout(0.3)
+                with pytest.raises(TimeoutError):
+                    line.recv(10)
+
+
 def test_a_proxy_resets(echo: Proxy) -> None:
     with closing(_line(echo)) as line:
         line.sendall(b"one")

@@ -47,10 +47,10 @@ def test_every_duration_is_drawn_or_only_ends_a_wait() -> None:
     """What is not drawn: deadlines of what answers in time, whose end on a busy machine would prove nothing, and what is only shown."""
     left = {field.name for field in fields(timing.Timing)} - {*timeplan._RANGES, "retention_ms"}
     assert left == {
-        "log_write_seconds", "source_write_seconds", "source_silence_seconds", "signs_seconds", "tell_seconds", "rate_seconds",
+        "log_write_seconds", "tell_seconds", "rate_seconds",
         "recent_seconds", "verify_locking_seconds", "verify_seconds", "call_seconds", "ask_seconds", "delivery_ms", "session_ms",
-        "registry_seconds", "release_seconds", "target_connect_seconds", "target_probe_seconds", "target_tcp_ms",
-        "target_keepalive_seconds", "start_seconds", "repair_seconds", "position_seconds", "heartbeat_seconds",
+        "release_seconds", "target_connect_seconds", "target_probe_seconds",
+        "answer_grace_seconds", "start_seconds", "repair_seconds", "position_seconds", "heartbeat_seconds",
     }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from cdc.mysql.table_reader import Piece
 from cdc.protocol.control import Copy, Cut, Entry
 from cdc.protocol.copy_progress import NOTHING, Copies
 from cdc.protocol.signals import CopyJob
+from cdc.runtime.lag import PUBLISH
 from tests.capture.test_capture import Run
 from tests.capture.test_signals import collections, signal
 from tests.helpers.logs_by_hand import Put, T, U, position, when
@@ -171,6 +172,7 @@ class Reader:
 class Requests:
     """A channel of signals."""
 
+    stage = PUBLISH
     asked: list[tuple[bytes | None, bytes]] = field(default_factory=list)
     next: int = 0
     anew: bool = False

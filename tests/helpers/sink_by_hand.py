@@ -55,7 +55,7 @@ class Log(DirectLog):
     def __init__(self, partitions: int = 1) -> None:
         super().__init__("p", partitions=partitions)
         self.asked: list[tuple[Any, ...]] = []
-        self.waits: list[float] = []
+        self.polled: list[float] = []
         self.at_poll: Callable[[], None] = lambda: None
         self.before: bytes | None = None
         self._kept: list[Any] = []
@@ -66,7 +66,7 @@ class Log(DirectLog):
         return numbered
 
     def poll(self, seconds: float) -> list[Message]:
-        self.waits.append(seconds)
+        self.polled.append(seconds)
         self.at_poll()
         return super().poll(0) if len(self._held) > self._read else []
 

@@ -9,9 +9,9 @@ import urllib.request
 
 import pytest
 
-from cdc.errors import Refused
+from cdc.errors import Refused, Retry
 from cdc.model.position import Position
-from cdc.runtime import logs
+from cdc.runtime import clock, logs
 from cdc.runtime.counters import ApplyCounters, CaptureCounters
 from cdc.runtime.lag import Lag
 from cdc.runtime.metrics import STATES, Metrics
@@ -38,6 +38,49 @@ def test_the_stages_lags_add_up_to_the_total():
 def test_lag_grows_by_itself_while_something_is_stuck():
     lag = Lag(read_us=100 * SECOND, published_us=100 * SECOND, applied_us=100 * SECOND)
     assert [0.0, 7.0] == [lag.seconds(now * SECOND)["total"] for now in (100, 107)]
+
+
+def test_what_a_later_stage_keeps_from_going_on_is_not_late_itself():
+    """Four of the ten seconds capture waited for it."""
+    held = [Lag(94 * SECOND, 93 * SECOND, 90 * SECOND, stage, 4 * SECOND).seconds(100 * SECOND) for stage in ("", "publish", "apply")]
+    assert [(6.0, 1.0, 3.0), (2.0, 5.0, 3.0), (2.0, 1.0, 7.0)] == [(one["read"], one["publish"], one["apply"]) for one in held]
+    assert {10.0} == {one["total"] for one in held}
+
+
+def test_a_wait_that_an_error_ends_goes_on_until_capture_begins_again(monkeypatch: pytest.MonkeyPatch):
+    passed = [50.0]
+    monkeypatch.setattr(clock, "monotonic", lambda: passed[0])
+    metrics, totals = Metrics("od"), CaptureCounters(source_ts_us=97 * SECOND)
+    metrics.watch_capture(totals)
+    with totals.waits.on("publish"):
+        passed[0] += 2
+        assert ("publish", 2 * SECOND) == (metrics.lag.held_by, metrics.lag.held_us)
+    assert ("", 0) == (metrics.lag.held_by, metrics.lag.held_us)
+    with pytest.raises(Retry), totals.waits.on("apply"):
+        raise Retry("target_lost", "a", "b")
+    passed[0] += 7
+    metrics.stands_still("broker_lost")
+    assert ("apply", 7 * SECOND) == (metrics.lag.held_by, metrics.lag.held_us)
+    metrics.watch_capture(CaptureCounters())
+    assert "" == metrics.lag.held_by
+
+
+@pytest.mark.parametrize(
+    ("code", "stage"),
+    [
+        ("target_lost", "apply"),
+        ("target_unreachable", "apply"),
+        ("broker_lost", "publish"),
+        ("registry_unreachable", "publish"),
+        ("source_lost", ""),
+    ],
+)
+def test_between_two_runs_lag_is_booked_where_the_server_is_away(code: str, stage: str):
+    metrics = Metrics("od")
+    metrics.stands_still(code)
+    metrics.watch_capture(CaptureCounters())
+    metrics.stands_still(code)
+    assert stage == metrics.lag.held_by
 
 
 def test_lag_is_told_in_the_source_s_clock():

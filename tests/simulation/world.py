@@ -19,6 +19,7 @@ from cdc.errors import CdcError, Retry
 from cdc.protocol.applied import Stored
 from cdc.protocol.copy_progress import Copies
 from cdc.runtime import clock, crash_points as crash, logs
+from cdc.runtime.lag import APPLY
 from cdc.runtime.supervisor import Stopped, ThreadGroup
 from tests.simulation.broker import SimBrokers, SimKafka
 from tests.simulation.scheduler import Condition, Killed, Scheduler, Task
@@ -347,6 +348,8 @@ class _SimState:
 
 class _SimRequests:
     """Requests to capture where there is no broker."""
+
+    stage = APPLY
 
     def __init__(self, world: World) -> None:
         self._world, self._next = world, 0

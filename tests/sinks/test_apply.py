@@ -163,7 +163,7 @@ def test_a_batch_grows_until_its_time_is_up(time: Time, monkeypatch: pytest.Monk
         monkeypatch.setattr(module, "BATCH_BYTES", 1 << 20)
         story.applied(delay=delay)
         assert grown == story.target.commits[1].cut_no
-        idle = [seconds for seconds in story.log.waits if seconds]
+        idle = [seconds for seconds in story.log.polled if seconds]
         assert {timing.TIMES.idle_seconds} == set(idle)
 
 

@@ -31,7 +31,9 @@ from cdc.transport.contract import Idle
 
 T = TypeVar("T")
 MAX_MESSAGE_BYTES = 32 << 20
-_CLIENT = {"reconnect.backoff.max.ms": timing.TIMES.reconnect_longest_ms}
+_CLIENT = {"reconnect.backoff.max.ms": timing.TIMES.reconnect_longest_ms, "socket.keepalive.enable": True}
+_LONGEST_MS = 300_000
+"""librdkafka's own bound of these."""
 _PRODUCER = {
     "enable.idempotence": True,
     "enable.gapless.guarantee": True,
@@ -175,30 +177,41 @@ class KafkaBroker:
         *,
         partitions: int = 1,
         partitions_of: Mapping[str, int] | None = None,
+        answer_seconds: float = 30.0,
         idle: Idle | None = None,
     ) -> None:
-        """`partitions_of`: of the topics of some tables, by patterns of "database.table"."""
+        """`partitions_of`: of the topics of some tables, by patterns of "database.table".
+
+        `answer_seconds`: a connection on which a request waits longer is given up by librdkafka, which connects again
+        and asks again; what was produced keeps its number, so that it is not there twice.
+        """
         self.bootstrap, self.prefix = bootstrap, prefix
         self._partitions, self._partitions_of = partitions, partitions_of or {}
         self.place = f"kafka {bootstrap}"
         self.trouble = _Trouble(bootstrap)
-        self._kafka, self._idle = dict(kafka), idle
-        self._admin = AdminClient(_settings(bootstrap, kafka, {}, self.trouble))
+        self._kafka, self._idle, self.answer_seconds = dict(kafka), idle, answer_seconds
+        milliseconds = int(answer_seconds * 1000)
+        self._patience = {"socket.timeout.ms": min(milliseconds, _LONGEST_MS)}
+        self._patience_with_records = {"request.timeout.ms": min(milliseconds * 4 // 5, _LONGEST_MS)}
+        self._admin = AdminClient(self._settings({}))
         self._known: dict[str, int] = {}
 
     def producer(self) -> Producer:
         """An idempotent producer."""
-        return Producer(_settings(self.bootstrap, self._kafka, _PRODUCER, self.trouble))
+        return Producer(self._settings({**_PRODUCER, **self._patience_with_records}))
 
     def consumer(self, fetch_wait_ms: int = timing.TIMES.fetch_wait_ms) -> Consumer:
         """A consumer that is assigned by hand and never joins a group;
         who reads what is there already has nothing to wait for."""
         own = {**_CONSUMER, "group.id": f"cdc-{self.prefix}", "fetch.wait.max.ms": fetch_wait_ms}
-        return Consumer(_settings(self.bootstrap, self._kafka, own, self.trouble))
+        return Consumer(self._settings(own))
 
     def member(self, group: str) -> Consumer:
         """A consumer that joins a group, to be given partitions; it reads nothing that was there before."""
-        return Consumer(_settings(self.bootstrap, self._kafka, {**_MEMBER, "group.id": group}, self.trouble))
+        return Consumer(self._settings({**_MEMBER, "group.id": group}))
+
+    def _settings(self, own: Mapping[str, Any]) -> dict[str, Any]:
+        return _settings(self.bootstrap, self._kafka, {**self._patience, **own}, self.trouble)
 
     def check_stop(self) -> None:
         """Raise what happened in the background; let the owner stop."""
@@ -317,6 +330,7 @@ class KafkaBroker:
         if end <= 0:
             return
         consumer.assign([TopicPartition(topic, partition, first)])
+        heard = clock.monotonic()
         while True:
             messages = consumer.consume(
                 1, timing.TIMES.first_wait_seconds
@@ -332,6 +346,7 @@ class KafkaBroker:
                 consumer.unassign()  # else it would go on fetching
                 return
             self.check_stop()
+            heard = clock.monotonic() if messages else ask_after_silence(self, heard)
 
     def append(self, producer: Producer, topic: str, key: str, value: bytes) -> int:
         """Append one record to partition 0; its offset once acknowledged."""
@@ -343,9 +358,11 @@ class KafkaBroker:
             partition=0,
             on_delivery=self.noting(lambda m: offsets.append(int(m.offset() or 0))),
         )
+        asked = clock.monotonic()
         while not offsets:
             producer.flush(1.0)
             self.check_stop()
+            asked = ask_after_silence(self, asked)
         return offsets[0]
 
     def noting(self, acknowledged: Callable[[KafkaMessage], None]) -> Callable[[KafkaError | None, KafkaMessage], None]:

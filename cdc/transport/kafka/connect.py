@@ -17,10 +17,15 @@ def broker_of(transport: TransportConfig, check_stop: Idle) -> KafkaBroker:
         transport.kafka,
         partitions=transport.partitions,
         partitions_of=transport.partitions_of,
+        answer_seconds=transport.answer_timeout_seconds,
         idle=check_stop,
     )
 
 
 def registry_of(transport: TransportConfig, broker: KafkaBroker) -> Registry:
     """Where the schemas of its topics are."""
-    return HttpRegistry(transport.registry) if transport.registry else topic_registry(broker)
+    return (
+        HttpRegistry(transport.registry, transport.answer_timeout_seconds)
+        if transport.registry
+        else topic_registry(broker)
+    )

@@ -13,6 +13,7 @@ from cdc.errors import Retry
 from cdc.model.names import signal_topic
 from cdc.protocol.copy_progress import Copies
 from cdc.runtime import logs
+from cdc.runtime.lag import PUBLISH
 from cdc.transport.kafka.broker import OUT_OF_RANGE, KafkaBroker, translate
 
 SIGNAL_TOPIC = {"cleanup.policy": "delete", "retention.ms": "-1"}
@@ -21,6 +22,8 @@ _MOST = 1_000
 
 class KafkaSignals:
     """Capture's end of the topic: read by hand from a number on; nothing is committed."""
+
+    stage = PUBLISH
 
     def __init__(self, broker: KafkaBroker) -> None:
         self._broker, self._topic = broker, signal_topic(broker.prefix)

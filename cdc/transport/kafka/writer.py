@@ -19,6 +19,7 @@ from cdc.model import names
 from cdc.model.names import control_topic
 from cdc.model.record import Document, Partition, Record
 from cdc.runtime import clock, crash_points as crash, timing
+from cdc.runtime.lag import PUBLISH, Waits
 from cdc.transport.contract import by_partition
 from cdc.transport.kafka.broker import CONTROL_TOPIC, DATA_TOPIC, KafkaBroker, ask_after_silence
 from cdc.transport.schema_registry import Registry
@@ -35,7 +36,7 @@ class KafkaWriter:
     """Capture's end: everything acknowledged by all replicas, in order, without gaps, or the process ends."""
 
     def __init__(self, broker: KafkaBroker, registry: Registry) -> None:
-        self._broker, self._registry = broker, registry
+        self._broker, self._registry, self.waits = broker, registry, Waits()
         self._producer, self._consumer = broker.producer(), broker.consumer(timing.TIMES.fetch_held_ms)
         self._control = control_topic(broker.prefix)
         broker.prepare(self._control, 1, CONTROL_TOPIC)
@@ -69,7 +70,8 @@ class KafkaWriter:
 
     def send(self, topic: str, records: Sequence[Record]) -> None:
         """Append in this order; waits while too much is unacknowledged."""
-        self._wait_for_room()
+        with self.waits.on(PUBLISH):
+            self._wait_for_room()
         for partition, run in by_partition(records).items():
             self._send_to(topic, partition, run)
 
@@ -87,9 +89,11 @@ class KafkaWriter:
         crash.point("kafka.produced")
 
     def _wait_for_room(self) -> None:
+        asked = clock.monotonic()
         while len(self._producer) > _MAX_UNACKNOWLEDGED or self._bytes > _MAX_UNACKNOWLEDGED_BYTES:
             self._producer.poll(timing.TIMES.flush_poll_seconds)
             self._broker.check_stop()
+            asked = ask_after_silence(self._broker, asked)
             if not len(self._producer):
                 self._bytes = 0
 
@@ -121,10 +125,8 @@ class KafkaWriter:
 
     def flush(self) -> Mapping[Partition, int]:
         """Wait until everything sent is acknowledged."""
-        asked = clock.monotonic()
-        while self._producer.flush(1.0):
-            self._broker.check_stop()
-            asked = ask_after_silence(self._broker, asked)
+        with self.waits.on(PUBLISH):
+            self._await_answers()
         self._broker.trouble.check()
         self._bytes = 0
         if self._lost:
@@ -143,11 +145,18 @@ class KafkaWriter:
         # A tombstone bears no number; its delete is right before it.
         return {partition: last if numbered else last - 1 for partition, (last, numbered) in done.items()}
 
+    def _await_answers(self) -> None:
+        asked = clock.monotonic()
+        while self._producer.flush(1.0):
+            self._broker.check_stop()
+            asked = ask_after_silence(self._broker, asked)
+
     def append_control(self, key: str, document: Document, *, wait: bool = True) -> int:
         """Append to the control topic; its offset once acknowledged, or -1 at once without `wait`."""
         value = json.dumps(document).encode()
         if wait:
-            offset = self._broker.append(self._producer, self._control, key, value)
+            with self.waits.on(PUBLISH):
+                offset = self._broker.append(self._producer, self._control, key, value)
             self._epoch = offset if document["type"] == "start" else self._epoch
             self._landed(offset)
             return offset

@@ -79,10 +79,13 @@ def test_a_late_connection_with_an_old_number_writes_nothing(postgres: TargetDat
     assert 0 == rows(postgres, ONLY_KEY).total()
 
 
-def test_an_owner_that_opens_again_keeps_its_number_and_its_loaders(opened: Opened):
+def test_an_owner_that_opens_again_keeps_its_number_and_ends_its_earlier_loaders(opened: Opened):
     target = opened(ONLY_KEY)
-    load, number, loader = target.begin_load(ONLY_KEY, at(1)), target.fence, target.loader()
+    load, number, earlier = target.begin_load(ONLY_KEY, at(1)), target.fence, target.loader()
     target.open()
+    with pytest.raises(Retry), earlier.chunk(load, LedgerChunk(1)):
+        pass
+    loader = target.loader()
     with loader.chunk(load, LedgerChunk(1)) as chunk:
         chunk.write(ONLY_KEY.packed((1,)))
     loader.close()
