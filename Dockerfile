@@ -11,7 +11,8 @@ COPY sinks sinks
 RUN /opt/cdc/bin/pip install --no-cache-dir --no-build-isolation -c constraints.txt .
 
 FROM python:3.11-slim
-RUN useradd --system --uid 10001 --no-create-home cdc
+RUN useradd --system --uid 10001 --no-create-home cdc && install -d -o cdc /reports
+WORKDIR /etc/cdc
 COPY --from=build /opt/cdc /opt/cdc
 ENV PATH=/opt/cdc/bin:$PATH PYTHONUNBUFFERED=1
 USER cdc

@@ -32,11 +32,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	CDC_PURE=1 $(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[dev]'
 	touch $@
 
-# The compiled codec. A missing compiler is no failure: the codec then runs uncompiled, and says so.
+# The compiled codec. A missing compiler is no failure: the codec then runs uncompiled, setup.py says so, and the next make tries again.
 extension: $(VENV)/.extension
 $(VENV)/.extension: $(VENV)/.installed setup.py $(wildcard cdc/codec/*.py cdc/codec/*.pxd)
 	$(BIN)/python setup.py -q build_ext --inplace --parallel $(WORKERS)
-	touch $@
+	if compgen -G 'cdc/codec/_*.so' > /dev/null; then touch $@; fi
 
 servers: install
 	$(BIN)/python -m cdc.stack

@@ -5,6 +5,8 @@ No error ever carries a row's value: the data are health records. Configuration 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class CdcError(Exception):
     """A stop with a reason.
@@ -31,17 +33,32 @@ class Refused(CdcError):
     exit_code = 2
 
 
+class AllRefused(Refused):
+    """Several refusals of one kind, told at once: the code is the first one's."""
+
+    def __init__(self, parts: Sequence[Refused]) -> None:
+        self.parts = tuple(parts)
+        said = "; ".join(f"{one.place}: {one.rule}" for one in self.parts[1:])
+        first = self.parts[0]
+        super().__init__(first.code, first.place, f"{first.rule}; {said}", "cdc doctor lists each with its mend")
+
+
 class Halt(CdcError):
     """The process stops: going on could lose or invent a row. A restart alone does not help."""
 
 
-class RowRefused(Halt):
-    """The target cannot hold a row: the row's key is quarantined; where that is not allowed, the process stops."""
+class RowSuspected(Halt):
+    """The target refused a statement for what may be a row's content or a definition: whoever wrote rows finds out
+    which (`sinks/postgres/bisect.py`); for everybody else it is a halt."""
 
     def __init__(self, code: str, place: str, rule: str, hint: str = "", sqlstate: str = "") -> None:
         super().__init__(code, place, rule, hint)
         self.sqlstate = sqlstate
         """PostgreSQL's; empty when no statement was sent because the value has no form there."""
+
+
+class RowRefused(RowSuspected):
+    """The target cannot hold a row: the row's key is quarantined; where that is not allowed, the process stops."""
 
 
 class Retry(CdcError):

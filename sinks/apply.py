@@ -17,7 +17,7 @@ from typing import NamedTuple, NoReturn
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from cdc.errors import Halt, Retry, RowRefused
+from cdc.errors import Halt, Retry, RowSuspected
 from cdc.model.policies import Policies
 from cdc.model.position import Position
 from cdc.protocol.applied import Progress, Stored
@@ -168,7 +168,7 @@ class Apply:
             try:
                 self._unhindered(lambda care=care: self._put(batch, care, undone), whole)  # type: ignore[misc]
                 break
-            except RowRefused:
+            except RowSuspected:
                 if cares == (WITH_CARE,):
                     self.target.strictly = True
                     self._rewind(

@@ -49,6 +49,9 @@ class Plan(Protocol):
     def chosen(self) -> Mapping[str, Chosen]:
         """The policies that change what the columns hold, by column."""
 
+    def widen(self, found: Mapping[str, str]) -> None:
+        """Take over the types of the target's columns, by column, where they hold every value of the planned ones."""
+
     def copy_rows(self, rows: Sequence[Row], out: bytearray) -> Mapping[tuple[str, str], int]:
         """Append the rows' tuples; how many values policies changed in them, by (column, reason)."""
 

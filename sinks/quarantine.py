@@ -8,13 +8,13 @@ that comes.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from cdc.codec.records import Opened
 from cdc.errors import Halt, RowRefused
+from cdc.model.digest import short_hash
 from cdc.model.table import TableName
 from cdc.runtime import timing
 from sinks.contract import Plan, TableBatch
@@ -27,7 +27,7 @@ a handful of bad rows may come alone in a quiet night."""
 
 def key_hash(identity: bytes) -> str:
     """How a row is named where no value may be shown."""
-    return hashlib.sha256(identity).hexdigest()[:16]
+    return short_hash(identity)
 
 
 @dataclass(frozen=True, slots=True)

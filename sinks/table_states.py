@@ -25,7 +25,7 @@ SHADOW, COPY, REFUSAL = "shadow", "copy", "refusal"
 may change nothing here, if it may not. Only the copy that a table bears so goes on in it, or ends in it."""
 _BORNE = (SHADOW, COPY, REFUSAL)
 _COPIED = (TableState.CATCHING_UP, TableState.CONSISTENT, TableState.QUARANTINED)
-LEFT = "left the selection"
+LEFT = "left the selection, or was dropped at the source"
 _UNBEGUN = "its copy goes on without its first rows: cdc copy begins another"
 _UNENDED = "capture takes it for copied, and its copy never ended here: cdc copy begins another"
 _UNSEEN = "the target has not seen it begin"

@@ -15,7 +15,7 @@ from cdc.binlog.events import Begin, Commit, Event, Heartbeat, Kind, LoggedState
 from cdc.binlog.header import ARTIFICIAL, UNPLACED, LogCursor
 from cdc.binlog.packets import dump, event_of, prepare
 from cdc.binlog.rows_event import RowsEncoding, TableMaps
-from cdc.binlog.table_map import text_of
+from cdc.binlog.texts import statement_of
 from cdc.binlog.transaction import TransactionBuffer
 from cdc.config.load import SourceConfig
 from cdc.errors import Halt, Malformed
@@ -137,7 +137,8 @@ class BinlogReader:
 
     def _on_heartbeat(self, event: bytes, end: int) -> Iterable[Event]:
         return self._heartbeat(
-            event[decode.HEADER : end].decode(), self._at.widened(int.from_bytes(event[13:17], "little"))
+            event[decode.HEADER : end].decode("utf-8", "replace"),
+            self._at.widened(int.from_bytes(event[13:17], "little")),
         )
 
     def _on_heartbeat_v2(self, event: bytes, end: int) -> Iterable[Event]:
@@ -146,7 +147,7 @@ class BinlogReader:
             kind, at = decode.lenenc(event, at)
             length, at = decode.lenenc(event, at)
             if kind == 1:
-                file = event[at : at + length].decode()
+                file = event[at : at + length].decode("utf-8", "replace")
             elif kind == 2:
                 offset, _ = decode.lenenc(event, at)
             at += length
@@ -332,8 +333,7 @@ class BinlogReader:
 
     def _text(self, query: decode.Query) -> str:
         charset, _ = self._collations.get(query.collation, ("utf8mb4", 4))
-        found = text_of(charset, query.sql)
-        return query.sql.decode("utf-8", "replace") if found is None else found
+        return statement_of(charset, query.sql)
 
     # Rows
 

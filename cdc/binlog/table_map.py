@@ -5,12 +5,14 @@ https://dev.mysql.com/doc/dev/mysql-server/latest/classbinary__log_1_1Table__map
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 from pymysqlreplication.constants import FIELD_TYPE
 
-from cdc.codec import charsets
+from cdc.binlog.texts import text_of
 from cdc.errors import Halt, Malformed
 from cdc.model.position import Flavour
 from cdc.model.table import Column, Table, TableName
@@ -19,8 +21,8 @@ Collations = Mapping[int, tuple[str, int]]
 """Collation id -> (character set, its longest character in bytes), as the server that wrote the log numbers them."""
 Disguised = Mapping[tuple[str, str, str], str]
 """(database, table, column) -> what only information_schema tells: uuid, inet4, inet6 and vector, which MariaDB logs as
-plain bytes, and the fractional digits ("0" to "6") of a temporal in the old format, of which the log has the type
-alone."""
+plain bytes, the fractional digits ("0" to "6") of a temporal in the old format, of which the log has the type alone,
+and the columns that bear the name of a hash and are somebody's."""
 
 _BINARY = 63
 VECTOR = 242  # MySQL 9's, and MariaDB's compressed columns: mysql-replication knows neither
@@ -66,6 +68,8 @@ _NO_BYTES = _INTEGERS | frozenset(_OLD) | {FIELD_TYPE.DATE, FIELD_TYPE.NEWDATE, 
 _TEXTS = ("tinytext", "text", "mediumtext", "longtext")
 _BLOBS = ("tinyblob", "blob", "mediumblob", "longblob")
 _WIDTHS = {"uuid": 16, "inet6": 16, "inet4": 4}
+_HASH = re.compile(r"DB_ROW_HASH_\d+")
+"""MariaDB's column of a UNIQUE key by hash: a BIGINT UNSIGNED behind all others, in the log alone."""
 
 
 @dataclass(slots=True)
@@ -147,25 +151,6 @@ class _Reader:
         return found
 
 
-def text_of(charset: str, raw: bytes) -> str | None:
-    """Text as the server would show it; None when the bytes are none, or the character set is unknown. Not for rows:
-    slow."""
-    known = charsets.CHARSETS.get(charset)
-    if known is None:
-        return None
-    try:
-        if known.kind in (charsets.UTF8, charsets.UTF8_SHORT):
-            return raw.decode("utf-8")
-        if known.kind == charsets.TABLE:
-            entries = charsets.table(charset)
-            encoded = [entries[4 * byte + 1 : 4 * byte + 1 + entries[4 * byte]] for byte in raw]
-            return b"".join(encoded).decode("utf-8") if all(encoded) else None
-    except UnicodeDecodeError:
-        return None
-    found = charsets.to_utf8(charset, raw)
-    return None if found is None else found.decode("utf-8")
-
-
 def names_of(event: bytes, at: int) -> TableName:
     """Database and table of a table map, `at` being right behind its flags; the only part read for every shape."""
     length = event[at]
@@ -198,7 +183,15 @@ def table_of(map_body: bytes, flavour: Flavour, collations: Collations, disguise
         columns = tuple(
             _undisguised(column, disguised.get((db, name, column.name), ""), f"{db}.{name}") for column in columns
         )
-    return Table(db, name, columns, tuple(extra.key))
+    listed = len(columns) - _hashes(db, name, columns, disguised) if flavour == "mariadb" else len(columns)
+    return Table(db, name, columns[:listed], tuple(extra.key), len(columns) - listed)
+
+
+def _hashes(db: str, table: str, columns: tuple[Column, ...], disguised: Disguised) -> int:
+    """How many of the last columns are hashes of UNIQUE keys."""
+    names = [one.name if one.type == "bigint" and one.unsigned else "" for one in reversed(columns)]
+    hashes = takewhile(lambda name: _HASH.fullmatch(name) and (db, table, name) not in disguised, names)
+    return sum(1 for _ in hashes)
 
 
 def fields_of(map_body: bytes) -> list[MappedColumn]:
@@ -254,7 +247,10 @@ def _extra(reader: _Reader, place: str) -> _Extra:
         kind = reader.byte()
         value = reader.text()
         if kind in _EXTRA:
-            _EXTRA[kind](extra, _Reader(value))
+            try:
+                _EXTRA[kind](extra, _Reader(value))
+            except UnicodeDecodeError:
+                raise Malformed("table_map", place, "names a column in bytes that are no UTF-8") from None
         elif kind not in _UNUSED_EXTRA:
             raise Malformed("table_map", place, f"has optional metadata of unknown kind {kind}")
     return extra

@@ -8,11 +8,14 @@ cut is void. A position is written only in a cut, and a cut only after everythin
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 
 from cdc import codec
 from cdc.binlog.events import Begin, Commit, Event, Heartbeat, LoggedStatement, RowsEvent
-from cdc.capture.followed_tables import FollowedTables, stop_for
+from cdc.capture.followed_tables import REASONS, FollowedTables, stop_for, vanished, where
 from cdc.capture.restart import Restart, found_empty, from_history
+from cdc.capture.schema_changes import COPIED_AGAIN, SchemaChanges
+from cdc.capture.statements import List, passes
 from cdc.capture.table_stream import Incremental, Log, TableStream
 from cdc.codec import envelope
 from cdc.ddl import classify as ddl
@@ -20,9 +23,9 @@ from cdc.errors import Halt, Retry
 from cdc.model.position import Position
 from cdc.model.record import RECORD_BYTES, Partition
 from cdc.model.table import Table, TableName
-from cdc.protocol.control import Anomaly, Base, Copy, Cut, Entry, Followed, Named, Start, key, to_document
+from cdc.protocol.control import Base, Copy, Cut, Entry, Followed, Named, Start, key, to_document
 from cdc.protocol.copy_progress import NOTHING, Ended
-from cdc.runtime import clock, crash_points as crash, timing
+from cdc.runtime import clock, crash_points as crash, logs, timing
 from cdc.runtime.counters import CaptureCounters
 from cdc.runtime.moments import Through, believed
 from cdc.transport.contract import Writer
@@ -47,14 +50,18 @@ class Capture:
         tables: Sequence[Table],
         pipeline: str = "",
         listed_at: Position | None = None,
+        changes: SchemaChanges | None = None,
     ) -> None:
-        """`listed_at`: a position whose every change of a definition is in `tables`."""
+        """`listed_at`: a position whose every change of a definition is in `tables`; without `changes` a changed table
+        stops capture."""
         self.writer, self.prefix = writer, prefix
         self.connector = envelope.Connector(version, flavour, prefix)
         self._pipeline = pipeline
         self.counters = CaptureCounters()
-        self.followings = FollowedTables(tables, listed_at)
+        self.followings, self._changes = FollowedTables(tables, listed_at), changes
         self.copying: Incremental | None = None
+        self.lists: List | None = None
+        """Asks the source for its tables, where a statement may have changed one that matters; None: it may have."""
         self._copies = NOTHING
         self._streams: dict[TableName, TableStream] = {}
         self._by_topic: dict[str, TableStream] = {}
@@ -77,15 +84,21 @@ class Capture:
     # -- the start of an epoch ---------------------------------------------------------------------------------------
 
     def start(
-        self, first: Callable[[], Restart], previous: Restart | None = None, selects: Selects | None = None
+        self,
+        first: Callable[[], Restart],
+        previous: Restart | None = None,
+        selects: Selects | None = None,
+        lacks: Selects = lambda db, table: False,
     ) -> Restart:
         """Open an epoch and say where it begins: at `previous`, else at the newest cut that the topics hold,
-        else at `first`."""
+        else at `first`. `lacks`: whether the source says that there is no such table."""
         start = Start(clock.fresh_id(), int(clock.now() * 1000), self._pipeline)
         self._epoch = self._append(start)
         crash.point("capture.started")
         known = previous or from_history(self.writer, self.prefix, self._epoch)
         restart = known or first()
+        if self._changes is not None:
+            self._changes.leave(restart, self.followings.names(), lacks)
         self.followings.settle(restart, selects)
         ends = self._follow(restart)
         crash.point("capture.prepared")
@@ -125,6 +138,8 @@ class Capture:
         moment = (restart.position, self._through.us, restart.copying)
         self._append(Base(self._epoch, restart.cut_no, *moment, ends, self._all, tables, restart.copies, *standing))
         crash.point("capture.based")
+        if self._changes is not None:
+            self._changes.begun()
         self.counters.epoch, self.counters.position = self._epoch, restart.position
         self.counters.source_ts_us = self._through.us
         if not restart.copying:
@@ -143,7 +158,8 @@ class Capture:
         """Follow the log until told to stop; a torn transaction at the end stays without a cut, and so is void."""
         for event in self._read(log):
             if isinstance(event, RowsEvent):
-                self._rows(event)
+                with logs.about(event.table.db, event.table.name):
+                    self._rows(event)
             elif isinstance(event, Commit):
                 self._commit(event, log)
             elif isinstance(event, Begin):
@@ -175,14 +191,19 @@ class Capture:
         name = event.table.db, event.table.name
         if name in self.followings.early:
             return
-        stream = self._streams.get(name) or self._vanished(event)
+        stream = self._streams.get(name)
+        if stream is None:
+            self._stand_here()
+            raise vanished(*name)
         try:
             stream.check(event.table)
         except Halt:
             if not self._set_back([name], self._transaction):
+                if self.followings.was_listed_behind(self._transaction):
+                    self._end_epoch("changed", [name], stream.table.qualified)
                 raise
             return
-        stamp = self._stamp(stream, event)
+        stamp = stream.stamp(self.connector, event, self._transaction)
         stream.numbers.begin(self._total)
         count = codec.encode_rows(
             stream.plan, event.body, event.start, event.end, event.kind, stamp, stream.numbers, stream.out
@@ -198,16 +219,6 @@ class Capture:
             rule = "a copy's window is open where the log cannot be followed"
             raise Retry("window_torn", self.prefix, rule, "the copy is laid aside")
 
-    def _vanished(self, event: RowsEvent) -> TableStream:
-        self._stand_here()
-        raise Halt(
-            "table_gone",
-            f"{event.table.db}.{event.table.name}",
-            "the account sees no such table any more, and rows of it from before are still to be read",
-            "was SELECT revoked, GRANT it and start again; was it dropped or renamed, exclude it, "
-            "or copy all into a fresh pipeline",
-        )
-
     def _rowed(self, size: int) -> None:
         self.counters.bytes += size
         self._unsent += size
@@ -217,13 +228,6 @@ class Capture:
             crash.point("capture.sent_within")
         if self._uncut > PARTIAL_BYTES and self.position is not None:
             self.cut(self.position, partial=True)
-
-    def _stamp(self, stream: TableStream, event: RowsEvent) -> codec.Stamp:
-        gtid = self._transaction if self._transaction and not self._transaction.startswith("file=") else None
-        place = envelope.LogPlace(event.ts_us, event.server_id, gtid, event.file, event.offset)
-        name = event.table.db, event.table.name
-        now_us = clock.now_us()
-        return envelope.stamp(stream.schemas, self.connector, name, place, now_us, transaction=self._transaction)
 
     def _commit(self, event: Commit, log: Log) -> None:
         self._transaction = None
@@ -267,17 +271,28 @@ class Capture:
             self.cut(position, partial=self._partial_until is not None)
 
     def _statement(self, event: LoggedStatement, selects: Selects) -> None:
-        verdict = self._verdict(event, selects)
-        while isinstance(verdict, ddl.Unsupported) and self._set_back(verdict.tables, event.transaction):
-            verdict = self._verdict(event, selects)
-        if isinstance(verdict, ddl.Unsupported):
-            self._stand_here()
-            raise stop_for(verdict, event)
+        watched = partial(self.followings.watched, selects, event.transaction)
+        while isinstance(
+            verdict := ddl.classify(event.sql, event.db, watched(), sql_mode=event.sql_mode), ddl.Unsupported
+        ):
+            if passes(verdict, event.transaction, self.followings, self._is_followed, self.lists):
+                logs.logger("capture").info("statement_passed", place=where(verdict, event), reason=verdict.reason)
+                return
+            if not self._set_back(verdict.tables, event.transaction):
+                self._end_epoch(verdict.reason, verdict.tables, where(verdict, event))
+                self._stand_here()
+                raise stop_for(verdict, event)
 
-    def _verdict(self, event: LoggedStatement, selects: Selects) -> ddl.Irrelevant | ddl.Unsupported:
-        return ddl.classify(
-            event.sql, event.db, self.followings.watched(selects, event.transaction), sql_mode=event.sql_mode
-        )
+    def _end_epoch(self, reason: str, tables: Collection[TableName], place: str) -> None:
+        """Where a copy that is made later holds what changed: the next epoch makes it."""
+        names = self.followings.meant(tables)
+        if self._changes is not None and reason in COPIED_AGAIN and not names & self.followings.gone:
+            self._stand_here()
+            raise self._changes.end_epoch(names, place, REASONS[reason])
+
+    def _is_followed(self, table: Table) -> bool:
+        """Whether its rows are read by this description."""
+        return self._streams[table.db, table.name].is_like(table)
 
     def _set_back(self, tables: Collection[TableName], transaction: str | None) -> bool:
         """Let tables that are still to be copied begin again, where that is all that a change of theirs asks for."""
@@ -368,7 +383,9 @@ class Capture:
             full = full or bool(ended)
         named = dict(self._all if full else self._changed)
         followed = self.followings.followed() if full else ()
-        what = (full, partial, named, tuple(self._anomalies()), followed, self._copies, ended)
+        # what the codec could not keep travels in the cut, so that it is counted once where rows are
+        anomalies = tuple(one for stream in self._streams.values() for one in stream.anomalies())
+        what = (full, partial, named, anomalies, followed, self._copies, ended)
         entry = Cut(self._epoch, self._cut_no, position, self._through.us, *what, self._clock_offset_us)
         self._append(entry, wait=False)
         crash.point("capture.partial_cut" if partial else "capture.cut")
@@ -376,24 +393,4 @@ class Capture:
             self._last_full, self._changed = now, {}
         self._last_cut, self._uncut = now, 0
         self._cut_at = None if partial else position
-        self._count_cut(entry)
-
-    def _anomalies(self) -> Iterator[Anomaly]:
-        """What the codec could not keep since the last cut; it travels in the cut,
-        so that it is counted once where rows are."""
-        for stream in self._streams.values():
-            found = stream.plan.anomalies
-            if found:
-                yield from (
-                    Anomaly(stream.table.db, stream.table.name, column, reason, n)
-                    for (column, reason), n in found.items()
-                )
-                found.clear()
-
-    def _count_cut(self, entry: Cut) -> None:
-        counters = self.counters
-        counters.cut_no, counters.position = entry.cut_no, entry.position
-        counters.published_ts_us = entry.source_ts_us
-        counters.cuts += 1
-        for anomaly in entry.anomalies:
-            counters.anomalies[anomaly[:4]] = counters.anomalies.get(anomaly[:4], 0) + anomaly.times
+        self.counters.count_cut(entry.cut_no, position, entry.source_ts_us, anomalies)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 
 import cdc
 from cdc.binlog.reader import BinlogReader
@@ -12,6 +13,8 @@ from cdc.capture import initial_snapshot
 from cdc.capture.capture import Capture
 from cdc.capture.incremental_snapshot import IncrementalSnapshot
 from cdc.capture.restart import Restart
+from cdc.capture.schema_changes import SchemaChanges
+from cdc.capture.statements import Listing
 from cdc.config.load import Config, TargetConfig
 from cdc.errors import Retry
 from cdc.model.position import Position
@@ -48,12 +51,17 @@ def stored_restart(stored: Stored) -> Restart | None:
     return restart
 
 
-def capture_kafka(config: Config, parts: ThreadGroup, metrics: Metrics) -> None:
+def changes_of(config: Config) -> SchemaChanges | None:
+    """What a process remembers of changed tables from epoch to epoch; None where they stop it."""
+    return SchemaChanges() if config.source.schema_changes == "copy" else None
+
+
+def capture_kafka(config: Config, parts: ThreadGroup, metrics: Metrics, changes: SchemaChanges | None = None) -> None:
     """One epoch that writes to Kafka."""
     broker = broker_of(config.transport, parts.check_stop)
     broker.check()
     with closing(KafkaWriter(broker, registry_of(config.transport, broker))) as writer:
-        capture(config, writer, parts, metrics, broker=broker)
+        capture(config, writer, parts, metrics, broker=broker, changes=changes)
 
 
 def capture(
@@ -63,22 +71,21 @@ def capture(
     metrics: Metrics,
     previous: Restart | None = None,
     broker: KafkaBroker | None = None,
+    changes: SchemaChanges | None = None,
 ) -> None:
     """One epoch, from its start record until it is told to stop.
 
     `previous` is where it begins where the topics keep nothing. Requests for copies come over `broker`, or without one
-    through the target.
+    through the target. Without `changes` a table that changes stops it.
     """
     with Catalog(config.source) as catalog:
         listed_at = catalog.log.shown_position()
         selected = selected_tables(catalog, config.source, config.policies.policies)
-        stage = Capture(
-            writer, config.transport.prefix, catalog.flavour, cdc.__version__, selected, config.pipeline.name, listed_at
-        )
+        names = config.transport.prefix, catalog.flavour, cdc.__version__
+        stage = Capture(writer, *names, selected, config.pipeline.name, listed_at, changes)
         selects = catalog.selection(config.source.tables, config.source.exclude)
-        restart = stage.start(
-            lambda: first_restart(config, catalog, selected, listed_at, parts.check_stop), previous, selects
-        )
+        first = partial(first_restart, config, catalog, selected, listed_at, parts.check_stop)
+        restart = stage.start(first, previous, selects, catalog.session.lacks)
         metrics.watch_capture(stage.counters)
         catalog.identity.check(restart.position)
         if restart.copying:
@@ -88,7 +95,7 @@ def capture(
         channel = KafkaSignals(broker) if broker is not None else _request_table(config)
         server, rate = SourceServer(config.source), config.snapshot.max_rows_per_second
         windows = IncrementalSnapshot(stage, server, channel, restart, catalog.server_id, parts.check_stop, rate)
-    stage.copying = windows
+    stage.copying, stage.lists = windows, partial(_listing, config, server)
     writer.check_alone()  # before the source ends the stream of a later one for our sake
     reader = BinlogReader(
         config.source,
@@ -104,6 +111,13 @@ def capture(
         begins = restart.position
         logs.logger("capture").info("streaming", tables=len(selected), position=f"{begins.file}:{begins.offset}")
         stage.run(reader, parts.stopped, selects)
+
+
+def _listing(config: Config, server: SourceServer) -> Listing:
+    with server.catalog() as catalog:
+        at = catalog.log.shown_position()
+        tables = server.selected(catalog, config.policies.policies)
+        return Listing(at, tables, catalog.computed(tables))
 
 
 def _request_table(config: Config) -> Channel:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from typing import Protocol
 
 from cdc import codec
-from cdc.binlog.events import Event, TableMap
+from cdc.binlog.events import Event, RowsEvent, TableMap
+from cdc.codec import envelope
 from cdc.errors import Halt
 from cdc.model.record import Record
 from cdc.model.table import Table, TableName
 from cdc.mysql.information_schema import as_catalogued
-from cdc.protocol.control import Followed
+from cdc.protocol.control import Anomaly, Followed
 from cdc.protocol.copy_progress import Copies, Ended
+from cdc.runtime import clock
 
 
 class Log(Protocol):
@@ -50,18 +53,49 @@ class TableStream:
         """Ids of the schemas of key and value; 0 without a key."""
         self.plan = codec.RowPlan(table)
         self.out: list[Record] = []
-        self._shapes: set[bytes] = set()
+        self._shapes: dict[bytes, int] = {}
+        """The maps that the log showed of it, and how many columns each has that no catalog lists."""
+
+    def is_like(self, table: Table) -> bool:
+        """Whether the catalog's description is that of the table whose rows are followed."""
+        return table in (self.table, as_catalogued(self.table))
+
+    def anomalies(self) -> Iterator[Anomaly]:
+        """What the codec could not keep since this was asked last."""
+        found = self.plan.anomalies
+        if found:
+            yield from (
+                Anomaly(self.table.db, self.table.name, column, reason, n) for (column, reason), n in found.items()
+            )
+            found.clear()
+
+    def stamp(self, connector: envelope.Connector, event: RowsEvent, transaction: str | None) -> codec.Stamp:
+        """What the records of an event's rows say of where it came from."""
+        gtid = transaction if transaction and not transaction.startswith("file=") else None
+        place = envelope.LogPlace(event.ts_us, event.server_id, gtid, event.file, event.offset)
+        name = self.table.db, self.table.name
+        return envelope.stamp(self.schemas, connector, name, place, clock.now_us(), transaction=transaction)
 
     def check(self, shape: TableMap) -> None:
         """Stop when the log shows another shape of the table than the one that is followed."""
-        if shape.fingerprint in self._shapes:
-            return
+        if shape.fingerprint not in self._shapes:
+            self._learn(shape)
+        self.plan.unlisted = self._shapes[shape.fingerprint]
+
+    def _learn(self, shape: TableMap) -> None:
         table = shape.table()
         if self.table not in (table, as_catalogued(table)):
             raise Halt("schema_changed", self.table.qualified, "the table's columns are not those that were copied",
                        "schema changes are not followed yet: drop the pipeline's target tables and state, "
                        "and copy again")  # fmt: skip
-        self._shapes.add(shape.fingerprint)
+        self._shapes[shape.fingerprint] = table.unlisted
         if table != self.table:  # the log alone knows every member of an ENUM
-            known, self.table, self.plan = self.plan, table, codec.RowPlan(table)
+            known, self.table = self.plan, _with_labels(self.table, table)
+            self.plan = codec.RowPlan(self.table)
             self.plan.anomalies.update(known.anomalies)
+
+
+def _with_labels(table: Table, logged: Table) -> Table:
+    """The table with the members that the log knows, and with what only the catalog and the configuration know."""
+    columns = zip(table.columns, logged.columns, strict=True)
+    return replace(table, columns=tuple(replace(one, labels=other.labels) for one, other in columns))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from cdc.errors import CdcError, Refused
+from cdc.errors import AllRefused, CdcError, Refused
 from cdc.model.finding import Finding
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -56,5 +56,6 @@ def tried(findings: list[Finding], otherwise: T, ask: Callable[[], T]) -> T:
     except CdcError as error:
         if isinstance(findings, Demands):
             raise
-        findings.append(Finding("error", error.code, error.place, error.rule, error.hint))
+        parts = error.parts if isinstance(error, AllRefused) else (error,)
+        findings += [Finding("error", one.code, one.place, one.rule, one.hint) for one in parts]
         return otherwise

@@ -7,19 +7,21 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from cdc.checks.findings import LOCAL, Demands, tried
+from cdc.checks.limits import limits
+from cdc.checks.policies import column_policies
 from cdc.codec import layout
 from cdc.config.load import SourceConfig
 from cdc.errors import CdcError
 from cdc.model import names as target_names
 from cdc.model.finding import Finding
-from cdc.model.policies import LOSSY, Policies
+from cdc.model.policies import Policies
 from cdc.model.position import Flavour
 from cdc.model.table import Table, TableName
-from cdc.model.types import policy_keys
 from cdc.mysql import privileges
 from cdc.mysql.catalog import Catalog, selected_tables
 from cdc.mysql.preflight import dotted
 from cdc.mysql.server_preflight import examine_server
+from cdc.runtime import logs
 
 
 class Examined(NamedTuple):
@@ -62,10 +64,10 @@ class SourceCheck:
 
     def _selected(self, catalog: Catalog, findings: list[Finding]) -> list[Table]:
         tables = selected_tables(catalog, self.source, self.policies)
-        findings += policies(self.policies, tables)
+        findings += column_policies(self.policies, tables)
         findings += selection(self.source, catalog, tables)
         findings += names(self.schema, tables) + topics(self.prefix, tables)
-        findings += types(tables)
+        findings += types(tables) + limits(tables, int(catalog.settings.values.get("max_allowed_packet") or 0))
         return tables
 
 
@@ -174,30 +176,6 @@ def topics(prefix: str | None, tables: Sequence[Table]) -> list[Finding]:
     return found
 
 
-def policies(book: Policies, tables: Sequence[Table]) -> list[Finding]:
-    """Policies of single columns that no column has, and lossy ones that are said of a key."""
-    names = [(t.db, t.name, column.name) for t in tables for column in t.columns]
-    unused = [pattern for pattern in book.patterns if not any(book.matches(pattern, *name) for name in names)]
-    return [
-        Finding(
-            "warning", "policy_unused", f'policies.columns."{pattern}"', "is the name of no column of a selected table"
-        )
-        for pattern in unused
-    ] + [
-        Finding(
-            "error",
-            "policy_of_key",
-            f"{table.qualified}.{table.columns[at].name}",
-            f'policies.columns says {key} = "{value}" of a key column, which no policy may change',
-            f"-- take {key} out of the column's policies",
-        )
-        for table in tables
-        for at in table.key
-        for key, value in book.named(table.db, table.name, table.columns[at].name).items()
-        if value in LOSSY.get(key, ()) and key in policy_keys(table.columns[at])
-    ]
-
-
 def types(tables: Sequence[Table]) -> list[Finding]:
     """Columns of a type or character set that nobody taught us."""
     found: list[Finding] = []
@@ -205,7 +183,8 @@ def types(tables: Sequence[Table]) -> list[Finding]:
         for column in table.columns:
             place = f"{table.qualified}.{column.name}"
             try:
-                layout.slot(column, place)
+                with logs.about(place):
+                    layout.slot(column, place)
             except CdcError as error:
                 found.append(Finding("error", error.code, place, error.rule, error.hint or "-- exclude the table"))
     return found

@@ -54,6 +54,8 @@ class TargetCheck:
         with _querying(self.target) as query:
             version, text, *facts = query(_SERVER_SQL)[0]
             findings += target_server(url, version, *facts)
+            if facts[0] != "UTF8":
+                return str(text)  # nothing that is asked by a name has an answer there
             findings += target_temporary(url, query)
             wanted = {target_of(self.target.schema_, table.db, table.name) for table in tables}
             findings += target_schemas(query, {schema for schema, _ in wanted}, facts[2])

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 import cdc
-from cdc.cli import groups
+from cdc.cli import groups, installing
 from cdc.cli.bars import check_progress, copy_progress
 from cdc.cli.call import VALUED, Call, asking, call_of, judged, patterns_of, streaming
 from cdc.cli.output import Outcome, Output
@@ -40,6 +40,7 @@ Directory = Annotated[Path, typer.Option("--dir", help="Where the servers' data,
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The entry point of the `cdc` command."""
+    installing.ready_to_complete()
     sys.exit(execute(list(sys.argv[1:] if argv is None else argv)))
 
 
@@ -80,7 +81,7 @@ def _common(argv: list[str]) -> tuple[Call, list[str]]:
 
 def _dispatch(call: Call, rest: list[str]) -> Any:
     command = typer.main.get_command(cli)
-    if not (call.as_json and {"-h", "--help"}.intersection(rest)):
+    if not (call.as_json and {"-h", "--help"} & set(rest)):
         return command.main(args=rest, prog_name="cdc", standalone_mode=False, obj=call)
     with contextlib.redirect_stdout(io.StringIO()) as text:
         command.main(args=rest, prog_name="cdc", standalone_mode=False, obj=call)
@@ -305,4 +306,5 @@ for _group in (groups.schemas, groups.topics, groups.quarantine):
     cli.add_typer(_group)
 
 
+installing.register(cli)
 reserve(cli)

@@ -371,7 +371,7 @@ def image(plan: RowPlan, p: cython.p_const_uchar, at: cython.Py_ssize_t, end: cy
     b: Buffer = w.rows
     i: cython.Py_ssize_t
     plan.counting = counting
-    at += (count + 7) // 8
+    at += (count + plan.unlisted + 7) // 8
     if at > end:
         raise broken(plan, -1, nulls, "the row ends inside its null bits")
     for i in range(count):
@@ -387,4 +387,9 @@ def image(plan: RowPlan, p: cython.p_const_uchar, at: cython.Py_ssize_t, end: cy
             w.at[base + i] = b.n
             at = value(plan, i, p, at, end, b, counting)
         w.to[base + i] = b.n
+    for i in range(count, count + plan.unlisted):
+        if (p[nulls + (i >> 3)] >> (i & 7)) & 1 == 0:
+            at += 8
+    if at > end:
+        raise broken(plan, -1, nulls, "the row ends inside a hash")
     return at

@@ -7,6 +7,7 @@ cdef class Work:
 cdef class RowPlan:
     cdef readonly object table
     cdef readonly int count, keys
+    cdef public int unlisted
     cdef readonly dict anomalies
     cdef readonly list names, labels, charsets, tables, sentinels, replaces
     cdef int[::1] op, a, b, c, tag, iskey, key, dates

@@ -33,13 +33,17 @@ class Work:
 @cython.final
 @cython.cclass
 class RowPlan:
-    """How rows of one table become Avro; `anomalies` counts what was changed, by (column, reason)."""
+    """How rows of one table become Avro; `anomalies` counts what was changed, by (column, reason).
+
+    `unlisted` is as in `Table`, and may be set: a table has as many as its newest map of the log says.
+    """
 
     def __init__(self, table):
         found = slots(table)
         if not found:
             raise Halt("table", table.qualified, "a table without columns")
         self.table, self.count, self.keys = table, len(found), len(table.key)
+        self.unlisted = table.unlisted
         self.anomalies, self.spare = {}, None
         self.names = [column.name for column in table.columns]
         self.op, self.a = array("i", [slot.op for slot in found]), array("i", [slot.a for slot in found])

@@ -61,7 +61,7 @@ def _parameters(column: Column) -> dict[str, str]:
         found["length"] = str(length)
     if column.scale and not types.of(column).temporal:
         found["scale"] = str(column.scale)
-    if boolean(column):  # Debezium's consumers know a TINYINT(1) by its length
+    if boolean(column) and column.display == 1:  # Debezium's consumers know a TINYINT(1) by its length
         found["length"] = "1"
     found["name"] = column.name
     chosen = types.chosen_of(column, at_capture=True)

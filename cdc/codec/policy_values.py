@@ -169,12 +169,12 @@ def local_time(policy: Policy, key: bool) -> Choose:
 
 
 def flag(policy: Policy, key: bool) -> Choose:
-    """A TINYINT(1) as a boolean; clamped, what is not 0 is true, as MySQL itself reads it."""
+    """A TINYINT as a boolean; clamped, what is not 0 is true, as MySQL itself reads it."""
 
     def choose(value: object) -> Field:
         if value in (0, 1):
             return bytes([value == 1]), ""
-        _demand(key, policy.over_wide, "over_wide", "a TINYINT(1) that is neither 0 nor 1, which boolean cannot hold")
+        _demand(key, policy.over_wide, "over_wide", "a TINYINT that is neither 0 nor 1, which boolean cannot hold")
         return (b"\1" if policy.over_wide == "clamp" else None), "over_wide"
 
     return choose

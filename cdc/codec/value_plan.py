@@ -12,6 +12,7 @@ from cdc.codec._plan import RowPlan
 from cdc.codec.avro import Names, null_branch, parameters, program
 from cdc.codec.policy_values import CHOICES, UNFIT, Choose
 from cdc.codec.records import Opened
+from cdc.codec.wider_types import holds
 from cdc.errors import Halt, RowRefused
 from cdc.model import policies
 from cdc.model.names import column as target_column
@@ -70,6 +71,7 @@ class ValuePlan:
         names_of_keys = {name for name, _ in key_fields}
         self._fields = [self._field(name, schema, names, key=name in names_of_keys) for name, schema in row.items()]
         keys = [self._field(name, schema, Names(key_schema), key=True) for name, schema in key_fields]
+        self._planned, self._keys = list(self._fields), keys
         positions = {field.field: i for i, field in enumerate(self._fields)}
         self.chosen = {field.name: field.chosen for field in self._fields if field.chosen}
         self.key = tuple(positions[field.field] for field in keys)
@@ -78,6 +80,18 @@ class ValuePlan:
         self.copy_plan = _copy_plan(place, self._fields)
         self._key_plan = _copy_plan(place, keys)
         self._envelope = SkipPlan(place, *program(names, value_schema, _marks))
+
+    def widen(self, found: Mapping[str, str]) -> None:
+        """Take over the types that the target's columns have, by column, where they hold every value of ours."""
+        fields = [_widened(field, found.get(column.name)) for field, column in zip(self._planned, self.columns)]
+        if fields == self._fields:
+            return
+        place, by_field = f"{self.db}.{self.table}", {field.field: field for field in fields}
+        self._fields = fields
+        self.columns = tuple(_target(field, at in self.key) for at, field in enumerate(fields))
+        old, self.copy_plan = self.copy_plan, _copy_plan(place, fields)
+        self.copy_plan.changed = old.changed
+        self._key_plan = _copy_plan(place, [key._replace(op=by_field[key.field].op) for key in self._keys])
 
     def _field(self, name: str, schema: object, names: Names, *, key: bool) -> Field:
         plain = names.plain(schema)
@@ -89,7 +103,8 @@ class ValuePlan:
             raise Halt("schema_type", f"{self.db}.{self.table}.{column}", f"the wire type {kind} is not known")
         policy = self._book.of(self.db, self.table, column)
         at_capture = {key: known[PARAMETER + key] for key in AT_CAPTURE if PARAMETER + key in known}
-        op, number, postgres, choice, keys = _chosen(*found, known, policy, key)
+        flag = _is_flag(known, asked=self._book.asks(self.db, self.table, column, "tinyint1"))
+        op, number, postgres, choice, keys = _chosen(*found, known, policy, key, flag)
         return Field(
             name,
             column,
@@ -180,13 +195,21 @@ def _copy_plan(place: str, fields: Sequence[Field]) -> CopyPlan:
     return CopyPlan(place, names, [f.op for f in fields], [f.number for f in fields], [f.null for f in fields], choices)
 
 
+def _widened(field: Field, found: str | None) -> Field:
+    """The field as a column of another type takes it; as it was planned where that type does not fit."""
+    if found is None or not holds(field.postgres, found):
+        return field
+    op = _INTEGERS[found] if field.op in _INTEGERS.values() else field.op
+    return field._replace(op=op, postgres=found)
+
+
 def _target(field: Field, key: bool) -> TargetColumn:
-    text = field.postgres == "text" or field.postgres.startswith("varchar")
+    text = field.postgres == "text" or field.postgres.startswith(("varchar", "character varying"))
     return TargetColumn(target_column(field.name), field.postgres, "C" if key and text else "", field.null >= 0, key)
 
 
 def _chosen(
-    op: int, number: int, postgres: str, known: Mapping[str, str], policy: Policy, key: bool
+    op: int, number: int, postgres: str, known: Mapping[str, str], policy: Policy, key: bool, flag: bool
 ) -> tuple[int, int, str, Choose | None, tuple[str, ...]]:
     """The field under the column's policy, and which keys of it matter."""
     plain, keys = (op, number, postgres, None), tuple[str, ...]()
@@ -202,9 +225,15 @@ def _chosen(
         name, plain = "TO_LOCAL" if policy.timestamp_zone != "UTC" else "", (op, number, postgres, None)
     elif source == "BIGINT UNSIGNED" and op == ops.TO_NUMERIC and policy.bigint_unsigned == "bigint":
         keys, name, postgres = ("bigint_unsigned", "over_wide"), "TO_WHOLE", "bigint"
-    elif source == "TINYINT" and known.get(SOURCE + "length") == "1" and policy.tinyint1 == "boolean":
+    elif flag and policy.tinyint1 == "boolean":
         keys, name, postgres = ("tinyint1", "over_wide"), "TO_FLAG", "boolean"
     return (getattr(ops, name), number, postgres, CHOICES[name](policy, key), keys) if name else (*plain, keys)
+
+
+def _is_flag(known: Mapping[str, str], *, asked: bool) -> bool:
+    """Whether `tinyint1` is about the column: a TINYINT(1), and where the column's own policy asks, any TINYINT."""
+    kind = known.get(SOURCE + "type", "")
+    return kind.partition(" ")[0] == "TINYINT" if asked else kind == "TINYINT" and known.get(SOURCE + "length") == "1"
 
 
 def _precision(known: Mapping[str, str], default: int | None) -> str:
@@ -263,6 +292,7 @@ _NAMED = {
     "io.debezium.data.geometry.Geometry": (ops.TO_EWKB, 0, "bytea"),
     "io.debezium.data.FloatVector": (ops.TO_REALS, 0, "real[]"),
 }
+_INTEGERS = {"smallint": ops.TO_INT2, "integer": ops.TO_INT4, "bigint": ops.TO_INT8}
 _PRIMITIVE = {
     "boolean": (ops.TO_BOOL, 0, "boolean"),
     "int": (ops.TO_INT4, 0, "integer"),

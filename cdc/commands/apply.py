@@ -32,7 +32,8 @@ def apply(config: Config, stop: threading.Event) -> Document:
     """Apply the topics to the target until told to stop."""
     start_checks.demand_kafka(config.transport, "apply")
     started, generation = time.monotonic(), [0]
-    with serving_metrics(config) as metrics, closing(PostgresTarget(config.target, config.pipeline.name)) as target:
+    sink = PostgresTarget(config.target, config.pipeline.name)
+    with serving_metrics(config, "apply_listen") as metrics, closing(sink) as target:
 
         def work(ready: Ready) -> None:
             start_check(config, capture=False).demand()

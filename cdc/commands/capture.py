@@ -18,14 +18,14 @@ from cdc.runtime.supervisor import ThreadGroup, supervise
 def capture(config: Config, stop: threading.Event) -> Document:
     """Read the log into the topics until told to stop."""
     start_checks.demand_kafka(config.transport, "capture")
-    started = time.monotonic()
-    with serving_metrics(config) as metrics:
+    started, changes = time.monotonic(), capture_run.changes_of(config)
+    with serving_metrics(config, "listen") as metrics:
 
         def work(ready: Ready) -> None:
             start_check(config, target=False).demand()
             ready()
             parts = ThreadGroup(stop)
-            parts.run(capture_run.capture_kafka, config, parts, metrics)
+            parts.run(capture_run.capture_kafka, config, parts, metrics, changes)
 
         supervise(work, stop, "capture", metrics, config.pipeline.start_timeout_seconds)
         return {**capture_totals(config, metrics), "seconds": time.monotonic() - started}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Literal
 
 import cdc
 from cdc import codec
@@ -26,8 +27,9 @@ Ready = Callable[[], None]
 
 
 @contextmanager
-def serving_metrics(config: Config) -> Iterator[Metrics]:
-    """Metrics, offered over HTTP where the configuration says so, and told in the log once a minute."""
+def serving_metrics(config: Config, key: Literal["listen", "apply_listen", "snapshot_listen"]) -> Iterator[Metrics]:
+    """The metrics of this process, served where its key says and told in the log once a minute; shards on one machine
+    take the ports after it."""
     metrics = Metrics(
         config.pipeline.name,
         transport=config.transport.kind,
@@ -35,7 +37,9 @@ def serving_metrics(config: Config) -> Iterator[Metrics]:
         version=cdc.__version__,
         prefix=config.transport.prefix,
     )
-    endpoint = metrics.serve(config.metrics.listen, yields="listen" not in config.metrics.model_fields_set)
+    ports = max(1, config.apply.shards) if key == "apply_listen" else 1
+    chosen = key in config.metrics.model_fields_set
+    endpoint = metrics.serve(getattr(config.metrics, key), key=key, ports=ports, yields=not chosen)
     try:
         with telling(metrics):
             yield metrics

@@ -20,6 +20,7 @@ from cdc.mysql.catalog import Catalog, selected_tables
 from cdc.mysql.connection import connect
 from cdc.postgres.connection import connect as connect_target
 from cdc.runtime import logs, timing
+from cdc.state import quarantine
 from cdc.state.store import StateStore
 from sinks.postgres.checksums import PostgresSide
 from snapshot.reconcile import report
@@ -58,8 +59,9 @@ def reconcile(
         check = _Check(config, catalog, state, MOST_KEYS if repair else MOST_DIFFERENCES, len(chosen), timeout, told)
         ended = check.run(chosen, repair)
         results = [*check.results, *(_not_compared(config, table, ended) for table in chosen[len(check.results) :])]
+        held = quarantine.names_by_table(state)
         document = report.document(
-            config.pipeline.name, results, started, datetime.now(UTC), position, check.repairs, ended
+            config.pipeline.name, results, started, datetime.now(UTC), position, check.repairs, held, ended
         )
         unkept = _kept(state, started, results, document, report_dir)
     return {**document, "ended": unkept.document()["error"]} if unkept is not None and ended is None else document
@@ -97,7 +99,8 @@ class _Check:
         """Compare them all; what ended it before. What comes before the first table is compared is raised."""
         try:
             for table in tables:
-                self.results.append(self._verified(table))
+                with logs.about(table.qualified):
+                    self.results.append(self._verified(table))
                 self._tell(table.qualified)
             for one in repair_differences(self.results, self._read_again, self._verified) if repair else ():
                 self.repairs.append(one)

@@ -8,6 +8,7 @@ from contextlib import closing
 from functools import partial
 
 from cdc.capture import run as capture_run
+from cdc.capture.schema_changes import SchemaChanges
 from cdc.checks import start as start_checks
 from cdc.commands.apply import apply_kafka, apply_totals, apply_until_stopped
 from cdc.commands.capture import capture_totals
@@ -27,12 +28,13 @@ def run(config: Config, stop: threading.Event, bars: Bars = unshown) -> Document
     """Copy what is missing, shown by bars, then capture and apply in this process until told to stop."""
     started = time.monotonic()
     start_checks.demand_one_process(config.apply.shards)
-    with serving_metrics(config) as metrics:
+    with serving_metrics(config, "listen") as metrics:
         target = PostgresTarget(config.target, config.pipeline.name)
         work = _run_direct if config.transport.kind == "direct" else _run_kafka
         with closing(target):
-            patience = config.pipeline.start_timeout_seconds
-            supervise(partial(work, config, target, stop, metrics, bars=bars), stop, "run", metrics, patience)
+            patience, changes = config.pipeline.start_timeout_seconds, capture_run.changes_of(config)
+            streams = partial(work, config, target, stop, metrics, changes, bars=bars)
+            supervise(streams, stop, "run", metrics, patience)
         return {
             **capture_totals(config, metrics),
             **apply_totals(config, metrics),
@@ -41,7 +43,13 @@ def run(config: Config, stop: threading.Event, bars: Bars = unshown) -> Document
 
 
 def _run_direct(
-    config: Config, target: PostgresTarget, stop: threading.Event, metrics: Metrics, ready: Ready, bars: Bars = unshown
+    config: Config,
+    target: PostgresTarget,
+    stop: threading.Event,
+    metrics: Metrics,
+    changes: SchemaChanges | None,
+    ready: Ready,
+    bars: Bars = unshown,
 ) -> None:
     start_check(config).demand()
     ready()
@@ -53,17 +61,23 @@ def _run_direct(
     log = DirectLog(config.transport.prefix, first_control=progress.control_next if progress else 0,
                     partitions=config.transport.partitions, idle=parts.check_stop)  # fmt: skip
     previous = capture_run.stored_restart(stored)
-    parts.start("capture", capture_run.capture, config, log, parts, metrics, previous)
+    parts.start("capture", capture_run.capture, config, log, parts, metrics, previous, None, changes)
     with closing(log):
         parts.run(apply_until_stopped, config, log, target, stored, parts, metrics)
 
 
 def _run_kafka(
-    config: Config, target: PostgresTarget, stop: threading.Event, metrics: Metrics, ready: Ready, bars: Bars = unshown
+    config: Config,
+    target: PostgresTarget,
+    stop: threading.Event,
+    metrics: Metrics,
+    changes: SchemaChanges | None,
+    ready: Ready,
+    bars: Bars = unshown,
 ) -> None:
     start_check(config).demand()
     ready()
     parts = ThreadGroup(stop)
     shown_load(config, target, parts.check_stop, bars, metrics)
-    parts.start("capture", capture_run.capture_kafka, config, parts, metrics)
+    parts.start("capture", capture_run.capture_kafka, config, parts, metrics, changes)
     parts.run(apply_kafka, config, target, parts, metrics)

@@ -42,7 +42,8 @@ def snapshot(config: Config, stop: threading.Event, progress: Report) -> Documen
             "start cdc capture and cdc apply",
         )
     started, complete = time.monotonic(), [False]
-    with serving_metrics(config) as metrics, closing(PostgresTarget(config.target, config.pipeline.name)) as target:
+    sink = PostgresTarget(config.target, config.pipeline.name)
+    with serving_metrics(config, "snapshot_listen") as metrics, closing(sink) as target:
         tally = metered(progress, metrics)
 
         def work(ready: Ready) -> None:

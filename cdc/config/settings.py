@@ -28,6 +28,7 @@ from cdc.config.values import (
     check_schema,
     check_sentinel,
     check_zone,
+    port_after,
 )
 from cdc.model.policies import DEFAULT, Policies, Policy
 
@@ -56,6 +57,7 @@ class SourceConfig(Section):
     ssl_key: str = ""
     connect_timeout_seconds: float = Field(10.0, gt=0, le=3600)
     heartbeat_seconds: float = Field(0.5, ge=0.05, le=0.5)
+    schema_changes: Literal["copy", "stop"] = "copy"
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> SourceConfig:
@@ -103,7 +105,23 @@ class ApplyConfig(Section):
 
 
 class MetricsConfig(Section):
-    listen: Annotated[str, AfterValidator(check_listen)] = "127.0.0.1:9187"
+    """Where each process serves its metrics: the halves of a pipeline share a file, and may share a machine."""
+
+    listen: Annotated[str, AfterValidator(check_listen)] = "127.0.0.1:19187"
+    apply_listen: Annotated[str, AfterValidator(check_listen)] = "127.0.0.1:19188"
+    snapshot_listen: Annotated[str, AfterValidator(check_listen)] = "127.0.0.1:19189"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _beside_the_first(cls, tree: Any) -> Any:
+        """Where only `listen` is said, the other two take the ports after it."""
+        listen = tree.get("listen") if isinstance(tree, dict) else None
+        if not isinstance(listen, str):
+            return tree
+        try:
+            return {"apply_listen": port_after(listen, 1), "snapshot_listen": port_after(listen, 2), **tree}
+        except ValueError:  # reported once, at the key that was written
+            return tree
 
 
 class PolicyKeys(Section):
@@ -111,7 +129,7 @@ class PolicyKeys(Section):
 
     zero_date: Literal["null", "sentinel", "text", "error"] | None = None
     sentinel_date: Annotated[str, AfterValidator(check_sentinel)] | None = None
-    nul_text: Literal["error", "strip", "replace"] | None = None
+    nul_text: Literal["strip", "error", "replace"] | None = None
     invalid_text: Literal["error", "replace"] | None = None
     json_: Literal["json", "jsonb", "text"] | None = Field(None, alias="json")
     refused_json: Literal["error", "null", "string"] | None = None

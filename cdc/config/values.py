@@ -206,6 +206,12 @@ def check_column(text: str) -> str:
     return text
 
 
+def port_after(listen: str, steps: int) -> str:
+    """The same host with a port so much higher, 65535 at most; "" and any port (0) stay; ValueError as `address`."""
+    port = address(listen)[1] if listen else 0
+    return f"{listen.rpartition(':')[0]}:{min(port + steps, 65535)}" if port else listen
+
+
 def address(text: str) -> tuple[str, int]:
     """Split host:port; ValueError when it is not one."""
     found = _HOST_PORT.match(text)

@@ -11,17 +11,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import sqlglot
 from sqlglot import expressions
 from sqlglot.errors import SqlglotError
 
+from cdc.ddl.alterations import keeps_rows, switches_keys
 from cdc.ddl.tokens import UnreadableError, Words, rendered, tokens
 from cdc.model.selection import Selection
 from cdc.model.table import TableName
 
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)  # its warnings quote the statement, values and all
+
+
+Unless = Literal["", "exists", "same"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,9 @@ class Unsupported:
 
     reason: str
     tables: tuple[TableName, ...] = ()
+    unless: Unless = ""
+    """What the tables may show that lets it go on all the same: they are there already, and it makes none that is
+    ("exists"); they have the columns and the key that they had, and it changes no row ("same")."""
 
 
 # fmt: off
@@ -74,11 +82,11 @@ def classify(
     Text in `/*! */` may or may not have run, by the server's version: both readings must be irrelevant.
     `wants` may be a `Selection`: it also knows in which databases a followed table can be.
     """
-    for conditional in (True, False):
-        found = _judged(Words(tokens(sql, sql_mode, conditional=conditional), default_db), wants)
-        if isinstance(found, Unsupported):
-            return found
-    return Irrelevant()
+    readings = [_judged(Words(tokens(sql, sql_mode, conditional=how), default_db), wants) for how in (True, False)]
+    found = sorted((one for one in readings if isinstance(one, Unsupported)), key=lambda one: one.unless)
+    if not found:
+        return Irrelevant()
+    return found[0] if found[0] == found[-1] else replace(found[0], unless="")
 
 
 def _judged(words: Words, wants: Callable[[str, str], bool]) -> Irrelevant | Unsupported:
@@ -88,17 +96,17 @@ def _judged(words: Words, wants: Callable[[str, str], bool]) -> Irrelevant | Uns
         return Unsupported("unknown")
     if isinstance(found, Irrelevant | Unsupported):
         return found
-    reason, names = found
+    reason, names, unless = found
     if not names:
         return Unsupported("unknown")
     if reason == "database":
         return _of_database(names[0][0], wants)
     wanted = tuple(dict.fromkeys(name for name in names if wants(*name)))
-    return Unsupported(reason, wanted) if wanted else Irrelevant()
+    return Unsupported(reason, wanted, unless) if wanted else Irrelevant()
 
 
-Verdict = Irrelevant | Unsupported | tuple[str, list[TableName]]
-"""Decided, or a reason that holds if one of the named tables is followed."""
+Verdict = Irrelevant | Unsupported | tuple[str, list[TableName], Unless]
+"""Decided, or a reason that holds if one of the named tables is followed, and what speaks against it."""
 
 
 def _of_database(db: str, wants: Callable[[str, str], bool]) -> Irrelevant | Unsupported:
@@ -145,16 +153,16 @@ def _unknown(words: Words, wants: Callable[[str, str], bool]) -> Verdict:
 
 def _truncated(words: Words, wants: Callable[[str, str], bool]) -> Verdict:
     words.skip("TABLE")
-    return "truncated", [words.name()]
+    return "truncated", [words.name()], ""
 
 
 def _loaded(words: Words, wants: Callable[[str, str], bool]) -> Verdict:
-    return "written", [words.name() for _ in words.find("INTO", "TABLE")][:1]
+    return "written", [words.name() for _ in words.find("INTO", "TABLE")][:1], ""
 
 
 def _inserted(words: Words, wants: Callable[[str, str], bool]) -> Verdict:
     words.skip_any(*_INSERT_OPTIONS)
-    return "written", [words.name()]
+    return "written", [words.name()], ""
 
 
 def _of_object(verb: str, words: Words) -> Verdict:
@@ -163,19 +171,42 @@ def _of_object(verb: str, words: Words) -> Verdict:
         return Irrelevant()
     if kind in ("DATABASE", "SCHEMA"):
         words.skip_any(*_OPTIONS)
-        return ("database", [(words.name()[1], "")]) if verb == "DROP" or "REPLACE" in said else Irrelevant()
+        return ("database", [(words.name()[1], "")], "") if verb == "DROP" or "REPLACE" in said else Irrelevant()
     if kind == "TABLESPACE":
         return Irrelevant()  # where rows lie, never which; a server drops only an empty one
     if kind == "INDEX":
-        return "changed", [words.name() for _ in words.find("ON")][:1]
+        return "changed", [words.name() for _ in words.find("ON")][:1], "" if "IGNORE" in said else "same"
     if kind not in ("TABLE", "TABLES"):
         return Unsupported("unknown")
+    if_absent = words.skip("IF", "NOT", "EXISTS")
     words.skip_any(*_OPTIONS)
     if verb == "ALTER":
-        return "changed", _altered(words)
+        return _altered_table(words, ignoring="IGNORE" in said)
     if "TEMPORARY" in said:
         return Irrelevant()
-    return ("dropped", words.names()) if verb == "DROP" else ("created", [words.name()])
+    if verb == "DROP":
+        return "dropped", words.names(), ""
+    name = words.name()
+    keeps = if_absent and "REPLACE" not in said and not any(True for _ in words.find("SELECT"))
+    return "created", [name], "exists" if keeps else ""
+
+
+def _altered_table(words: Words, *, ignoring: bool) -> Verdict:
+    at = words.at
+    words.left()  # to the end: what is not readable there raises here
+    name = words.name()
+    behind = words.at
+    if switches_keys(words):
+        return Irrelevant()
+    words.at = behind
+    try:
+        keeps = not ignoring and keeps_rows(words)
+    except UnreadableError:
+        keeps = False
+    if keeps:
+        return "changed", [name], "same"
+    words.at = at
+    return "changed", _altered(words), ""
 
 
 def _object(words: Words) -> tuple[set[str], str]:
@@ -228,14 +259,14 @@ def _renamed(words: Words, wants: Callable[[str, str], bool]) -> Verdict:
             return Unsupported("unknown")
         found.append(words.name())
         words.skip(",")
-    return "renamed", found
+    return "renamed", found, ""
 
 
 def _changed_rows(words: Words, wants: Callable[[str, str], bool]) -> Verdict:
     """UPDATE, DELETE and WITH: every table named, read or written."""
     wanted = [name for name in words.dotted() if wants(*name)]
     if wanted:
-        return "written", wanted
+        return "written", wanted, ""
     if not any(wants(*name) for name in words.bare()):
         return Irrelevant()
     words.at -= 1
@@ -245,7 +276,7 @@ def _changed_rows(words: Words, wants: Callable[[str, str], bool]) -> Verdict:
         if tree is None
         else [(table.db or words.default_db, table.name) for table in tree.find_all(expressions.Table)]
     )
-    return ("written", tables) if tables and not isinstance(tree, expressions.Command) else Unsupported("unknown")
+    return ("written", tables, "") if tables and not isinstance(tree, expressions.Command) else Unsupported("unknown")
 
 
 _VERDICTS: Mapping[str, Callable[[Words, Callable[[str, str], bool]], Verdict]] = {

@@ -79,7 +79,12 @@ def key_hash(key: Key) -> str:
     """How a row is named in reports: 16 hex digits of the SHA-256 of its key text,
     which each server can compute (`RowSql.name`)."""
     text = "".join(f"{len(part.encode())}:{part}" for part in key)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return short_hash(text.encode())
+
+
+def short_hash(data: bytes) -> str:
+    """16 hex digits of the SHA-256: how a row is named where no value may be shown."""
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -24,7 +24,7 @@ class Policy:
     zero_date: str = "null"
     sentinel_date: str = "0001-01-01"
     invalid_text: str = "error"
-    nul_text: str = "error"
+    nul_text: str = "strip"
     json: str = "json"
     refused_json: str = "error"
     timestamp: str = "timestamptz"
@@ -35,6 +35,9 @@ class Policy:
 
 
 DEFAULT = Policy()
+UNSAID = replace(DEFAULT, nul_text="error")
+"""What is meant where nothing is said of rows that are in a target or of a schema on the wire: the first version's
+defaults, whatever the defaults are now."""
 LOSSY: Mapping[str, frozenset[str]] = {
     "zero_date": frozenset({"null", "sentinel"}),
     "invalid_text": frozenset({"replace"}),
@@ -51,13 +54,13 @@ PARAMETER = "cdc.policy."
 """Prefix of the schema parameters that name the policies that capture used, where they are not the defaults."""
 
 Chosen = Mapping[str, str]
-"""The keys of a policy that matter to a column and are not the defaults."""
+"""The keys of a policy that matter to a column and differ from `UNSAID`."""
 
 
 def chosen(policy: Policy, keys: Iterable[str]) -> dict[str, str]:
-    """Of these keys, those that are not the defaults; what hangs on another key that is not in use is left out."""
-    found = {key: getattr(policy, key) for key in keys if getattr(policy, key) != getattr(DEFAULT, key)}
-    for key, needs, value in _HANGS_ON:
+    """Of these keys, those that must be said (`UNSAID`); what hangs on another key that is not in use is left out."""
+    found = {key: getattr(policy, key) for key in keys if getattr(policy, key) != getattr(UNSAID, key)}
+    for key, needs, value in HANGS_ON:
         if getattr(policy, needs) != value:
             found.pop(key, None)
     if policy.tinyint1 == "smallint" and policy.bigint_unsigned == "numeric":
@@ -65,17 +68,12 @@ def chosen(policy: Policy, keys: Iterable[str]) -> dict[str, str]:
     return found
 
 
-_HANGS_ON = (
+HANGS_ON = (
     ("sentinel_date", "zero_date", "sentinel"),
     ("timestamp_zone", "timestamp", "timestamp"),
     ("refused_json", "json", "jsonb"),
 )
-
-
-def of_chosen(found: Chosen) -> Policy:
-    """The policy that `chosen` was taken from, as far as it matters; unknown keys are left out."""
-    known = {one.name for one in fields(Policy)}
-    return replace(DEFAULT, **{key: value for key, value in found.items() if key in known})
+"""Keys that say nothing unless another key has this value."""
 
 
 def mixed(before: Chosen, now: Chosen) -> str:
@@ -85,8 +83,8 @@ def mixed(before: Chosen, now: Chosen) -> str:
     What stopped at such values wrote none of them, so `error` may become anything.
     """
     for key in sorted({*before, *now}):
-        old, new = (found.get(key, getattr(DEFAULT, key, "")) for found in (before, now))
-        hangs = any(key == one and before.get(needs, getattr(DEFAULT, needs)) == "error" for one, needs, _ in _HANGS_ON)
+        old, new = (found.get(key, getattr(UNSAID, key, "")) for found in (before, now))
+        hangs = any(key == one and before.get(needs, getattr(UNSAID, needs)) == "error" for one, needs, _ in HANGS_ON)
         if old != new and old != "error" and not hangs:
             return key
     return ""
@@ -101,11 +99,11 @@ class Policies:
 
     def __init__(self, default: Policy = DEFAULT, columns: Mapping[str, Mapping[str, str]] | None = None) -> None:
         self.default = default
-        entries = [(pattern, dict(keys)) for pattern, keys in (columns or {}).items()]
+        self.entries = entries = [(pattern, dict(keys)) for pattern, keys in (columns or {}).items()]
+        """What is said by pattern, in the order of the file."""
         self._entries = [
             (_expression(pattern), keys) for pattern, keys in sorted(entries, key=lambda one: -_wildcards(one[0]))
         ]
-        self.patterns = tuple(pattern for pattern, _ in entries)
 
     def of(self, db: str, table: str, column: str) -> Policy:
         """The policy of one column."""
@@ -114,6 +112,11 @@ class Policies:
             if expression.fullmatch(name):
                 changes |= keys
         return replace(self.default, **changes) if changes else self.default
+
+    def asks(self, db: str, table: str, column: str, key: str) -> bool:
+        """Whether a pattern that means this column says the key, rather than the pipeline's own policy alone."""
+        name = f"{db}.{table}.{column.lower()}"
+        return any(key in keys and expression.fullmatch(name) for expression, keys in self._entries)
 
     def named(self, db: str, table: str, column: str) -> dict[str, str]:
         """The keys that are said of exactly this column, by a pattern without wildcards."""

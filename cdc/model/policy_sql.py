@@ -50,8 +50,8 @@ def adapted(column: Column, texts: Texts, bad: str) -> Texts:
 
 
 def boolean(column: Column) -> bool:
-    """Whether the column is a TINYINT(1) that becomes a boolean."""
-    return column.display == 1 and column.policy.tinyint1 == "boolean"
+    """Whether the column is a TINYINT that becomes a boolean; which do, `cdc.model.selection.chosen` says."""
+    return column.type == "tinyint" and column.policy.tinyint1 == "boolean"
 
 
 def _moment(column: Column, texts: Texts, bad: str) -> Texts:

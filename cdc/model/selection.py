@@ -6,20 +6,30 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from cdc.model.policies import Policies, glob
-from cdc.model.table import Table, TableName
+from cdc.model.policies import Policies, Policy, glob
+from cdc.model.table import Column, Table, TableName
 
 SYSTEM_SCHEMAS = frozenset({"mysql", "information_schema", "performance_schema", "sys"})
 
 
 def chosen(tables: Iterable[Table], policies: Policies) -> list[Table]:
-    """The tables with each column's policy."""
-    return [
-        replace(
-            t, columns=tuple(replace(column, policy=policies.of(t.db, t.name, column.name)) for column in t.columns)
-        )
-        for t in tables
-    ]
+    """The tables with each column's policy; in a key a NUL is none that is taken out: two keys would be one."""
+    return [replace(t, columns=tuple(_with_policy(t, at, policies) for at in range(len(t.columns)))) for t in tables]
+
+
+def _with_policy(table: Table, at: int, policies: Policies) -> Column:
+    column = table.columns[at]
+    policy = _policy(policies, table, column)
+    return replace(column, policy=replace(policy, nul_text="error") if at in table.key else policy)
+
+
+def _policy(policies: Policies, table: Table, column: Column) -> Policy:
+    """The column's policy; `tinyint1` of the whole pipeline is about TINYINT(1), said of columns about any width."""
+    policy = policies.of(table.db, table.name, column.name)
+    if policy.tinyint1 == "smallint" or column.type != "tinyint" or column.display == 1:
+        return policy
+    asked = policies.asks(table.db, table.name, column.name, "tinyint1")
+    return policy if asked else replace(policy, tinyint1="smallint")
 
 
 class Selection:

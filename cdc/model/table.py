@@ -55,6 +55,9 @@ class Table:
     name: str
     columns: tuple[Column, ...]
     key: tuple[int, ...] = ()
+    unlisted: int = field(default=0, compare=False)
+    """How many BIGINTs follow the columns in a row image, which no catalog lists and no SELECT shows: MariaDB's hashes
+    of UNIQUE keys. Only the log knows."""
 
     @property
     def qualified(self) -> str:

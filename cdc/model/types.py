@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cdc.errors import Halt
-from cdc.model.policies import AT_CAPTURE, Chosen, chosen
+from cdc.model.policies import AT_CAPTURE, HANGS_ON, Chosen, chosen
 from cdc.model.policy_sql import adapted, boolean
 from cdc.model.table import Column
 
@@ -336,10 +336,21 @@ def policy_keys(column: Column) -> tuple[str, ...]:
         return ("json", "refused_json")
     if column.type == "bigint" and column.unsigned:
         return ("bigint_unsigned", "over_wide")
-    return ("tinyint1", "over_wide") if column.type == "tinyint" and column.display == 1 else ()
+    return ("tinyint1", "over_wide") if column.display == 1 or boolean(column) else ()
+
+
+def policy_at_work(column: Column, key: str) -> bool:
+    """Whether this key of its policy can change what becomes of the column."""
+    policy = column.policy
+    if key == "tinyint1":
+        return column.type == "tinyint"
+    if key == "over_wide":
+        return boolean(column) or (column.type == "bigint" and column.unsigned and policy.bigint_unsigned == "bigint")
+    needs, value = next(((needs, value) for one, needs, value in HANGS_ON if one == key), ("", ""))
+    return key in policy_keys(column) and (not needs or getattr(policy, needs) == value)
 
 
 def chosen_of(column: Column, *, at_capture: bool = False) -> Chosen:
-    """What the column's policy says other than the default, of what matters to it;
+    """What must be said of the column's policy, of what matters to it;
     `at_capture`: only what acts before the wire."""
     return chosen(column.policy, [key for key in policy_keys(column) if not at_capture or key in AT_CAPTURE])

@@ -50,13 +50,13 @@ _POLICY_WORDS: Mapping[str, tuple[str, str]] = {
     "zero_date": ("zero, partial and impossible dates, year 0", "null, sentinel (`sentinel_date`), "
                                                                 "text (the column is text), error"),
     "invalid_text": ("bytes that are no text of the column's character set", "error, replace (by U+FFFD)"),
-    "nul_text": ("a NUL character, which PostgreSQL's text cannot hold", "error, strip, replace (by U+2400)"),
+    "nul_text": ("a NUL character, which PostgreSQL's text cannot hold", "strip, error, replace (by U+2400)"),
     "json": ("the PostgreSQL type of MySQL's JSON columns", "json, jsonb, text"),
     "refused_json": ("what jsonb refuses: \\u0000, half a surrogate pair, more digits than numeric has, "
                      "more than 255 MB",
                      "error, null, string (the document as one JSON string; null where it is too large)"),
     "timestamp": ("the PostgreSQL type of TIMESTAMP", "timestamptz, timestamp (naive, in `timestamp_zone`)"),
-    "tinyint1": ("the PostgreSQL type of a signed TINYINT(1)", "smallint, boolean"),
+    "tinyint1": ("the PostgreSQL type of a signed TINYINT(1); said of columns, of any TINYINT", "smallint, boolean"),
     "bigint_unsigned": ("the PostgreSQL type of BIGINT UNSIGNED", "numeric, bigint"),
     "over_wide": ("a value beyond a type chosen by tinyint1 or bigint_unsigned", "error, null, clamp (the largest; "
                                                                                  "true)"),
@@ -70,12 +70,17 @@ with the semantic name as `connect.name`) but for what the last column says. Eve
 source parameters (`__debezium.source.column.type`, `.length`, `.scale`, `.name`), no field has a default but null, and
 dates and times are always nullable. In PostgreSQL the columns of a key have the collation "C". A row that is selected
 and the same row read from the log give the same bytes.
+
+A table's columns are those that a SELECT can name: generated ones, invisible ones and the key that MySQL invents
+(`my_row_id`) are columns, however a session hides them; MariaDB's hashes of UNIQUE keys (`DB_ROW_HASH_1`, in the log
+alone) are not (docs/decisions/047-unlisted-columns.md).
 """
 _POLICY_PROSE = """\
 Each is a key of `[policies]`, for the whole pipeline or for columns by name
 ([config/pipeline.toml](../config/pipeline.toml)); the first choice is the default. No key column takes a lossy choice:
-its value stops the pipeline. Whatever is changed is counted by table, column and reason, in `cdc.anomaly` and in the
-metric `cdc_anomalies_total`. docs/decisions/009-policies.md says why.
+its row waits in quarantine where the sink acts (a NUL), its value stops the pipeline where capture does. Whatever is
+changed is counted by table, column and reason, in `cdc.anomaly` and in the metric `cdc_anomalies_total`.
+docs/decisions/009-policies.md says why.
 """
 
 

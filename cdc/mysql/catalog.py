@@ -27,9 +27,14 @@ _DISGUISED_SQL = f"""
 SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, IF(COLUMN_TYPE LIKE '%{OLD}', CAST(DATETIME_PRECISION AS CHAR),
 LOWER(DATA_TYPE))
 FROM information_schema.COLUMNS
-WHERE (DATA_TYPE IN ('uuid', 'inet4', 'inet6', 'vector') OR (DATA_TYPE IN ('datetime', 'timestamp',
-'time') AND COLUMN_TYPE LIKE '%{OLD}'))
+WHERE (DATA_TYPE IN ('uuid', 'inet4', 'inet6', 'vector') OR COLUMN_NAME LIKE 'DB_ROW_HASH_%' OR (DATA_TYPE IN
+('datetime', 'timestamp', 'time') AND COLUMN_TYPE LIKE '%{OLD}'))
   AND TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')"""
+
+
+_COMPUTED_SQL = """
+SELECT DISTINCT TABLE_SCHEMA, TABLE_NAME FROM information_schema.COLUMNS
+WHERE TABLE_SCHEMA = %s AND EXTRA LIKE '%%STORED GENERATED%%'"""
 
 
 class Listed(NamedTuple):
@@ -104,6 +109,11 @@ class Catalog:
         one that is gone is none of what it was."""
         now = {(table.db, table.name): table for table in self.tables(self.source.tables, self.source.exclude)}
         return [table for table in tables if now.get((table.db, table.name)) != table]
+
+    def computed(self, tables: Iterable[Table]) -> frozenset[TableName]:
+        """Which of these tables have a stored generated column."""
+        schemas = sorted({table.db for table in tables})
+        return frozenset((db, name) for schema in schemas for db, name in self._all(_COMPUTED_SQL, schema))
 
     def lists(self, db: str, table: str) -> bool:
         """Whether the table existed when tables were listed last, selected or not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import socket
 import ssl
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pymysql
 from pymysql import converters, err
 from pymysql.connections import Connection
 
+from cdc.codec.select_list import quoted
 from cdc.config.load import SourceConfig
 from cdc.errors import CdcError, Halt, Refused, Retry, own_words
 from cdc.runtime import clock, timing
@@ -24,6 +26,7 @@ _REFUSING_STATEMENT = frozenset({1044, 1142, 1143, 1227, 1370, 3530})
 """A privilege is missing."""
 _NO_PRIVILEGE = (1044, 1142, 1143, 1227, 1401)
 """The same for a question: its first words may be told."""
+_NO_SUCH_TABLE = (1049, 1146)
 _LOST = frozenset(
     {
         0,
@@ -58,6 +61,17 @@ _LOST = frozenset(
 """The connection broke, the server is stopping or busy, or somebody killed the query:
 the same statement may succeed later."""
 
+_SERVER_TEXT = "cdc_server_text"
+
+
+def _server_text(raw: Any, errors: str = "", /) -> tuple[str, int]:
+    """UTF-8 as servers send it of themselves: a default, a setting or an error may hold any bytes, and those that are
+    no text are shown as \\xff, never as another character and never as an exception that names nothing."""
+    return codecs.utf_8_decode(raw, "backslashreplace", True)
+
+
+_CODEC = codecs.CodecInfo(codecs.utf_8_encode, _server_text, name=_SERVER_TEXT)
+codecs.register(lambda name: _CODEC if name == _SERVER_TEXT else None)
 SESSION = (
     "SET autocommit = 1, time_zone = '+00:00', sql_mode = '', sql_select_limit = 18446744073709551615, "
     "sql_big_selects = 1, "
@@ -123,6 +137,7 @@ def _open(source: SourceConfig, read_timeout: float | None, raw: bool) -> Connec
         autocommit=None,
     )
     connection._read_timeout = read_timeout  # type: ignore[attr-defined]  # statements may take longer than a greeting
+    connection.encoding = _SERVER_TEXT  # of every answer's text and every column's name
     return connection
 
 
@@ -233,6 +248,18 @@ class Session:
     def one(self, sql: str, *values: object) -> Any:
         """The first column of the first row."""
         return self.all(sql, *values)[0][0]
+
+    def lacks(self, db: str, table: str) -> bool:
+        """Whether the server says that there is no such table; it says something else where one may not be seen."""
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute(f"SELECT 1 FROM {quoted(db)}.{quoted(table)} LIMIT 0")
+        except (err.MySQLError, OSError) as error:
+            failure = decision(error, self.place)
+            if isinstance(failure, Retry):
+                raise failure from None
+            return errno(error) in _NO_SUCH_TABLE
+        return False
 
 
 def clock_offset_us(connection: Connection[Any], place: str) -> int:

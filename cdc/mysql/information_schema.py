@@ -44,9 +44,6 @@ KEYS_SQL = """
 SELECT TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, COLUMN_NAME
 FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = %s AND NON_UNIQUE = 0
     ORDER BY TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX"""
-HASHED_SQL = """
-SELECT DISTINCT TABLE_SCHEMA, TABLE_NAME
-FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = %s AND NON_UNIQUE = 0 AND INDEX_TYPE = 'HASH'"""
 
 _LABEL = re.compile(r"'((?:[^']|'')*)'")
 _PLAIN = {"''": "'", "\\\\": "\\", "\\n": "\n", "\\r": "\r", "\\0": "\0"}

@@ -247,19 +247,6 @@ def system_versioned(name: TableName) -> Finding:
     return Finding("error", "system_versioned", ".".join(name), rule, mend)
 
 
-def hashed(name: TableName) -> Finding:
-    """The finding for a MariaDB table with a UNIQUE key by hash, as of a TEXT:
-    the log has a column of it that nothing else shows."""
-    return Finding(
-        "error",
-        "hashed_key",
-        ".".join(name),
-        "a UNIQUE key by hash gives its rows a hidden column, which is in the log alone",
-        "-- exclude it, or make the key an index, or one of at most so many characters that it needs no hash: "
-        "UNIQUE (column(255))",
-    )
-
-
 _CASCADE = re.compile(
     r"CONSTRAINT `((?:[^`]|``)+)` FOREIGN KEY .*?(?: ON (?:DELETE|UPDATE) (?:CASCADE|SET NULL))", re.IGNORECASE
 )

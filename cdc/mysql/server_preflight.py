@@ -7,7 +7,7 @@ from cdc.model.finding import Finding
 from cdc.model.table import Table
 from cdc.mysql import preflight, privileges
 from cdc.mysql.catalog import Catalog
-from cdc.mysql.information_schema import HASHED_SQL
+from cdc.runtime import logs
 
 
 def examine_server(catalog: Catalog) -> list[Finding]:
@@ -25,20 +25,13 @@ def examine_server(catalog: Catalog) -> list[Finding]:
     )
     selected = {(table.db, table.name): table for table in tables}
     findings += [preflight.system_versioned(name) for name in sorted(catalog.versioned & selected.keys())]
-    if settings.flavour == "mariadb":
-        hashed = {
-            (db, name)
-            for schema in sorted({db for db, _ in selected})
-            for db, name in catalog.session.all(HASHED_SQL, schema)
-        }
-        findings += [
-            preflight.hashed(name)
-            for name in sorted(hashed & selected.keys())
-            if catalog.engine(selected[name]) != "MEMORY"
-        ]
-    elif preflight.version_of(settings.version) >= (9, 6, 0):
+    if settings.flavour == "mysql" and preflight.version_of(settings.version) >= (9, 6, 0):
         return findings  # cascades are logged
-    return findings + [finding for table in tables if grants.may_read(table) for finding in _cascades(catalog, table)]
+    for table in tables:
+        if grants.may_read(table):
+            with logs.about(table.qualified):
+                findings += _cascades(catalog, table)
+    return findings
 
 
 def _follows(catalog: Catalog) -> bool | None:

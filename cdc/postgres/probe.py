@@ -45,7 +45,7 @@ def _first_answer(line: socket.socket, url: ServerUrl) -> str:
     if kind != b"E":
         return ""
     fields = _exactly(line, size - 4).split(b"\0")
-    return next((field[1:].decode() for field in fields if field[:1] == b"C"), "")
+    return next((field[1:].decode("ascii", "replace") for field in fields if field[:1] == b"C"), "")
 
 
 def _exactly(line: socket.socket, count: int) -> bytes:

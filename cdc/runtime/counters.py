@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cdc.model.position import Position
@@ -33,6 +33,15 @@ class CaptureCounters:
     """Rows that copies read while the log was followed, by table."""
     copies: int = 0
     """Copies that wait or are under way."""
+
+    def count_cut(
+        self, number: int, position: Position, source_ts_us: int, anomalies: Iterable[tuple[str, str, str, str, int]]
+    ) -> None:
+        """A cut is published; the last of an anomaly's five fields is how often."""
+        self.cut_no, self.position, self.published_ts_us = number, position, source_ts_us
+        self.cuts += 1
+        for anomaly in anomalies:
+            self.anomalies[anomaly[:4]] = self.anomalies.get(anomaly[:4], 0) + anomaly[4]
 
 
 @dataclass(slots=True)

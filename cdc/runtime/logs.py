@@ -58,14 +58,31 @@ def failure(log: Any, error: BaseException, level: str = "error") -> None:
     getattr(log, level)(facts.pop("code"), **facts)
 
 
+class about:
+    """A defect within the block is told with the name of what it was about, a table as people call it; the innermost
+    one counts."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, *parts: str) -> None:
+        self._parts = parts
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None:
+            error.__dict__.setdefault("about", ".".join(self._parts))
+
+
 def described(error: BaseException) -> dict[str, str]:
     """The four fields of an error's document. The message of a foreign exception may hold a row's values:
-    it is left out."""
+    it is left out. What the exception was `about` is said."""
     if isinstance(error, CdcError):
         return {"code": error.code, "place": error.place, "rule": error.rule, "hint": error.hint}
     return {
         "code": "internal",
-        "place": place(error.__traceback__),
+        "place": ", ".join(filter(None, (error.__dict__.get("about", ""), place(error.__traceback__)))),
         "rule": type(error).__qualname__,
         "hint": "this is a defect: report it",
     }

@@ -6,6 +6,7 @@ jmx_exporter writes them, so that dashboards made for it keep working.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from cdc.config.values import address
+from cdc.config.values import address, port_after
 from cdc.errors import Refused
 from cdc.model.table import AnomalyName
 from cdc.runtime import clock, logs
@@ -99,22 +100,30 @@ class Metrics:
         for name in STATES:
             self._state.labels(component, name).set(name == state)
 
-    def serve(self, listen: str, *, yields: bool = False) -> Endpoint | None:
-        """Offer the metrics over HTTP; None when `listen` is empty, Refused when the port is not to be had.
+    def serve(self, listen: str, *, key: str = "listen", ports: int = 1, yields: bool = False) -> Endpoint | None:
+        """Offer the metrics over HTTP; None when `listen` is empty, Refused when no port is to be had.
 
-        `yields`: nobody chose this port, so where it is taken any free one does. Capture and apply of one pipeline
-        share a file.
+        `ports`: so many from this one on are tried, for processes that share a key. `yields`: nobody chose this port,
+        so where it is taken any free one does, with a warning.
         """
         if not listen:
             return None
         try:
-            endpoint = Endpoint(self.registry, listen)
+            endpoint = self._listening(listen, key, ports)
         except Refused:
             if not yields:
                 raise
-            endpoint = Endpoint(self.registry, f"{listen.rpartition(':')[0]}:0")
+            endpoint = Endpoint(self.registry, f"{listen.rpartition(':')[0]}:0", key)
+            logs.logger("metrics").warning("metrics_port_taken", key=f"metrics.{key}", wanted=listen)
         logs.logger("metrics").info("metrics_served", address=endpoint.address)
         return endpoint
+
+    def _listening(self, listen: str, key: str, ports: int) -> Endpoint:
+        """At the first of the ports that is free; else the refusal of the last."""
+        for step in range(1, ports):
+            with contextlib.suppress(Refused):
+                return Endpoint(self.registry, port_after(listen, step - 1), key)
+        return Endpoint(self.registry, port_after(listen, ports - 1), key)
 
     def _info(self, transport: str, codec: str, version: str) -> None:
         info = Gauge("cdc_info", "What runs", ["pipeline", "transport", "codec", "version"], registry=self.registry)
@@ -138,17 +147,17 @@ class Metrics:
 class Endpoint:
     """The metrics over HTTP, until closed."""
 
-    def __init__(self, registry: CollectorRegistry, listen: str) -> None:
+    def __init__(self, registry: CollectorRegistry, listen: str, key: str = "listen") -> None:
         host, port = address(listen)
         try:
             self._server, self._thread = start_http_server(port, host, registry)
         except OSError as error:
             hint = (
                 "another process listens there, or the address is not this machine's; "
-                '[metrics] listen names another, or is ""'
+                f'[metrics] {key} names another, or is ""'
             )
             raise Refused(
-                "metrics_listen", f"metrics.listen {listen}", f"cannot listen there ({error.errno})", hint
+                "metrics_listen", f"metrics.{key} {listen}", f"cannot listen there ({error.errno})", hint
             ) from None
         self.address = f"{host}:{self._server.server_port}"
 

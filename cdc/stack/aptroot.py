@@ -21,7 +21,7 @@ def unpacked(what: str, pattern: str, folder: Path) -> Path:
     """The newest package matching `pattern`, with all it needs, unpacked into `folder`; there whole or not at all."""
     if folder.is_dir():
         return folder
-    install.allowed(what, pattern)
+    install.allowed(what, f"{what}'s server")
     with install.alone():
         if not folder.is_dir():
             _fill(what, pattern, folder)

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from cdc.errors import Halt, Refused
@@ -65,6 +65,30 @@ def allowed(what: str, package: str) -> None:
 def _unless_forbidden(what: str, mend: str) -> None:
     if os.environ.get("CDC_INSTALL") == "0":
         raise Refused("stack_missing", what, "it is not on this machine, and CDC_INSTALL=0 forbids installing it", mend)
+
+
+def demand(lacking: Mapping[str, Iterable[str]]) -> None:
+    """Refuses, naming at once all packages that servers lack, where this process may not install them."""
+    servers = [name for name, packages in lacking.items() if packages]
+    packages = list(dict.fromkeys(package for packages in lacking.values() for package in packages))
+    if not packages or (os.geteuid() == 0 and shutil.which("apt-get") and os.environ.get("CDC_INSTALL") != "0"):
+        return
+    rule = (
+        "CDC_INSTALL=0 forbids installing them"
+        if os.environ.get("CDC_INSTALL") == "0"
+        else "only root may install them"
+    )
+    raise Refused(
+        "stack_missing",
+        ", ".join(servers),
+        f"not on this machine, and {rule}",
+        f"apt-get install {' '.join(packages)}",
+    )
+
+
+def lacks_maven() -> tuple[str, ...]:
+    """What `maven` has to install before it can bring anything."""
+    return () if find("mvn") else ("maven", "default-jre-headless")
 
 
 def apt(what: str, *packages: str) -> None:
@@ -128,7 +152,7 @@ def maven(what: str, pom: Path, folder: Path) -> Path:
         if folder.is_dir():
             return folder
         if find("mvn") is None:
-            apt(what, "maven", "default-jre-headless")
+            apt(what, *lacks_maven())
         draft = folder.with_name(f".{folder.name}-{os.getpid()}-{time.monotonic_ns()}")
         draft.mkdir(parents=True)
         shutil.copy(pom, draft / "pom.xml")

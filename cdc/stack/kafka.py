@@ -35,6 +35,10 @@ class Kafka(Server):
     def ready(self) -> bool:
         return probe.kafka(self.port)
 
+    def lacks(self) -> tuple[str, ...]:
+        java = () if install.find("java") else ("default-jre-headless",)
+        return java if _libraries().is_dir() else (*java, *install.lacks_maven())
+
     def install(self) -> None:
         if install.find("java") is None:
             with install.alone():

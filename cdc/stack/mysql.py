@@ -129,6 +129,9 @@ class MariaDb(MysqlFamily):
     image_name = "mariadb:10.11"
     own_options = ("--gtid-strict-mode=ON",)
 
+    def lacks(self) -> tuple[str, ...]:
+        return () if self.found() else ("mariadb-server",)
+
     def install(self) -> None:
         if self.found() is None:
             with install.alone():
@@ -190,6 +193,9 @@ class MariaDb114(MariaDb):
     name = "mariadb114"
     image_name = "mariadb:11.4"
     version = "11.4.5"
+
+    def lacks(self) -> tuple[str, ...]:
+        return () if self.found() else install.lacks_maven()
 
     def install(self) -> None:
         install.unzipped(

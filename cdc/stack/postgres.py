@@ -32,6 +32,9 @@ class Postgres(Server):
     def ready(self) -> bool:
         return probe.postgres(self.port)
 
+    def lacks(self) -> tuple[str, ...]:
+        return () if _bin("initdb") else ("postgresql",)
+
     def install(self) -> None:
         if _bin("initdb") is None:
             with install.alone():

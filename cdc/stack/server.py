@@ -66,6 +66,10 @@ class Server(ABC):
     def install(self) -> None:
         """Makes sure that the programs are there, or says how to get them."""
 
+    def lacks(self) -> tuple[str, ...]:
+        """The packages of the system that `install` would have to bring first."""
+        return ()
+
     @abstractmethod
     def prepare(self) -> None:
         """Makes the data folder. Called once."""

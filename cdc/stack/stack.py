@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cdc.errors import Refused
-from cdc.stack import docker, guard, processes
+from cdc.stack import docker, guard, install, processes
 from cdc.stack.files import read_env, write_private
 from cdc.stack.kafka import Kafka
 from cdc.stack.mysql import MariaDb, MySql, MysqlFamily
@@ -126,14 +126,15 @@ def lent(
 
 def _start(stack: Stack, mark: str, owner: processes.Process | None) -> None:
     """All servers at once: each spends most of its start waiting."""
+    ours = [server for server in stack.servers if not server.settings.docker]
+    install.demand({server.name: server.lacks() for server in ours})
     guard.dismiss(stack.folder)
     guard.post(mark, owner or processes.this(), stack.folder)
     called_off = threading.Event()
     with ThreadPoolExecutor() as threads:
         try:
-            for server in stack.servers:
-                if not server.settings.docker:
-                    server.install()
+            for server in ours:
+                server.install()
             for begun in [threads.submit(server.start, lambda: not called_off.is_set()) for server in stack.servers]:
                 begun.result()
         except BaseException:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from cdc.state.loaded_at import LOADED_AT
+
 MIGRATIONS: tuple[str, ...] = (
     # 1: fence, positions, tables, ledger of loads, quarantine, anomalies, reports
     """
@@ -374,6 +376,8 @@ CREATE TABLE cdc.request_number (
     next bigint NOT NULL);
 COMMENT ON TABLE cdc.request_number IS 'The number of the next request: capture hears no number twice, so none is given twice.';
 """,
+    # 11: a load time per table, for dbt
+    LOADED_AT,
 )
 
 VERSION = len(MIGRATIONS)

@@ -36,6 +36,14 @@ def waiting(state: StateStore, table: str = "", key: str = "") -> list[dict[str,
     return [dict(zip(_KEY_NAMES, row, strict=True)) for row in rows]
 
 
+def names_by_table(state: StateStore) -> dict[str, set[str]]:
+    """The hashes of the keys that wait, by table."""
+    found = dict[str, set[str]]()
+    for one in waiting(state):
+        found.setdefault(f"{one['db']}.{one['name']}", set()).add(one["key"])
+    return found
+
+
 @guarded("cdc.quarantine")
 def changes(state: StateStore, table: str, key: str) -> list[dict[str, Any]]:
     """The changes that wait for one key, in their order."""

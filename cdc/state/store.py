@@ -98,7 +98,8 @@ class StateStore:
         with self.connection.transaction():
             self.connection.execute("SELECT pg_advisory_xact_lock(%s)", [_MIGRATION_LOCK])
             if self.version() == 0:
-                self.connection.execute("CREATE SCHEMA IF NOT EXISTS cdc")
+                if self.connection.execute("SELECT to_regnamespace('cdc') IS NULL").fetchone() == (True,):
+                    self.connection.execute("CREATE SCHEMA cdc")  # one that is there needs no privilege on the database
                 self.connection.execute("CREATE TABLE IF NOT EXISTS cdc.schema_version"
                                         " (version integer PRIMARY KEY, "
                                         "at timestamptz NOT NULL DEFAULT now())")  # fmt: skip

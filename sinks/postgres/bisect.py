@@ -1,8 +1,9 @@
 """Write a batch although some of its rows are refused: halved under savepoints until each refused row stands alone.
 
 Everything else of the batch is written, in the transaction that is open. A row is refused by PostgreSQL
-(`cdc/postgres/errors.py`) or has no form there at all (a NUL in text); any other error is raised. No error keeps a
-chain to the driver's: that one holds values.
+(`cdc/postgres/errors.py`) or has no form there at all (a NUL in a key); any other error is raised. What may be a row's
+or the table's is asked of the table: it is a row's if the statement passes without one. No error keeps a chain to the
+driver's: that one holds values. Docs: docs/decisions/049-the-rows-own-refusals.md.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from dataclasses import replace
 import psycopg
 
 from cdc.codec.policy_values import UNFIT
-from cdc.errors import CdcError, Halt, RowRefused
-from cdc.postgres.errors import decide
+from cdc.errors import CdcError, Halt, RowRefused, RowSuspected
+from cdc.postgres.errors import ROW_HINT, decide
 from sinks.contract import TableBatch
 from sinks.postgres.merge import BatchWriter
 from sinks.postgres.statements import Prepared, RowName, StatementQueue
@@ -107,11 +108,31 @@ def _tried(merge: BatchWriter, wire: StatementQueue, batch: TableBatch, place: T
     if error is None:
         return None
     refused = row_refused(error)
-    if refused is None:
+    if refused is None and not isinstance(error, RowSuspected):
         raise error
     wire.clear()
     wire.enqueue(_UNDO)
-    wire.enqueue(_RELEASE)
     wire.flush()
     merge.back_to(mark)
+    if refused is None:
+        refused = _convicted(merge, error, batch, place)
+    wire.enqueue(_RELEASE)
+    wire.flush()
     return refused
+
+
+def _convicted(merge: BatchWriter, error: CdcError, batch: TableBatch, place: TargetTable) -> RowRefused:
+    """The suspicion as a refusal of a row: the same statements are fine without one. Halt where they are not."""
+    try:
+        merge.write_nothing(batch.plan, place)
+    except psycopg.Error as refusal:
+        halt = decide(refusal, str(place))
+    else:
+        return as_refused(error)
+    raise Halt(halt.code, halt.place, halt.rule, halt.hint) if isinstance(halt, RowSuspected) else halt
+
+
+def as_refused(error: CdcError) -> RowRefused:
+    """What was suspected, as a row's refusal."""
+    sqlstate = error.sqlstate if isinstance(error, RowSuspected) else ""
+    return RowRefused("target_value", error.place, error.rule, ROW_HINT, sqlstate)

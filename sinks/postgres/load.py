@@ -14,7 +14,7 @@ from psycopg.pq import TransactionStatus
 from cdc.codec import COPY_HEADER, COPY_TRAILER
 from cdc.codec.records import Opened
 from cdc.config.load import TargetConfig
-from cdc.errors import Halt, Refused
+from cdc.errors import Halt, Refused, RowRefused, RowSuspected
 from cdc.model.position import Position
 from cdc.postgres.connection import Connection, compact, jsonb
 from cdc.postgres.errors import decide, guarded
@@ -28,7 +28,7 @@ from sinks.postgres.bisect import write_bisected
 from sinks.postgres.fence import SHARED, check_held, connect_writer
 from sinks.postgres.merge import BatchWriter
 from sinks.postgres.quarantine import Quarantine, Schemas
-from sinks.postgres.statements import ANOMALY, BEGIN, COMMIT, StatementQueue, undo
+from sinks.postgres.statements import ANOMALY, BEGIN, COMMIT, IMMEDIATE, StatementQueue, undo
 from sinks.postgres.tables import TargetTable, ensure_table, found_columns, make_empty, names
 from sinks.quarantine import HeldKeys, QuarantineLimits, Records, queued
 
@@ -116,7 +116,7 @@ class ChunkLoader:
 
         `chunk.rows` is counted by the server. A connection lost at the commit leaves the outcome open: ask the ledger.
         """
-        cursor = self._begin()
+        cursor = self._begin(load)
         writer = ChunkWriter(chunk.high)
         failed: psycopg.Error | None = None
         try:
@@ -146,25 +146,34 @@ class ChunkLoader:
         `chunk.high` must be known. Halt when more are refused than `limits` allow, of the chunk or of the pipeline.
         """
 
-        def work() -> int:
-            self._begin()
-            refused = self._bisected(
-                load, Records(rows.keys, rows.values, rows.opened), Schemas(0, *rows.schemas), limits
-            )
-            rows.changed = Counter(rows.seen()) + Counter(
-                {what[2:]: times for what, times in self._merge.changed.items()}
-            )
-            self._commit(load, chunk, chunk.high, len(rows.values) - refused, rows.changed)
-            self._merge.committed()
-            return refused
+        seen = Counter(rows.seen())
 
+        def work(strict: bool) -> int:
+            self._begin(load)
+            if strict:
+                self.wire.enqueue(IMMEDIATE)
+            records = Records(rows.keys, rows.values, rows.opened)
+            refused, waiting = self._bisected(load, records, Schemas(0, *rows.schemas), limits)
+            rows.changed = seen + Counter({what[2:]: times for what, times in self._merge.changed.items()})
+            self._commit(load, chunk, chunk.high, len(rows.values) - waiting, rows.changed)
+            self._merge.committed()
+            tell((load.state.db, load.state.table), refused)
+            return waiting
+
+        written = guarded(str(load.place))(work)
         try:
-            return guarded(str(load.place))(work)()
+            return written(strict=False)
+        except RowSuspected:  # by a constraint that is checked at the commit, where nobody knows the row
+            self._merge.undone()
+            return written(strict=True)
         finally:
             undo(self.wire)
             self._merge.undone()
 
-    def _bisected(self, load: TableLoad, records: Records, schemas: Schemas, limits: QuarantineLimits) -> int:
+    def _bisected(
+        self, load: TableLoad, records: Records, schemas: Schemas, limits: QuarantineLimits
+    ) -> tuple[dict[bytes, RowRefused], int]:
+        """The refused keys, each with its reason, and how many rows of them are queued."""
         held_keys, fold, name = HeldKeys(limits), Fold(load.plan), (load.state.db, load.state.table)
         quarantine = Quarantine(self.connection, self.wire, self.pipeline)
         held_keys.replace(quarantine.held())
@@ -174,17 +183,21 @@ class ChunkLoader:
         refused = {unit.identity: unit.error for unit in found if unit.error}
         waiting = queued(load.plan, records, refused.keys(), refused)
         quarantine.add(name, schemas, waiting, load.state.floor)
-        tell(name, refused)
-        return len(waiting)
+        return refused, len(waiting)
 
     @guarded("a chunk of a load")
-    def _begin(self) -> psycopg.Cursor[tuple[object, ...]]:
+    def _begin(self, load: TableLoad) -> psycopg.Cursor[tuple[object, ...]]:
         undo(self.wire)
         self.wire.enqueue(BEGIN)
         self.wire.enqueue(
             SHARED, [self.pipeline.encode(), b"%d" % self.fence], lambda result: check_held(self.pipeline, result)
         )
         self.wire.flush()
+        try:
+            self._merge.meet(load.plan, load.place)
+        except Halt:
+            undo(self.wire)
+            raise
         return self.connection.cursor()
 
     @guarded("a chunk of a load")

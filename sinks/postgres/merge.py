@@ -17,6 +17,7 @@ import psycopg
 from psycopg.pq.abc import PGresult
 
 from cdc.codec import COPY_HEADER, COPY_TRAILER
+from cdc.codec.policy_values import UNFIT
 from cdc.errors import Halt
 from cdc.model.table import AnomalyName
 from cdc.postgres.connection import Connection
@@ -62,6 +63,7 @@ class TableStatements:
             f" OPERATOR(pg_catalog.*=) ROW({self._typed()})::record LIMIT ${len(oids) + 1}))",
             (*oids, _INT8),
         )
+        self.written = tuple(plan.columns)
         self.skip_straight = self.misses = 0
 
     def _name(self, at: int) -> str:
@@ -94,6 +96,15 @@ class TableStatements:
         """Delete the rows whose keys are staged."""
         match = " AND ".join(f"t.{self._name(at)} = s.{self._name(at)}" for at in self.plan.key)
         return f"DELETE FROM {self.place.sql} t USING {self.keys} s WHERE {match}"
+
+    @property
+    def of_no_row(self) -> tuple[str, str]:
+        """Insert no row, and delete none."""
+        rows = f"SELECT {self.columns} FROM {self.place.sql} WHERE false"
+        return (
+            f"INSERT INTO {self.place.sql} ({self.columns}) {rows}{self._conflict()}",
+            f"DELETE FROM {self.place.sql} WHERE false",
+        )
 
     @property
     def count_name(self) -> str:
@@ -152,10 +163,19 @@ class BatchWriter:
         else:
             self._keyless(shape, batch)
 
+    def meet(self, plan: Plan, place: TargetTable) -> None:
+        """Have the plan take over what the table's types are, before any row is encoded by it."""
+        self._shape(plan, place)
+
     def write_singly(self, batch: TableBatch, place: TargetTable) -> None:
         """Apply a batch row by row, whatever its size: slow, and the failing row is known by name."""
         self._few(self._shape(batch.plan, place), batch)
         self.wire.flush()
+
+    def write_nothing(self, plan: Plan, place: TargetTable) -> None:
+        """Say what writes rows into the table, without any row: it fails as it would for every row."""
+        for sql in self._shape(plan, place).of_no_row:
+            self.connection.execute(sql.encode())
 
     def committed(self) -> None:
         """The transaction is done: its staging tables stay, empty."""
@@ -190,7 +210,7 @@ class BatchWriter:
 
     def _shape(self, plan: Plan, place: TargetTable) -> TableStatements:
         shape = self._shapes.get((id(plan), place.sql))
-        if shape is None or shape.plan is not plan:
+        if shape is None or shape.plan is not plan or shape.written != tuple(plan.columns):
             self.wire.flush()
             self._count += 1
             types = column_types(self.connection, plan, place)
@@ -201,7 +221,8 @@ class BatchWriter:
 
     def _few(self, shape: TableStatements, batch: TableBatch) -> None:
         plan, table = batch.plan, str(shape.place)
-        for key, row in zip(batch.deletes, fields(_keys(plan, batch.deletes), len(plan.key))):
+        deletes, tuples = _deletable(plan, batch.deletes)
+        for key, row in zip(deletes, fields(tuples, len(plan.key))):
             self._send(shape.delete, row, (table, key[5:]))
         for (one, count), row in zip(
             batch.removes, fields(_rows(plan, [row for row, _ in batch.removes]), len(plan.columns))
@@ -227,7 +248,7 @@ class BatchWriter:
 
     def _keyed(self, shape: TableStatements, batch: TableBatch) -> None:
         if batch.deletes:
-            self._stage(shape, shape.keys, [_keys(batch.plan, batch.deletes)])
+            self._stage(shape, shape.keys, [_deletable(batch.plan, batch.deletes)[1]])
             self.connection.execute(shape.delete_staged.encode())
         new = list(compress(batch.upserts, batch.new))
         old = list(compress(batch.upserts, map(not_, batch.new)))
@@ -315,6 +336,27 @@ def _keys(plan: Plan, keys: list[bytes]) -> bytearray:
     if keys:
         plan.copy_keys(keys, out)
     return out
+
+
+def _deletable(plan: Plan, keys: list[bytes]) -> tuple[list[bytes], bytearray]:
+    """The keys that may be in the target, and their tuples: one without a form in PostgreSQL (a NUL in it) never is."""
+    try:
+        return keys, _keys(plan, keys)
+    except Halt as error:
+        if error.code not in UNFIT:
+            raise
+    found = [key for key in keys if _has_form(plan, key)]
+    return found, _keys(plan, found)
+
+
+def _has_form(plan: Plan, key: bytes) -> bool:
+    try:
+        plan.copy_keys([key], bytearray())
+    except Halt as error:
+        if error.code not in UNFIT:
+            raise
+        return False
+    return True
 
 
 def _counted(batch: TableBatch) -> bytearray:

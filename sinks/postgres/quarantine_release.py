@@ -14,7 +14,7 @@ import psycopg
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from cdc.config.load import TargetConfig
-from cdc.errors import CdcError, Halt, Refused, Retry, RowRefused
+from cdc.errors import CdcError, Halt, Refused, Retry, RowRefused, RowSuspected
 from cdc.model.table import TableName
 from cdc.postgres.errors import decide
 from cdc.protocol.table_states import TableEvent, TableState, follow
@@ -22,7 +22,7 @@ from cdc.runtime import crash_points as crash, timing
 from cdc.state.store import StateStore
 from sinks.contract import TableBatch
 from sinks.fold import FRAME
-from sinks.postgres.bisect import row_refused
+from sinks.postgres.bisect import as_refused, row_refused
 from sinks.postgres.fence import check_held, connect_writer
 from sinks.postgres.merge import BatchWriter
 from sinks.postgres.statements import ANOMALY, BEGIN, COMMIT, Prepared, StatementQueue, undo
@@ -107,7 +107,10 @@ class Releaser:
         except CdcError as error:
             decision = error
         undo(self.wire)
-        raise row_refused(decision) or decision
+        refused = row_refused(decision)
+        if refused is None and isinstance(decision, RowSuspected):
+            refused = as_refused(decision)  # it waits on, whosever fault it is
+        raise refused or decision
 
     def _replay(self, name: TableName, key: str) -> int:
         place = place_of(self.target, *name)

@@ -14,7 +14,9 @@ from psycopg import generators, pq
 from psycopg.errors import error_from_result
 from psycopg.pq.abc import PGresult
 
+from cdc.errors import RowRefused
 from cdc.postgres.connection import Connection
+from cdc.postgres.errors import ROW_HINT
 from cdc.runtime import crash_points as crash
 
 Parameters = Sequence[bytes | None]
@@ -22,6 +24,8 @@ Check = Callable[[PGresult], None]
 RowName = tuple[str, bytes]
 """A table, and the bytes that identify the row in it."""
 NO_ROW: RowName = ("", b"")
+MOST_BYTES = (1 << 30) - (1 << 16)
+"""So many bytes of parameters a message holds at most: beyond, PostgreSQL calls its length invalid and hangs up."""
 _OK = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
 
 
@@ -74,7 +78,12 @@ class StatementQueue:
     def enqueue(
         self, statement: Prepared, parameters: Parameters = (), check: Check | None = None, row: RowName = NO_ROW
     ) -> None:
-        """Queue a statement; its result goes to `check` at the next flush."""
+        """Queue a statement; its result goes to `check` at the next flush.
+
+        RowRefused for one that the server would end the session at, as often as it is sent.
+        """
+        if sum(map(len, filter(None, parameters))) > MOST_BYTES:
+            raise RowRefused("target_value", self._place, "above 1 GiB, which no message holds", ROW_HINT, "54000")
         self.queue.append(Sent(statement, parameters, check, row, self._place))
 
     def say(self, statement: Prepared, *values: object, check: Check | None = None) -> None:

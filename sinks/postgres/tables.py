@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cdc.config.load import TargetConfig
-from cdc.errors import Halt, Refused, Retry
+from cdc.errors import AllRefused, Halt, Refused, Retry
 from cdc.model.names import NAME_BYTES, is_reserved_schema, primary_key, target_of
 from cdc.model.table import TableName
 from cdc.postgres.connection import Connection
@@ -177,43 +177,73 @@ def ensure_table(connection: Connection, plan: Plan, place: TargetTable, *, adop
 def check_tables(
     connection: Connection, target: TargetConfig, plans: Iterable[Plan], ours: Mapping[TableName, TableProgress]
 ) -> None:
-    """Refuse the first table that is not `ours` yet and could not be made or taken, or that other policies wrote;
-    changes nothing."""
+    """Refuse, all at once, tables that are not `ours` yet and could not be made or taken, or that other policies
+    wrote; changes nothing."""
+    refused = list[Refused]()
     with connection.transaction(force_rollback=True):
         for plan in plans:
-            if (plan.db, plan.table) in ours:
-                demand_same_policies(ours[plan.db, plan.table], plan, Refused)
-                continue
-            place = place_of(target, plan.db, plan.table)
-            check_names(plan, place)
-            if found := found_columns(connection, place.sql):
-                check_table(connection, plan, place, found)
+            try:
+                _check_one(connection, target, plan, ours.get((plan.db, plan.table)))
+            except Refused as error:
+                refused.append(error)
+    if refused:
+        raise refused[0] if len(refused) == 1 else AllRefused(refused)
+
+
+def _check_one(connection: Connection, target: TargetConfig, plan: Plan, known: TableProgress | None) -> None:
+    if known is not None:
+        demand_same_policies(known, plan, Refused)
+        return
+    place = place_of(target, plan.db, plan.table)
+    check_names(plan, place)
+    if found := found_columns(connection, place.sql):
+        check_table(connection, plan, place, found)
 
 
 def check_table(connection: Connection, plan: Plan, place: TargetTable, found: list[Found]) -> None:
-    """Refuse a table whose kind, columns or key differ from the plan's."""
+    """Refuse a table whose kind, columns or key are not the plan's, with everything that is wrong; types that hold all
+    that the plan's do are taken over into it."""
     kind = connection.execute("SELECT relkind FROM pg_class WHERE oid = to_regclass(%s)", [place.sql]).fetchone()
     if kind is None or kind[0] != "r":
-        raise _wrong(place, "is not an ordinary table")
-    expected = _expected(connection, plan)
-    there = {column.name: column for column in found}
-    for column in expected:
-        if column.name not in there:
-            raise _wrong(place, f"has no column {column.name!r}")
-        if there[column.name].type != column.type:
-            raise _wrong(place, f"column {column.name!r} is {there[column.name].type}, it should be {column.type}")
+        raise Refused("target_table", str(place), "the table exists but is not an ordinary table", "drop or rename it")
+    plan.widen({column.name: column.type for column in found})
+    wrong = _differences(connection, plan, place, found)
+    if wrong:
+        rules, mends = ", ".join(rule for rule, _ in wrong), "; ".join(mend for _, mend in wrong if mend)
+        raise Refused(
+            "target_table",
+            str(place),
+            f"the table exists but {rules}",
+            f"{mends}; or drop or rename it: it is made anew",
+        )
+
+
+def _differences(connection: Connection, plan: Plan, place: TargetTable, found: list[Found]) -> list[tuple[str, str]]:
+    """What is wrong with a table, and the SQL that mends it."""
+    there, wrong, alter = {column.name: column for column in found}, list[tuple[str, str]](), f"ALTER TABLE {place.sql}"
+    for column in _expected(connection, plan):
+        name, other = quoted(column.name), there.get(column.name)
+        if other is None:
+            wrong.append((f"has no column {column.name!r}", f"{alter} ADD COLUMN {name} {column.type}"))
+        elif other.type != column.type:
+            rule = f"column {column.name!r} is {other.type}, it should be {column.type}"
+            wrong.append((rule, f"{alter} ALTER COLUMN {name} TYPE {column.type}"))
     keys = {plan.columns[at].name for at in plan.key}
     for column in found:
         if column.required and column.name not in keys:
-            raise _wrong(place, f"column {column.name!r} is NOT NULL or generated")
+            wrong.append(
+                (
+                    f"column {column.name!r} is NOT NULL or generated",
+                    f"{alter} ALTER COLUMN {quoted(column.name)} DROP NOT NULL",
+                )
+            )
     if place.loaded_at and place.loaded_at not in there:
-        raise _wrong(place, f"has no column {place.loaded_at!r} (target.loaded_at)")
+        mend = f"{alter} ADD COLUMN {quoted(place.loaded_at)} timestamptz DEFAULT now()"
+        wrong.append((f"has no column {place.loaded_at!r} (target.loaded_at)", mend))
     if plan.key and not _has_key(connection, place, sorted(keys)):
-        raise _wrong(place, "has no primary key or unique constraint on exactly the key columns")
-
-
-def _wrong(place: TargetTable, rule: str) -> Refused:
-    return Refused("target_table", str(place), f"the table exists but {rule}", "drop or rename it: it is made anew")
+        mend = f"{alter} ADD PRIMARY KEY ({names(plan.columns[at].name for at in plan.key)})"
+        wrong.append(("has no primary key or unique constraint on exactly the key columns", mend))
+    return wrong
 
 
 def _expected(connection: Connection, plan: Plan) -> list[Found]:
@@ -249,8 +279,10 @@ FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisd
 def column_types(connection: Connection, plan: Plan, place: TargetTable) -> list[Type]:
     """The type of each of the plan's columns in the target, which are those of the rows that come; else it stops.
 
-    Their bytes would be read as those of another type: eight bytes of a bigint are a double precision too.
+    Their bytes would be read as those of another type: eight bytes of a bigint are a double precision too. A type that
+    holds all that the plan's does is taken over into it.
     """
+    plan.widen({column.name: column.type for column in found_columns(connection, place.sql)})
     found = connection.execute(TYPES_SQL.replace("$1", "%s").encode(), [place.sql]).fetchone()
     described = connection.execute(
         f"SELECT {', '.join(f'NULL::{one.postgres_type}' for one in plan.columns)} LIMIT 0".encode()

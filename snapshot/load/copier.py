@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cdc.codec import envelope
-from cdc.errors import CdcError, Halt, Refused, RowRefused
+from cdc.errors import CdcError, Halt, Refused, RowSuspected
 from cdc.model.policies import Policies
 from cdc.model.position import Position, least
 from cdc.model.table import AnomalyName, Table
@@ -24,7 +24,7 @@ from cdc.mysql.key_range import KeyRange
 from cdc.mysql.table_reader import Consume, Piece, Readers, TableReader
 from cdc.protocol.applied import LedgerChunk, Progress, Stored
 from cdc.protocol.table_states import TableState
-from cdc.runtime import clock, crash_points as crash, timing
+from cdc.runtime import clock, crash_points as crash, logs, timing
 from cdc.transport.contract import Idle
 from sinks.postgres.load import ChunkLoader
 from sinks.postgres.table_loads import TableLoads
@@ -174,10 +174,11 @@ class Copier:
         try:
             hand = TableWorker(work, replace(load, plan=rows.values), loader, rows, self._open(work.table))
             try:
-                if work.table.key:
-                    self._keyed(hand)
-                else:
-                    self._keyless(hand, floor)
+                with logs.about(work.table.qualified):
+                    if work.table.key:
+                        self._keyed(hand)
+                    else:
+                        self._keyless(hand, floor)
             finally:
                 hand.reader.close()
         except Refused as refusal:
@@ -201,7 +202,7 @@ class Copier:
         """Copy a part of the span, with care if a row of it is refused; what is left of it."""
         try:
             return self._chunk(hand, span)
-        except RowRefused:
+        except RowSuspected:
             if not self._quarantine.keys:
                 raise
         return self._with_care(hand, span)
@@ -256,7 +257,7 @@ class Copier:
                 rows.hand_over(writer)
                 writer.changed = changed = rows.changed()
             self._count(work, changed)
-        except RowRefused:
+        except RowSuspected:
             if not self._quarantine.keys:
                 raise
             rows.abandon()

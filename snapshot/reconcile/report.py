@@ -18,9 +18,11 @@ from cdc.errors import CdcError
 from cdc.model.digest import MYSQL, POSTGRES, Dialect, row_sql
 from cdc.model.table import Table
 from snapshot.reconcile.compare import Result, Verdict
+from snapshot.reconcile.quarantined import Waiting, name_of
 from snapshot.reconcile.repair import Repair
 
 Document = dict[str, object]
+_NONE: Waiting = {}
 
 _WORST = (Verdict.DIFFERENT, Verdict.REFUSED, Verdict.UNSETTLED, Verdict.EQUAL)
 _ENVIRONMENT = Environment(
@@ -39,11 +41,13 @@ def document(
     finished: datetime,
     position: Mapping[str, object] | None = None,
     repairs: Sequence[Repair] = (),
+    waiting: Waiting = _NONE,
     ended: CdcError | None = None,
 ) -> Document:
     """The document of one reconciliation; `position` is where the source's log stood when it began, when that is known.
 
-    `results` are those after the repairs; `ended`: why it ended before all was compared.
+    `results` are those after the repairs; `waiting` are the keys in quarantine; `ended`: why it ended before all was
+    compared.
     """
     counts = {state.value: sum(r.state is state for r in results) for state in Verdict}
     return {
@@ -63,7 +67,9 @@ def document(
         },
         "ended": ended.document()["error"] if ended is not None else None,
         "repairs": [one.document() for one in repairs],
-        "tables": [_table(r) for r in sorted(results, key=lambda r: (_WORST.index(r.state), r.table.qualified))],
+        "tables": [
+            _table(r, waiting) for r in sorted(results, key=lambda r: (_WORST.index(r.state), r.table.qualified))
+        ],
     }
 
 
@@ -91,7 +97,7 @@ def _written(path: Path, text: str) -> Path:
     return unfinished.replace(path)
 
 
-def _table(r: Result) -> Document:
+def _table(r: Result, waiting: Waiting) -> Document:
     return {
         "source": r.table.qualified,
         "target": r.target,
@@ -105,10 +111,17 @@ def _table(r: Result) -> Document:
         "pieces_different": r.pieces_different,
         "rechecked": r.rechecked,
         "unsettled": r.unsettled,
+        "quarantined": len(waiting.get(r.table.qualified, ())),
         "complete": r.complete,
         "seconds": round(r.seconds, 3),
         "differences": [
-            {"kind": d.kind.value, "key_hash": d.key_hash, "columns": list(d.columns)} for d in r.differences
+            {
+                "kind": d.kind.value,
+                "key_hash": d.key_hash,
+                "quarantined": name_of(waiting, r.table, d.key),
+                "columns": list(d.columns),
+            }
+            for d in r.differences
         ],
         "find": _find(r) if r.differences else None,
     }

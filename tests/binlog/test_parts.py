@@ -17,8 +17,9 @@ from cdc.binlog.events import LoggedStatement, RowsEvent, TableMap
 from cdc.binlog.header import HEADER, LogCursor
 from cdc.binlog.packets import PacketStream, dump, encoded_gtids, event_of, refusal
 from cdc.binlog.reader import HANDLERS
-from cdc.binlog.table_map import text_of
+from cdc.binlog.texts import statement_of, text_of
 from cdc.binlog.transaction import TransactionBuffer
+from cdc.ddl.classify import Unsupported, classify
 from cdc.errors import CdcError, Halt, Malformed, Retry
 from cdc.model.position import Position
 from cdc.model.table import Table
@@ -324,3 +325,11 @@ def test_text_is_read_in_its_character_set() -> None:
         assert "café€" == text_of(charset, raw)
     assert text_of("utf8mb4", b"\xff") is None
     assert text_of("klingon", b"a") is None
+
+
+def test_a_statement_with_bytes_that_are_no_text_is_read_where_they_hide_no_quote() -> None:
+    """In gbk a character may end with a backslash: where one is none, the next quote may be read as part of the string."""
+    assert "DEFAULT '\ufffd', DROP c" == statement_of("utf8mb4", b"DEFAULT '\xff', DROP c")
+    assert "COMMENT '縗', DROP c" == statement_of("gbk", b"COMMENT '\xbf\x5c', DROP c")
+    hidden = statement_of("gbk", b"ALTER TABLE x.t COMMENT '\xff\x7f\xbf\x5c', RENAME TO od.a")
+    assert Unsupported("unknown") == classify(hidden, "x", lambda db, table: db == "od")

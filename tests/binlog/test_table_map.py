@@ -101,6 +101,58 @@ def test_system_versioned_tables_have_one_description(kind: str, request: pytest
     assert [["a", "row_end"], [], ["a", "row_end"], ["a", "e"]] == [[t.columns[at].name for at in t.key] for t, _ in tables]
 
 
+HASHED = {
+    "text": ("id INT PRIMARY KEY DEFAULT 1, b TEXT UNIQUE", 1),
+    "two": ("id INT PRIMARY KEY DEFAULT 1, b TEXT UNIQUE, c BLOB UNIQUE, d INT", 2),
+    "lengthy": ("id INT PRIMARY KEY DEFAULT 1, b VARCHAR(3000) UNIQUE, v INT AS (id + 1) VIRTUAL, h INT INVISIBLE", 1),
+    "asked": ("id INT PRIMARY KEY DEFAULT 1, b INT, UNIQUE (id, b) USING HASH", 1),
+    "keyless": ("b TEXT NOT NULL UNIQUE, c INT", 1),
+    "promoted": ("a INT NOT NULL DEFAULT 1, b TEXT NOT NULL DEFAULT 'x', UNIQUE h (b), UNIQUE p (a)", 1),
+    "taken": ("id INT PRIMARY KEY DEFAULT 1, DB_ROW_HASH_1 INT, b TEXT UNIQUE", 1),
+    "own": ("id INT PRIMARY KEY DEFAULT 1, DB_ROW_HASH_1 BIGINT UNSIGNED", 0),
+    "own_before": ("id INT PRIMARY KEY DEFAULT 1, b TEXT UNIQUE, DB_ROW_HASH_1 BIGINT UNSIGNED, DB_ROW_HASH_7 BIGINT UNSIGNED", 1),
+    "period": (
+        "id INT DEFAULT 1, s DATE DEFAULT '2020-01-01', e DATE DEFAULT '2021-01-01', PERIOD FOR app (s, e),"
+        " PRIMARY KEY (id, app WITHOUT OVERLAPS)",
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["mariadb", "mariadb114"])
+def test_hashes_of_unique_keys_are_no_columns_and_a_column_that_bears_their_name_is_one(kind: str, request: pytest.FixtureRequest) -> None:
+    source: SourceDatabase = request.getfixturevalue(kind)
+    source.execute("SET SESSION sql_mode = ''")
+    for name, (definition, _) in HASHED.items():
+        source.execute(f"CREATE TABLE {name} ({definition})")
+    for logged, known in described(source, *HASHED):
+        assert (known, HASHED[logged.name][1], 0) == (logged, logged.unlisted, known.unlisted)
+
+
+UNLISTED = {
+    "gipk": "a INT",
+    "index_over_expression": "id INT PRIMARY KEY DEFAULT 1, a INT, UNIQUE ((a + 1)), b INT",
+    "unique_expression": "a INT NOT NULL DEFAULT 1, b INT NOT NULL DEFAULT 2, UNIQUE f ((COALESCE(a, 1))), UNIQUE g (b)",
+    "array": "id INT PRIMARY KEY DEFAULT 1, j JSON, UNIQUE ((CAST(j->'$.a' AS CHAR(20) ARRAY))), b INT",
+    "full_text": "id INT PRIMARY KEY DEFAULT 1, b TEXT, FULLTEXT (b)",
+}
+
+
+def test_what_mysql_keeps_beside_a_table_s_columns_is_in_neither_description(mysql: SourceDatabase) -> None:
+    """Of hidden columns the log has the key that the server invents alone, and an account may hide that from itself."""
+    mysql.execute("SET SESSION sql_mode = '', sql_generate_invisible_primary_key = ON")
+    for name, definition in UNLISTED.items():
+        mysql.execute(f"CREATE TABLE {name} ({definition})")
+    mysql.execute("SET GLOBAL show_gipk_in_create_table_and_information_schema = OFF")
+    try:
+        tables = described(mysql, *UNLISTED)
+    finally:
+        mysql.execute("SET GLOBAL show_gipk_in_create_table_and_information_schema = ON")
+    for logged, known in tables:
+        assert (known, 0) == (logged, logged.unlisted)
+    assert ["my_row_id", "a"] == [column.name for column in tables[0][1].columns]
+
+
 def test_an_old_temporal_of_which_nothing_is_known_stops(private: Callable[..., Any]) -> None:
     with lent(SourceDatabase(private("mariadb", options=("--mysql56-temporal-format=OFF",)))) as source:
         source.execute("CREATE TABLE t (a INT, b DATETIME(3), c TIME(2))")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from cdc.config import load as config
 from cdc.errors import Retry
 from cdc.model.table import Column, Table
 from cdc.mysql import preflight
+from cdc.mysql.connection import connect
 from tests.helpers.documents import faults
+from tests.helpers.refusals import error
 
 
 def examined(made: Any, broker: Any = None) -> dict[str, Any]:
@@ -103,6 +106,38 @@ def test_a_name_that_postgresql_would_cut_off_is_a_warning(mariadb, postgres, pi
     mariadb.execute(f"CREATE TABLE t (id int PRIMARY KEY, `{name}` int)")
     document = examined(pipeline(mariadb, postgres))
     assert {("name_changed", f"{mariadb.name}.t")} == said(document, "warning")
+
+
+def test_bytes_that_are_no_text_in_what_the_source_says_of_itself_stop_nothing(source, postgres, pipeline):
+    """MariaDB writes a binary default into SHOW CREATE TABLE as it is; what a foreign key says behind it is still read."""
+    source.execute(
+        "CREATE TABLE p (id int PRIMARY KEY)",
+        "CREATE TABLE t (id int PRIMARY KEY, b binary(4) DEFAULT x'ff00fe80', v varbinary(9) AS (CONCAT(x'fffe', id)) STORED,"
+        " d varbinary(9) DEFAULT x'e4', c int DEFAULT 0 COMMENT 'ä', CHECK (b <> x'fefd'), FOREIGN KEY (id) REFERENCES p (id))",
+    )
+    made = pipeline(source, postgres)
+    document = examined(made)
+    assert (0, [f"{source.name}.p", f"{source.name}.t"]) == (document["errors"], document["tables"])
+    with closing(connect(config.load(made.path, made.environ).source)) as line, line.cursor() as cursor:
+        cursor.execute(f"SHOW CREATE TABLE {source.name}.t")
+        created = cursor.fetchone()[1]
+    assert "'ä'" in created
+    assert ("\\xff" in created) == (source.flavour == "mariadb")
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_of_another_encoding_is_told_so_whatever_names_it_cannot_hold(encoding, mariadb, postgres, pipeline):
+    """Asked for a schema that it has no letters for, such a database answers with an error of its own."""
+    name = f"{postgres.name}_{encoding.lower()}"
+    mariadb.execute("CREATE TABLE `пациент` (id int PRIMARY KEY)")
+    with postgres.connect("postgres") as administrator:
+        administrator.execute(f"CREATE DATABASE {name} OWNER cdc ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+        try:
+            made = pipeline(mariadb, postgres, target={"url": postgres.url.replace(postgres.name, name), "schema": "данные"})
+            assert {("target_encoding", f"postgresql://cdc@127.0.0.1:{postgres.port}/{name}")} == said(examined(made))
+            assert "target_encoding" == error(made, "run")["code"]
+        finally:
+            administrator.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def test_servers_that_are_away_are_findings_all_of_them(mariadb, postgres, pipeline):

@@ -25,6 +25,7 @@ from cdc.codec import envelope, kernels, ops
 from cdc.codec.json_text import double_text
 from cdc.codec.pg_fields import numeric_field
 from cdc.errors import Halt, Malformed
+from cdc.model.policies import Policies, Policy
 from cdc.model.record import Record
 from cdc.model.table import Column, Table
 from tests import run
@@ -66,6 +67,21 @@ def packet(*fields: bytes | None) -> bytes:
     """A row packet of a SELECT, of short fields."""
     row = b"".join(b"\xfb" if field is None else bytes([len(field)]) + field for field in fields)
     return len(row).to_bytes(3, "little") + b"\1" + row
+
+
+def test_what_no_catalog_lists_is_passed_over_behind_each_image() -> None:
+    """Eight columns are listed, so that the null bits of what is not begin in a byte of their own."""
+    columns = tuple(Column(f"c{n}", "tinyint") for n in range(8))
+    table = Table("db", "t", columns, unlisted=2)
+    one, other = (b"\0\xfe" + bytes(range(8)) + b"\xff" * 8, b"\x01\xfc" + bytes(range(7)) + b"\xee" * 16)
+    before, after = encoded(table, "c", one, other)
+    assert list(range(8)) == list(read(table, before)["after"].values())
+    assert [None, *range(7)] == list(read(table, after)["after"].values())
+    (change,) = encoded(table, "u", one, other)
+    assert (0, None) == (read(table, change)["before"]["c0"], read(table, change)["after"]["c0"])
+    for torn in (one[:-1], other[:-8], one[:1]):
+        with pytest.raises(Malformed, match="ends inside"):
+            encoded(table, "c", torn)
 
 
 def test_an_insert_is_one_record_with_the_row_after() -> None:
@@ -297,11 +313,16 @@ def test_an_old_temporal_that_is_none_is_malformed(kind: str, digits: int, numbe
         encoded(table, "c", b"\0" + number.to_bytes(size, "little" if digits == 0 else "big"))
 
 
-def test_a_nul_in_text_stops_the_copy_and_names_the_column() -> None:
+def test_a_nul_in_text_is_taken_out_and_counted_or_is_refused_by_the_name_of_its_column() -> None:
     (record,) = encoded(KEYED, "c", image(1, b"a\0b"))
+    value, out = record.value or b"", bytearray()
     plan = value_plan(KEYED)
+    changed = plan.copy_rows([(value, plan.open([value])[0].after_at)], out)
+    assert ({("name", "nul_text"): 1}, b"\0\0\0\2ab") == (changed, bytes(out[-6:]))
+    schemas = envelope.value_schema("od", KEYED, "mysql"), envelope.key_schema("od", KEYED)
+    plan = codec.ValuePlan(*schemas, Policies(Policy(nul_text="error")))
     with pytest.raises(Halt) as caught:
-        plan.copy_rows([(record.value or b"", plan.open([record.value or b""])[0].after_at)], bytearray())
+        plan.copy_rows([(value, plan.open([value])[0].after_at)], bytearray())
     assert ("nul_in_text", "db.t.name") == (caught.value.code, caught.value.place)
 
 

@@ -34,7 +34,7 @@ def test_a_schema_change_stops_with_its_reason_after_everything_before_it_and_ag
     statement, word, table = DDL[kind]
     source.execute("CREATE TABLE t (id int PRIMARY KEY, v varchar(50))", "INSERT INTO t VALUES (1, 'a')")
     source.execute("CREATE TABLE other (id int PRIMARY KEY)")
-    made = pipeline(source, postgres)
+    made = pipeline(source, postgres, source={"schema_changes": "stop"})
     (running,) = streaming(made)
     before = [f"INSERT INTO t VALUES ({n}, 'x')" for n in range(2, 30)]
     said = stopped_by(source, running, *before, "INSERT INTO other VALUES (1)", statement, "INSERT INTO other VALUES (2)")
@@ -55,7 +55,7 @@ def test_a_schema_change_stops_with_its_reason_after_everything_before_it_and_ag
 
 def test_a_schema_change_ends_capture_and_leaves_apply_at_work(mariadb, postgres, kafka, pipeline):
     mariadb.execute("CREATE TABLE t (id int PRIMARY KEY)")
-    made = pipeline(mariadb, postgres, kafka)
+    made = pipeline(mariadb, postgres, kafka, source={"schema_changes": "stop"})
     assert 0 == made.run("snapshot").returncode
     capture, apply = streaming(made, "capture", "apply")
     change = ("INSERT INTO t VALUES (1), (2)", "ALTER TABLE t ADD COLUMN v int", "INSERT INTO t VALUES (3, 3)")
@@ -68,12 +68,11 @@ def test_a_schema_change_ends_capture_and_leaves_apply_at_work(mariadb, postgres
     assert 0 == apply.stop()
 
 
-@pytest.mark.parametrize("transport", ["direct", "kafka"])
-def test_rows_of_a_table_that_was_dropped_while_nobody_read_are_not_passed_over(transport, request, mariadb, postgres, pipeline):
+def test_rows_of_a_table_that_was_dropped_while_nobody_read_are_not_passed_over(mariadb, postgres, pipeline):
     """Its shape is nowhere any more, its rows are in the log: a position behind them would say that they are in the target."""
     mariadb.execute("CREATE TABLE t (id int PRIMARY KEY)", "CREATE TABLE other (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
-    places = (mariadb, postgres) if transport == "direct" else (mariadb, postgres, request.getfixturevalue("kafka"))
-    made = pipeline(*places, source={"server_id": 77_002})
+    stops = {"server_id": 77_002, "schema_changes": "stop"}
+    made = pipeline(mariadb, postgres, source=stops)
     (running,) = streaming(made)
     assert 0 == running.stop()
     mariadb.execute("INSERT INTO other VALUES (1)", "INSERT INTO t VALUES (2)", "INSERT INTO other VALUES (2)", "DROP TABLE t")
@@ -81,9 +80,26 @@ def test_rows_of_a_table_that_was_dropped_while_nobody_read_are_not_passed_over(
         said = error(made, "run", exit_code=1)
         assert ("table_gone", f"{mariadb.name}.t") == (said["code"], said["place"])
         assert ([(1,)], [(1,)]) == (rows(postgres, mariadb.name), rows(postgres, mariadb.name, "other"))
-    without = pipeline(*places, source={"server_id": 77_002, "exclude": [f"{mariadb.name}.t"]})
+    without = pipeline(mariadb, postgres, source={**stops, "exclude": [f"{mariadb.name}.t"]})
     (running,) = streaming(without)
     until(lambda: rows(postgres, mariadb.name, "other") == [(1,), (2,)], "what came after")
+    assert 0 == running.stop()
+
+
+@pytest.mark.parametrize("transport", ["direct", "kafka"])
+def test_a_table_that_was_dropped_while_nobody_read_is_shown_as_stopped_and_the_others_go_on(
+    transport, request, source, postgres, pipeline
+):
+    source.execute("CREATE TABLE t (id int PRIMARY KEY)", "CREATE TABLE other (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    places = (source, postgres) if transport == "direct" else (source, postgres, request.getfixturevalue("kafka"))
+    made = pipeline(*places)
+    (running,) = streaming(made)
+    assert 0 == running.stop()
+    source.execute("INSERT INTO t VALUES (2)", "INSERT INTO other VALUES (2)", "DROP TABLE t")
+    (running,) = streaming(made)
+    until(lambda: rows(postgres, source.name, "other") == [(2,)], "what came after")
+    [(state, reason)] = postgres.execute("SELECT state, reason FROM cdc.tables WHERE \"table\" = 't'")
+    assert ("stopped", True) == (state, "dropped at the source" in reason)
     assert 0 == running.stop()
 
 

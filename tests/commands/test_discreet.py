@@ -79,7 +79,7 @@ REFUSALS = {"": ("nul_in_text", r"\.t\.v, key [0-9a-f]{16}", "NUL"), "type": ("t
 @pytest.mark.parametrize("kind", POISON)
 def test_a_row_that_the_target_refuses_stops_the_stream_and_is_named_without_its_values(table, postgres, pipeline, kind):
     change, poison, state = POISON[kind]
-    made = pipeline(table, postgres, apply={"quarantine_keys": 0})
+    made = pipeline(table, postgres, apply={"quarantine_keys": 0}, policies={"nul_text": "error"})
     (running,) = streaming(made)
     if change:
         postgres.execute(change.format(db=table.name))
@@ -100,7 +100,7 @@ def test_a_row_that_the_target_refuses_stops_the_stream_and_is_named_without_its
 
 def test_a_row_that_the_target_refuses_stops_the_copy_and_is_not_shown(table, postgres, pipeline):
     table.execute(f"INSERT INTO t VALUES ('{KEY}9', CONCAT('{VALUE}', CHAR(0)), {NUMBER})")
-    made = pipeline(table, postgres, apply={"quarantine_keys": 0})
+    made = pipeline(table, postgres, apply={"quarantine_keys": 0}, policies={"nul_text": "error"})
     said = error(made, "snapshot", exit_code=1)
     assert ("nul_in_text", f"{table.name}.t.v") == (said["code"], said["place"])
     silent(said_by(made, "snapshot"), str(said))

@@ -93,27 +93,7 @@ def test_a_table_with_history_rows_is_refused_by_name_and_stops_a_stream_that_it
     )
     ended(running)
     stopped = outcome(running)
-    assert ("statement_unsupported", True) == (stopped["code"], f"{mariadb.name}.t" in stopped["place"])
+    assert ("system_versioned", f"{mariadb.name}.t") == (stopped["code"], stopped["place"])
     assert [(1, 1)] == rows(postgres, mariadb.name)
     assert ["system_versioned"] == [one["code"] for one in found(made)]
     assert [(1, 1)] == rows(postgres, mariadb.name)
-
-
-@pytest.mark.parametrize("hashed", ["b TEXT UNIQUE", "b TEXT NOT NULL UNIQUE", "b INT, UNIQUE (id, b) USING HASH"])
-def test_a_table_whose_unique_key_is_a_hash_is_refused_by_name(
-    hashed: str, mariadb: SourceDatabase, postgres: TargetDatabase, pipeline: Any
-) -> None:
-    """MariaDB keeps the hash in a column that information_schema does not list and no SELECT can name; the log has it in every row."""
-    mariadb.execute(
-        f"CREATE TABLE v (id INT PRIMARY KEY, {hashed})",
-        "CREATE TABLE t (id INT PRIMARY KEY, n VARCHAR(9) UNIQUE)",
-        "CREATE TABLE m (id INT PRIMARY KEY) ENGINE=MEMORY",
-    )
-    start = position(mariadb)
-    mariadb.execute("INSERT INTO v VALUES (1, 1)")
-    [row] = [event for event in events_since(mariadb, start) if isinstance(event, RowsEvent)]
-    assert 3 == len(row.table.table().columns)
-    said = refused(pipeline(mariadb, postgres), "run")
-    assert ("hashed_key", f"{mariadb.name}.v") == (said["code"], said["place"])
-    untouched(postgres)
-    assert [] == [one["code"] for one in found(pipeline(mariadb, postgres, source={"exclude": [f"{mariadb.name}.v"]}))]

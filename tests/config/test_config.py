@@ -96,6 +96,24 @@ def test_a_variable_may_stand_in_any_text_but_not_for_a_number(tmp_path):
     assert {"source.server_id": ("'${ID}'", "must be a valid integer")} == found
 
 
+@pytest.mark.parametrize(
+    ("said", "apply", "snapshot"),
+    [
+        ('listen = "0.0.0.0:9000"', "0.0.0.0:9001", "0.0.0.0:9002"),
+        ('listen = "[::1]:9000"', "[::1]:9001", "[::1]:9002"),
+        ('listen = "127.0.0.1:0"', "127.0.0.1:0", "127.0.0.1:0"),
+        ('listen = "127.0.0.1:65535"', "127.0.0.1:65535", "127.0.0.1:65535"),
+        ('listen = ""', "", ""),
+        ('listen = "h:1"\napply_listen = "h:1"\nsnapshot_listen = ""', "h:1", ""),
+        ("", "127.0.0.1:19188", "127.0.0.1:19189"),
+    ],
+)
+def test_each_process_of_one_file_has_a_port_for_its_metrics(tmp_path, said, apply, snapshot):
+    found = loaded(tmp_path, metrics=said).metrics
+    assert (apply, snapshot) == (found.apply_listen, found.snapshot_listen)
+    assert (said != "") == ("apply_listen" in found.model_fields_set)  # what follows from a choice is one: it gives way to none
+
+
 def test_every_problem_is_reported_at_once(tmp_path):
     found = problems(
         tmp_path,

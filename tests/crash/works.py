@@ -57,6 +57,7 @@ class Works:
             sections[name] = {**sections.get(name, {}), **values}
         sections.setdefault("transport", {}).update({"partitions": PARTITIONS})
         sections.setdefault("snapshot", {})["through"] = through
+        sections.setdefault("policies", {})["nul_text"] = "error"  # wounds are rows that the target refuses
         brokers = [place.broker] if place.broker else []
         self.alone = pipelines.write(folder / "alone", place.source, place.target, *brokers, **sections)
         sections.setdefault("apply", {})["shards"] = SHARDS if way == GROUP else 0

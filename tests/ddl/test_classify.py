@@ -105,6 +105,8 @@ INSERT INTO other.m VALUES (x'6f64', b'1', _utf8mb4'od.a', N'x')
 UPDATE other.m SET a = 5--1
 DELETE FROM other.m WHERE a = 'od.a'
 WITH q AS (SELECT 1) UPDATE other.m SET a = 1
+/*!40000 ALTER TABLE `od`.`x` DISABLE KEYS */
+ALTER TABLE od.x ENABLE KEYS;
 LOAD XML INFILE 'x' INTO TABLE other.a"""
 UNSUPPORTED = """\
 created   CREATE TABLE od.a (a int)
@@ -118,7 +120,6 @@ dropped   DROP TABLE IF EXISTS x.y RESTRICT
 changed   ALTER TABLE other.z RENAME TO od.a
 changed   ALTER TABLE other.z ADD a INT, RENAME AS `od`.`a`
 changed   ALTER ONLINE IGNORE TABLE od.z ENGINE=InnoDB
-changed   /*!40000 ALTER TABLE `od`.`x` DISABLE KEYS */
 changed   ALTER TABLE other.p EXCHANGE PARTITION p0 WITH TABLE od.t
 changed   CREATE INDEX i ON od.a(b)
 changed   CREATE SPATIAL INDEX i ON od.a(b)
@@ -187,6 +188,72 @@ written   DELETE QUICK FROM od.a PARTITION (p0)
 written   WITH q AS (SELECT 1 AS a) UPDATE od.a, q SET b = q.a
 written   LOAD XML LOCAL INFILE 'x' INTO TABLE od.a"""
 
+SAME = """\
+ALTER TABLE od.a COMMENT 'x' ENGINE=InnoDB, ROW_FORMAT DYNAMIC AUTO_INCREMENT=7
+ALTER TABLE od.a NOWAIT FORCE, ALGORITHM=INPLACE, LOCK = NONE
+ALTER TABLE od.a ENGINE MyISAM
+ALTER TABLE od.a WAIT 5 ENGINE = Aria, STATS_PERSISTENT=1 STATS_AUTO_RECALC=0 STATS_SAMPLE_PAGES=9 PACK_KEYS=1 DELAY_KEY_WRITE=1
+ALTER TABLE od.a AVG_ROW_LENGTH=9 MAX_ROWS=9 MIN_ROWS=9 CHECKSUM=1 TABLE_CHECKSUM=1 PAGE_CHECKSUM=1 KEY_BLOCK_SIZE=8
+ALTER TABLE od.a DISABLE KEYS, COMMENT 'x'
+ALTER TABLE od.a ADD INDEX (b), ADD KEY k (c DESC, d(10)) USING BTREE COMMENT 'x', ADD UNIQUE (e), DROP INDEX f;
+ALTER TABLE od.a ADD CONSTRAINT UNIQUE KEY IF NOT EXISTS `u` USING HASH (b, (c + (d * 2))) INVISIBLE
+ALTER TABLE od.a ADD CONSTRAINT c UNIQUE (b), ADD FULLTEXT INDEX ft (b) WITH PARSER ngram, ADD SPATIAL (g) KEY_BLOCK_SIZE = 8
+ALTER TABLE od.a RENAME INDEX b TO c, RENAME KEY d TO e, DROP KEY IF EXISTS f, ALTER INDEX g INVISIBLE, ALTER KEY h NOT IGNORED
+/*!50000 ALTER TABLE od.a ADD INDEX (b) */
+CREATE UNIQUE INDEX i ON od.a (b)
+CREATE OR REPLACE INDEX i ON od.a (b) ALGORITHM = COPY
+DROP INDEX i ON od.a
+SET STATEMENT max_statement_time = 5 FOR ALTER TABLE od.a ADD INDEX (b)"""
+NOT_SAME = """\
+ALTER IGNORE TABLE od.a ADD UNIQUE (b)
+CREATE IGNORE UNIQUE INDEX i ON od.a (b)
+ALTER TABLE od.a ENGINE=BLACKHOLE
+ALTER TABLE od.a ENGINE='InnoDB'
+ALTER TABLE od.a ADD INDEX (b), ADD c INT
+ALTER TABLE od.a ADD INDEX (b), DROP c
+ALTER TABLE od.a COMMENT 'x', MODIFY b INT
+ALTER TABLE od.a COMMENT 'x' DROP PARTITION p0
+ALTER TABLE od.a ADD INDEX (b) PARTITION BY HASH (id)
+ALTER TABLE od.a ADD INDEX (b) REMOVE PARTITIONING
+ALTER TABLE od.a RENAME INDEX b TO c, RENAME COLUMN d TO e, RENAME COLUMN e TO d
+ALTER TABLE od.a RENAME INDEX b TO c, RENAME TO od.b
+ALTER TABLE od.a DROP INDEX b REMOVE PARTITIONING
+ALTER TABLE od.a RENAME INDEX b c
+ALTER TABLE od.a COMMENT 'x' DATA DIRECTORY='y'
+ALTER TABLE od.a WAIT 5 DROP COLUMN b
+ALTER TABLE od.a DISABLE KEYS, TRUNCATE PARTITION p0
+ALTER TABLE od.a COMMENT 'x', ALTER COLUMN b SET INVISIBLE
+ALTER TABLE od.a ADD PRIMARY KEY (b)
+ALTER TABLE od.a DROP PRIMARY KEY
+ALTER TABLE od.a ADD CONSTRAINT f FOREIGN KEY (b) REFERENCES od.c (d) ON DELETE CASCADE
+ALTER TABLE od.a DROP CONSTRAINT f
+ALTER TABLE od.a DROP FOREIGN KEY f
+ALTER TABLE od.a ADD CHECK (b > 1)
+ALTER TABLE od.a `FORCE`
+ALTER TABLE od.a ADD `INDEX` INT
+ALTER TABLE od.a ADD INDEX b
+ALTER TABLE od.a ADD INDEX (b
+ALTER TABLE od.a ADD INDEX (b) COMMENT
+ALTER TABLE od.a ADD INDEX (b) COMMENT (c)
+ALTER TABLE od.a COMMENT =
+ALTER TABLE od.a ALTER INDEX b
+ALTER TABLE od.a RENAME INDEX b
+ALTER TABLE od.a CONVERT TO CHARACTER SET utf8mb4
+ALTER TABLE od.a ORDER BY b
+ALTER TABLE od.a ADD SYSTEM VERSIONING
+ALTER TABLE od.a
+ALTER TABLE od.a COMMENT 'x' /*!80000 , DROP COLUMN b */
+ALTER TABLE od.a /*!80000 DROP COLUMN b */ /*!50000 COMMENT 'x' */"""
+EXISTS = """\
+CREATE TABLE IF NOT EXISTS od.a (id INT PRIMARY KEY)
+/*!50000 CREATE TABLE IF NOT EXISTS od.a LIKE other.b */
+SET STATEMENT a = 1 FOR CREATE TABLE IF NOT EXISTS od.a (id INT)"""
+NOT_EXISTS = """\
+CREATE TABLE od.a (id INT)
+CREATE TABLE /*!50000 IF NOT EXISTS */ od.a (id INT)
+CREATE OR REPLACE TABLE IF NOT EXISTS od.a (id INT)
+CREATE TABLE IF NOT EXISTS od.a AS SELECT 1 AS id"""
+
 
 @pytest.mark.parametrize("sql", IRRELEVANT.split("\n"))
 def test_proven_irrelevant(sql: str) -> None:
@@ -199,6 +266,28 @@ def test_anything_else_is_unsupported(line: str) -> None:
     found = classify(sql, "d", WANTS)
     assert isinstance(found, Unsupported)
     assert reason == found.reason
+
+
+@pytest.mark.parametrize("sql", SAME.split("\n"))
+def test_what_keeps_rows_and_columns_is_told_by_its_clauses(sql: str) -> None:
+    assert Unsupported("changed", (("od", "a"),), "same") == classify(sql, "d", WANTS)
+
+
+@pytest.mark.parametrize("sql", NOT_SAME.split("\n"))
+def test_one_clause_that_may_change_rows_or_is_not_known_makes_it_a_change(sql: str) -> None:
+    found = classify(sql, "d", WANTS)
+    assert isinstance(found, Unsupported)
+    assert ("changed", "") == (found.reason, found.unless)
+
+
+@pytest.mark.parametrize("sql", EXISTS.split("\n"))
+def test_what_makes_a_table_only_where_there_is_none_is_told_by_its_words(sql: str) -> None:
+    assert Unsupported("created", (("od", "a"),), "exists") == classify(sql, "d", WANTS)
+
+
+@pytest.mark.parametrize("sql", NOT_EXISTS.split("\n"))
+def test_what_may_make_or_fill_a_table_that_is_there_is_not_taken_for_it(sql: str) -> None:
+    assert Unsupported("created", (("od", "a"),)) == classify(sql, "d", WANTS)
 
 
 def test_names_without_a_database_are_in_the_default_one() -> None:

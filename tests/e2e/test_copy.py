@@ -173,7 +173,7 @@ def test_a_refused_row_in_the_middle_of_an_exact_read_waits_and_the_rest_is_copi
     source.execute(f"CREATE TABLE heap (n INT, t VARCHAR(2000)) ENGINE={engine}", "INSERT INTO heap VALUES (0, REPEAT('x', 1999))",
                    *["INSERT INTO heap SELECT n + 1, t FROM heap"] * 10, "UPDATE heap SET t = 'a\\0b' WHERE n = 0",
                    "CREATE TABLE next (id INT PRIMARY KEY)", "INSERT INTO next VALUES (1)")  # fmt: skip
-    made = pipeline(source, postgres, snapshot={"parallel": 1})
+    made = pipeline(source, postgres, snapshot={"parallel": 1}, policies={"nul_text": "error"})
     copied = made.json("snapshot")
     assert (True, {"heap": 1023, "next": 1}) == (copied["complete"], {t["source"].split(".")[1]: t["rows"] for t in copied["tables"]})
     assert [("heap", 1)] == postgres.execute('SELECT "table", count(*) FROM cdc.quarantine GROUP BY 1')

@@ -106,7 +106,8 @@ def test_a_table_that_changes_while_it_is_copied_beside_the_log_stops_with_what_
 ) -> None:
     """Not with what the server says of a question that fits no more: the window is laid aside, and the log is read to the statement."""
     _wide(mysql)
-    with streaming(pipeline, mysql, postgres, None, "direct", snapshot={"max_rows_per_second": 1500}) as works:
+    slow, stops = {"max_rows_per_second": 1500}, {"schema_changes": "stop"}
+    with streaming(pipeline, mysql, postgres, None, "direct", snapshot=slow, source=stops) as works:
         name = name_of(works.pipeline)
         caught_up(works.pipeline)
         _ask(postgres, name, execute("first", f"{mysql.name}.wide"))

@@ -50,14 +50,18 @@ CASES = (
         "'2026-10-25 00:30:00'": "2026-10-25 02:30:00", "'2026-10-25 01:30:00'": "2026-10-25 02:30:00",
         "'2026-10-24 23:59:59.999'": "2026-10-25 01:59:59.999", "'2026-03-29 01:00:00'": "2026-03-29 03:00:00",
         "'0000-00-00'": "0001-01-01 00:00:00"}, {"ambiguous_time": 2, "zero_date": 1}),
-    Case("nul_strip", "VARCHAR(9)", {"nul_text": "strip"}, {r"'a\0b\0'": "ab", "'plain'": "plain", r"'\0'": ""}, {"nul_text": 2}),
-    Case("nul_char", "CHAR(9) CHARACTER SET latin1", {"nul_text": "strip"}, {r"'ä \0'": "ä "}, {"nul_text": 1}),
+    Case("nul_strip", "VARCHAR(9)", {}, {r"'a\0b\0'": "ab", "'plain'": "plain", r"'\0'": ""}, {"nul_text": 2}),
+    Case("nul_char", "CHAR(9) CHARACTER SET latin1", {}, {r"'ä \0'": "ä "}, {"nul_text": 1}),
+    Case("nul_wide", "TEXT CHARACTER SET utf16", {"nul_text": "strip"}, {r"'Ā\0b'": "Āb", "'Āa'": "Āa"}, {"nul_text": 1}),
+    Case("nul_enum", r"ENUM('a\0b', 'c')", {}, {"1": "ab", "2": "c"}, {"nul_text": 1}),
+    Case("nul_set", r"SET('a\0', 'c')", {}, {"3": "a,c", "2": "c"}, {"nul_text": 1}),
     Case("nul_replace", "TEXT", {"nul_text": "replace"}, {r"'a\0b'": "a␀b", "'a␀b'": "a␀b", "'ä'": "ä"}, {"nul_text": 1}),
     Case("bad_text", "VARCHAR(9) CHARACTER SET cp1251", {"invalid_text": "replace"},
          {"X'619862'": "a�b", "X'E0'": "а", "'?'": "?"}, {"invalid_text": 1}),
     Case("flag", "TINYINT(1)", {"tinyint1": "boolean", "over_wide": "clamp"}, {"0": "f", "1": "t", "2": "t", "-1": "t"}, {"over_wide": 2}),
     Case("flag_null", "TINYINT(1)", {"tinyint1": "boolean", "over_wide": "null"}, {"1": "t", "127": None}, {"over_wide": 1}),
-    Case("not_flag", "TINYINT", {"tinyint1": "boolean"}, {"2": "2"}, {}),
+    Case("any_flag", "TINYINT(4)", {"tinyint1": "boolean", "over_wide": "clamp"}, {"0": "f", "1": "t", "-128": "t"}, {"over_wide": 1}),
+    Case("uint_flag", "TINYINT UNSIGNED", {"tinyint1": "boolean", "over_wide": "null"}, {"1": "t", "255": None}, {"over_wide": 1}),
     Case("big", "BIGINT UNSIGNED", {"bigint_unsigned": "bigint", "over_wide": "clamp"},
          {"0": "0", "9223372036854775807": "9223372036854775807", "9223372036854775808": "9223372036854775807"}, {"over_wide": 1}),
     Case("big_null", "BIGINT UNSIGNED", {"bigint_unsigned": "bigint", "over_wide": "null"}, {"18446744073709551615": None, "5": "5"},
@@ -229,7 +233,7 @@ def test_what_is_said_of_a_key_is_refused_at_start_and_a_name_that_nothing_has_i
     done = line.run("--json", "run")
     assert (2, "policy_of_key", f"{name}.t.d") == (done.returncode, *(json.loads(done.stdout)["error"][one] for one in ("code", "place")))
     told = json.loads(line.run("--json", "doctor").stdout)["findings"]
-    assert {("error", "policy_of_key"), ("warning", "policy_unused")} == {
+    assert {("error", "policy_of_key"), ("error", "policy_unused")} == {
         (one["level"], one["code"]) for one in told if "polic" in one["code"]
     }
     assert [(None,)] == postgres.execute("SELECT to_regclass('cdc.tables')")
@@ -247,7 +251,7 @@ def test_another_policy_than_that_of_the_rows_stops_at_start_and_an_error_may_be
 ) -> None:
     mariadb.execute("CREATE TABLE t (id INT PRIMARY KEY, d DATE, n VARCHAR(9), b TINYINT(1))", "SET SESSION sql_mode=''",
                     "INSERT INTO t VALUES (1, '0000-00-00', 'x', 1)")  # fmt: skip
-    first = {"zero_date": "sentinel", "tinyint1": "boolean"}
+    first = {"zero_date": "sentinel", "tinyint1": "boolean", "nul_text": "error"}
     running = pipeline(mariadb, postgres, policies=first, apply={"quarantine_keys": 0}).start("run")
     until(lambda: copied(postgres), 60, "the copy", running)
     mariadb.execute(r"INSERT INTO t VALUES (2, '2020-01-01', 'a\0b', 0)")

@@ -112,28 +112,35 @@ def test_a_try_that_is_undone_counts_none_of_the_keys_that_it_saw_refused(
 def test_a_row_that_is_refused_in_a_copy_waits(through: str, mariadb: SourceDatabase, pipeline: Any, postgres: TargetDatabase) -> None:
     create(mariadb)
     mariadb.execute(*(insert(f"more {n}") for n in range(1200)))
-    mariadb.execute(insert("bad", f"'{VALUE}-9'"), insert("nul", f"CONCAT('{VALUE}', CHAR(0))"))
+    mariadb.execute(insert("bad", f"'{VALUE}-9'"), f"INSERT INTO t VALUES (CONCAT('{KEY}nul', CHAR(0)), '{VALUE}', 1)",
+                    insert("own", f"'{VALUE}-own'"))  # fmt: skip
     mariadb.execute(f"INSERT INTO bare VALUES ('{VALUE}-9', 1), ('{VALUE}-9', 1), ('{VALUE}', 1)")
     postgres.execute(
         f"CREATE SCHEMA {mariadb.name}",
         f"CREATE TABLE {mariadb.name}.t (id varchar(40) COLLATE \"C\" PRIMARY KEY, v varchar(60) CHECK (v NOT LIKE '%-9'), n bigint)",
         f"CREATE TABLE {mariadb.name}.bare (v varchar(60) CHECK (v NOT LIKE '%-9'), n bigint)",
+        f"CREATE FUNCTION {mariadb.name}.own() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF NEW.v LIKE '%-own' THEN RAISE 'not %', NEW.v USING ERRCODE = '45000'; END IF; RETURN NEW; END $$",
+        f"CREATE TRIGGER own BEFORE INSERT ON {mariadb.name}.t FOR EACH ROW EXECUTE FUNCTION {mariadb.name}.own()",
     )
     made = pipeline(mariadb, postgres, snapshot={"through": through})
     works = Streaming(made, "direct")
     works.start()
     works.await_cut(postgres)
     mariadb.execute(
-        f"UPDATE t SET n = 7 WHERE id = '{KEY}bad'", f"UPDATE t SET n = 7 WHERE id = '{KEY}1'", f"DELETE FROM t WHERE id = '{KEY}nul'"
+        f"UPDATE t SET n = 7 WHERE id = '{KEY}bad'", f"UPDATE t SET n = 7 WHERE id = '{KEY}1'", f"DELETE FROM t WHERE id LIKE '{KEY}nul%'"
     )
     settle(mariadb, postgres, works)
-    assert {"t": ("quarantined", 2), "bare": ("quarantined", 1), "mark": ("consistent", 0)} == tables(made)
-    assert [("bare", 2), ("t", 2), ("t", 2)] == sorted(
+    assert {"t": ("quarantined", 3), "bare": ("quarantined", 1), "mark": ("consistent", 0)} == tables(made)
+    assert [("bare", 2), ("t", 1), ("t", 2), ("t", 2)] == sorted(
         (one["table"].partition(".")[2], one["changes"]) for one in asked(made, "list")["keys"]
     )
     assert {"1", "2", *(f"more {n}" for n in range(1200))} == set(ids(postgres, mariadb.name))
     postgres.execute(*(f"ALTER TABLE {mariadb.name}.{one} DROP CONSTRAINT {one}_v_check" for one in ("t", "bare")))
-    assert 3 == asked(made, "replay")["replayed"]
+    answer = asked(made, "replay")
+    assert (3, ["45000"]) == (answer["replayed"], [one["sqlstate"] for one in answer["keys"] if one["outcome"] == "refused"])
+    postgres.execute(f"DROP TRIGGER own ON {mariadb.name}.t")
+    assert 1 == asked(made, "replay")["replayed"]
     caught_up(made)
     assert {} == oracle.differences(mariadb, postgres, TABLES)
     equal(made)

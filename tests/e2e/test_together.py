@@ -138,7 +138,7 @@ def test_records_of_two_captures_that_started_at_once_are_void_and_records_of_no
 def test_the_halves_of_a_pipeline_share_a_machine_by_default(
     mysql: SourceDatabase, kafka: Broker, pipeline: Any, postgres: TargetDatabase
 ) -> None:
-    """Without a [metrics] section both want the same port; the second takes another one and says so."""
+    """Without a [metrics] section each has a port of its own, and says it."""
     create(mysql)
     made = pipeline(mysql, postgres, kafka)
     made.path.write_text(made.path.read_text().replace('[metrics]\nlisten = "127.0.0.1:0"\n', ""))

@@ -19,6 +19,7 @@ from cdc.errors import Halt
 from cdc.model import policies, types, types_doc
 from cdc.model.policies import DEFAULT, Policies, Policy, chosen, mixed
 from cdc.model.record import Record
+from cdc.model.selection import chosen as with_policies
 from cdc.model.table import Column, Table
 from tests.codec.test_types import ID, rows_in, selection, stamp, value_plan
 from tests.helpers.servers import SourceDatabase, TargetDatabase
@@ -66,6 +67,7 @@ def test_the_more_exact_entry_wins_and_of_two_alike_the_later() -> None:
         ({}, {"nul_text": "strip"}, ""),
         ({"nul_text": "strip"}, {"nul_text": "replace"}, "nul_text"),
         ({"nul_text": "strip"}, {}, "nul_text"),
+        ({"nul_text": "strip"}, {"nul_text": "strip"}, ""),
         ({"timestamp": "timestamp"}, {"timestamp": "timestamp", "timestamp_zone": "Asia/Tokyo"}, "timestamp_zone"),
         ({"json": "jsonb"}, {"json": "jsonb", "refused_json": "null"}, ""),
     ],
@@ -76,7 +78,8 @@ def test_policies_that_would_mix_two_meanings_are_found(before: dict[str, str], 
 
 def test_only_what_is_at_work_is_remembered() -> None:
     policy = Policy(sentinel_date="1900-01-01", timestamp_zone="Asia/Tokyo", refused_json="null", over_wide="null")
-    assert {} == chosen(policy, Policy.__slots__)
+    assert {"nul_text": "strip"} == chosen(policy, Policy.__slots__)
+    assert {} == chosen(replace(policy, nul_text="error"), Policy.__slots__)  # what the first version's rows are said to be
     assert {"tinyint1": "boolean", "over_wide": "null"} == chosen(replace(policy, tinyint1="boolean"), ("tinyint1", "over_wide"))
 
 
@@ -176,6 +179,13 @@ def test_no_policy_changes_a_key_and_beside_it_the_same_value_is_changed_and_cou
     assert 1 == sum(written(other, good, bad, book=BOOK)[1].values())
 
 
+def test_a_key_is_compared_as_it_is_and_beside_it_without_what_is_taken_out() -> None:
+    """Else two keys, of which the target can hold one, would be one for `reconcile`."""
+    columns = tuple(Column(name, "varchar", length=9, charset="utf8mb4") for name in "kv")
+    key, other = with_policies([Table("a", "b", columns, (0,))], Policies())[0].columns
+    assert (False, True) == tuple("X'00'" in types.canonical_mysql(one, "c") for one in (key, other))
+
+
 def test_the_image_before_a_change_is_neither_counted_nor_an_error() -> None:
     column = Column("d", "date", policy=Policy(zero_date="error"))
     table = Table("db", "t", (ID, column), (0,))
@@ -218,7 +228,7 @@ def test_the_wire_is_what_it_was_unless_a_policy_needs_another_and_says_so() -> 
     assert {"f": {"tinyint1": "boolean", "over_wide": "clamp"}, "d": {"zero_date": "sentinel"},
             "c": {"invalid_text": "replace", "nul_text": "strip"}} == codec.ValuePlan(
                 envelope.value_schema("od", chosen_table, "mysql"), None, BOOK).chosen  # fmt: skip
-    assert {} == value_plan(table).chosen
+    assert {"c": {"nul_text": "strip"}} == value_plan(table).chosen
     spelled = replace(table.columns[1], policy=Policy(zero_date="text"))
     assert ("string", "text") == (types.wire(spelled)["type"], types.postgres(spelled))
     assert DEFAULT == table.columns[0].policy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cdc.errors import Halt, Refused, Retry, RowRefused
+from cdc.errors import Halt, Refused, Retry, RowRefused, RowSuspected
 from cdc.postgres.errors import CAUSES, Cause, cause, verdict
 
 
@@ -13,9 +13,12 @@ from cdc.postgres.errors import CAUSES, Cause, cause, verdict
     [
         (Cause.AWAY, ("08006", "53100", "53300", "55P03", "57P01", "57014", "25006", "25P03")),
         (Cause.CONFLICT, ("40001", "40P01")),
-        (Cause.ROW, ("22001", "22003", "22P02", "22021", "23502", "23503", "23505", "23514", "23P01", "54000")),
+        (
+            Cause.ROW,
+            ("22001", "22003", "22P02", "22021", "23502", "23503", "23505", "23514", "23P01", "54000", "54001", "P0001", "20000", "44000"),
+        ),
         (Cause.DENIED, ("28P01", "55000", "42501", "42P01", "42703", "3D000", "3F000")),
-        (Cause.UNKNOWN, ("P0001", "54001", "58030", "XX000", "0A000", "F0000", "")),
+        (Cause.UNKNOWN, ("58030", "XX000", "0A000", "F0000", "45000", "")),
     ],
 )
 def test_each_class_has_its_cause(kind, states):
@@ -27,10 +30,19 @@ def test_a_lost_connection_has_no_sqlstate_and_passes():
     assert (Cause.ROW, "target_value") == cause("22003", lost=True)
 
 
-@pytest.mark.parametrize(("state", "kind"), [("57P01", Retry), ("40001", Retry), ("23514", RowRefused), ("42501", Halt), ("XX000", Halt)])
-def test_a_verdict_names_the_place_and_what_to_do(state, kind):
-    error = verdict(state, "a.b", f"PostgreSQL says {state}")
-    assert (kind, "a.b", True, True) == (type(error), error.place, state in error.rule, bool(error.hint))
+@pytest.mark.parametrize(
+    ("kind", "states"),
+    [
+        (Retry, ("57P01", "40001", "53200")),
+        (RowRefused, ("23514", "54000")),
+        (RowSuspected, ("42601", "42883", "XX000", "0A000", "38000", "45000", "U0001")),
+        (Halt, ("42501", "42P01", "42P05", "26000", "XX001", "F0000", "")),
+    ],
+)
+def test_a_verdict_names_the_place_and_what_to_do(kind, states):
+    for state in states:
+        error = verdict(state, "a.b", f"PostgreSQL says {state}")
+        assert (kind, "a.b", True, True) == (type(error), error.place, state in error.rule, bool(error.hint)), state
 
 
 def test_what_is_denied_before_anything_was_written_is_refused():

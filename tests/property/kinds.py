@@ -1,7 +1,7 @@
 """Columns of every type with random parameters, and literals to put into them: edges first, because that is where values are lost.
 
 Nothing here is the product's: types are written as a person writes DDL, and what a server has is asked of the server. Values that
-stop the pipeline by default (NUL in text, a date in a key that is none) are never made.
+stop the pipeline (a date in a key that is none), and NUL in text, are never made.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import urllib.request
@@ -10,6 +11,7 @@ import pytest
 
 from cdc.errors import Refused
 from cdc.model.position import Position
+from cdc.runtime import logs
 from cdc.runtime.counters import ApplyCounters, CaptureCounters
 from cdc.runtime.lag import Lag
 from cdc.runtime.metrics import STATES, Metrics
@@ -130,6 +132,35 @@ def test_the_endpoint_serves_and_frees_its_port():
     again = metrics.serve(endpoint.address)
     assert again is not None
     again.close()
+
+
+def test_processes_that_share_a_key_take_the_ports_from_it_on_and_the_next_is_refused():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        first = taken.getsockname()[1]
+        metrics = Metrics("od")
+        found = [metrics.serve(f"127.0.0.1:{first}", key="apply_listen", ports=3) for _ in range(2)]
+        with pytest.raises(Refused) as caught:
+            metrics.serve(f"127.0.0.1:{first}", key="apply_listen", ports=3)
+        addresses = [one.address for one in found if one is not None]
+        for one in found:
+            assert one is not None
+            one.close()
+    assert [f"127.0.0.1:{first + step}" for step in (1, 2)] == addresses
+    assert ("metrics_listen", "metrics.apply_listen") == (caught.value.code, caught.value.place.split()[0])
+
+
+def test_a_port_that_nobody_chose_gives_way_with_a_warning_that_names_it(capsys):
+    logs.configure()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        wanted = f"127.0.0.1:{taken.getsockname()[1]}"
+        endpoint = Metrics("od").serve(wanted, key="apply_listen", yields=True)
+        assert endpoint is not None
+        endpoint.close()
+    warned, served = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert ("warning", "metrics_port_taken", "metrics.apply_listen", wanted) == (
+        warned["level"], warned["event"], warned["key"], warned["wanted"],
+    )  # fmt: skip
+    assert ("metrics_served", endpoint.address) == (served["event"], served["address"])
 
 
 def test_a_port_in_use_is_refused_and_no_port_is_no_endpoint():

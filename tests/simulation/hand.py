@@ -105,7 +105,7 @@ class Hand(Applications):
         usual = {"work": 8.0, "idle": 4.0, "kill": 2.0}
         rare = ["large", "stop", "away", "break_target", "fail_over", "break_broker", "retain", "compact", "late", "lose", "remake",
                 "break_source", "clocks", "odd_time", "copy", "signal", "create", "foreign", "mend", "select", "refused", "halfway",
-                "deaths", "slow_source", "replay", "far", "drop", "look"]  # fmt: skip
+                "deaths", "slow_source", "replay", "far", "drop", "look", "truncate", "vanish"]  # fmt: skip
         if self.world.transport == "direct":
             rare = [name for name in rare if name not in ("break_broker", "retain", "compact", "late", "lose", "remake")]
         weights = usual | {name: self.random.choice((0.0, 0.3, 1.0)) for name in rare}
@@ -151,6 +151,25 @@ class Hand(Applications):
         elif name in self.source.tables:
             self.world.excluded.append(f"{DB}.{name}")
             self._restart()
+
+    def _do_truncate(self) -> None:
+        """A followed table is emptied by a statement."""
+        for _ in range(self.random.randint(1, 3)):
+            self.source.truncate(self.random.choice(list(self.source.tables)))
+            for _ in range(self.random.randint(0, 4)):
+                self._write(3)
+        self._meanwhile()
+
+    def _do_vanish(self) -> None:
+        """A followed table is dropped, and perhaps made anew."""
+        name = self.random.choice(list(_LATER))
+        if name in self.source.tables:
+            self.source.drop(name)
+            for _ in range(self.random.randint(0, 4)):
+                self._write(3)
+            if self.random.random() < 0.5:
+                self._do_create()
+            self._meanwhile()
 
     # -- what fails --------------------------------------------------------------------------------------------------
 

@@ -110,6 +110,12 @@ class SimSource:
             if rows:
                 table.numbers, table.states, table.ever = [number], [tuple(sorted(rows))], set(rows)
 
+    def truncate(self, name: str) -> None:
+        """All of a table's rows go by a statement that names none of them."""
+        number = self.write(sql=f"TRUNCATE TABLE `{name}`")
+        self.tables[name].numbers.append(number)
+        self.tables[name].states.append(EMPTY)
+
     def drop(self, name: str) -> None:
         """A table goes."""
         number = self.write(sql=f"DROP TABLE `{name}`")
@@ -194,7 +200,12 @@ class SimCatalog:
         """Positions of the log: this answers for all of a catalog."""
         return self
 
-    identity = log
+    identity = session = log
+
+    def lacks(self, db: str, table: str) -> bool:
+        """Whether there is no such table."""
+        self._source.asked()
+        return table not in self._source.tables
 
     def close(self) -> None:
         """Nothing is held."""

@@ -149,6 +149,7 @@ class Process:
         self.world, self.name, self._work = world, name, work
         self.alive, self.skew = True, 0.0
         self.stop = threading.Event()
+        self.changes = capture_run.changes_of(world.config())
         self.producers: list[Any] = []
         self.targets: list[SimTarget] = []
         self.ended = False
@@ -288,7 +289,7 @@ def capture(process: Process) -> None:
     """`cdc capture`."""
     parts: Any = SimParts(process)
     metrics: Any = Metrics()
-    parts.run(capture_run.capture_kafka, process.world.config(), parts, metrics)
+    parts.run(capture_run.capture_kafka, process.world.config(), parts, metrics, process.changes)
 
 
 def apply(process: Process) -> None:
@@ -302,7 +303,7 @@ def apply(process: Process) -> None:
 def run(process: Process) -> None:
     """`cdc run` without a broker."""
     metrics: Any = Metrics()
-    run_command._run_direct(process.world.config(), _target(process), process.stop, metrics, lambda: None)
+    run_command._run_direct(process.world.config(), _target(process), process.stop, metrics, process.changes, lambda: None)
 
 
 def _target(process: Process) -> Any:

@@ -20,7 +20,7 @@ import pytest
 
 from cdc import stack
 from cdc.errors import Halt, Refused
-from cdc.stack import Kafka, MariaDb, MariaDb114, MySql, Postgres, Settings, aptroot, docker, processes, server
+from cdc.stack import Kafka, MariaDb, MariaDb114, MySql, Postgres, Settings, aptroot, docker, install, processes, server
 from tests.helpers.servers import SourceDatabase, TargetDatabase
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -220,6 +220,40 @@ def test_nothing_is_installed_where_that_is_forbidden(tmp_path, monkeypatch):
     with pytest.raises(Refused, match="CDC_INSTALL=0"):
         MariaDb114(tmp_path / "server", Settings(mark="m")).install()
     assert not (tmp_path / f"mariadb-{MariaDb114.version}").exists()
+
+
+def test_who_may_not_install_learns_all_packages_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("CDC_CACHE", str(tmp_path))
+    monkeypatch.setattr("cdc.stack.install.shutil.which", lambda name, path=None: "/usr/bin/apt-get" if name == "apt-get" else None)
+    monkeypatch.setattr("cdc.stack.postgres._bin", lambda name: None)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.delenv("CDC_INSTALL", raising=False)
+    servers = [kind(tmp_path / kind.name, Settings(mark="m")) for kind in (MariaDb, MariaDb114, Postgres, Kafka)]
+    with pytest.raises(Refused) as refused:
+        install.demand({one.name: one.lacks() for one in servers})
+    assert "apt-get install mariadb-server maven default-jre-headless postgresql" == refused.value.hint
+    assert "mariadb, mariadb114, postgres, kafka" == refused.value.place
+    with pytest.raises(Refused, match="only root may install them"):
+        stack.up(tmp_path / "stack", kafka=True)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    install.demand({one.name: one.lacks() for one in servers})
+    install.demand({"mariadb": ()})
+
+
+def test_an_ordinary_user_s_make_names_everything_that_is_missing_in_one_line(tmp_path):
+    """A machine with Python, but without venv, compiler and servers, and a user who is not root."""
+    lacks = "*ensurepip*|*Python.h*) exit 1;; *--missing*) echo mariadb-server postgresql;;"
+    programs = {"id": "echo 1000", "python3": f'case "$*" in {lacks} *) exec {sys.executable} "$@";; esac'}
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        ["/bin/bash", ROOT / "tools" / "prepare", "python3", tmp_path / "venv"],
+        check=False, cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True,
+    )  # fmt: skip
+    packages = "python3-venv gcc libc6-dev python3-dev mariadb-server postgresql"
+    assert f"cdc: missing here, for root to install: apt-get install {packages}" == done.stderr.splitlines()[0]
+    assert (1, False) == (done.returncode, (tmp_path / "venv").exists())
 
 
 def test_package_sources_are_read_in_both_of_their_formats(tmp_path):

@@ -1,4 +1,4 @@
-"""`python -m cdc.demo.opendental create|load|work|grow`: the practice from a shell. Prints one JSON document."""
+"""`python -m cdc.demo.opendental create|load|sample|work|grow`: the practice from a shell. Prints one JSON document."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pymysql
 
-from cdc.demo.opendental.build import create, load
+from cdc.demo.opendental.build import create, load, sample
 from cdc.demo.opendental.large import grow
 from cdc.demo.opendental.workload import Workload
 
@@ -33,7 +33,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="cdc.demo.opendental", description="An OpenDental-like practice to replicate."
     )
-    parser.add_argument("command", choices=("create", "load", "work", "grow"))
+    parser.add_argument("command", choices=("create", "load", "sample", "work", "grow"))
     parser.add_argument(
         "--url", default=os.environ.get("OPENDENTAL_URL"), help="mysql://user:password@host:port/ (or OPENDENTAL_URL)"
     )
@@ -41,7 +41,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--engine", choices=("MyISAM", "InnoDB"), default="MyISAM")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--replace", action="store_true", help="create, grow: drop the database first")
-    parser.add_argument("--size", type=float, default=1.0, help="load: 1 is about 50,000 rows")
+    parser.add_argument("--size", type=float, default=1.0, help="load, sample: 1 is about 50,000 rows")
     parser.add_argument("--rows", type=int, default=20_000_000, help="grow: about so many in all")
     parser.add_argument("--tables", type=int, default=446, help="grow: so many, the 58 and siblings of them")
     parser.add_argument(
@@ -71,6 +71,8 @@ def perform(args: argparse.Namespace) -> dict[str, object]:
     if args.command == "create":
         create(connection_args(args.url), args.database, args.engine, replace=args.replace)
         return {"created": args.database, "engine": args.engine}
+    if args.command == "sample":
+        return {"total": sum(sample(connection_args(args.url), args.database, args.engine, size=args.size).values())}
     if args.command == "load":
         rows = load(connection_args(args.url), args.database, size=args.size, seed=args.seed)
         return {"total": sum(rows.values()), "rows": rows}

@@ -61,6 +61,19 @@ def load(
     return {spec.name: rows_at(spec, size) for spec in TABLES}
 
 
+def sample(
+    connection_args: ConnectionArgs, database: str = "opendental", engine: str = "MyISAM", *, size: float = 1.0
+) -> dict[str, int]:
+    """Makes and fills the practice where the database has no table; the rows per table, none where it has one."""
+    with closing(connect(connection_args)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = %s", (database,))
+        (there,) = cursor.fetchone() or (0,)
+    if there:
+        return {}
+    create(connection_args, database, engine)
+    return load(connection_args, database, size=size)
+
+
 def inserts(spec: Spec, size: float, seed: int) -> Iterator[str]:
     """The statements that fill one table."""
     total = rows_at(spec, size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +64,9 @@ class HandPlan:
     @property
     def key(self) -> list[int]:
         return [at for at, column in enumerate(self.columns) if column.key]
+
+    def widen(self, found: Mapping[str, str]) -> None:
+        """Its bytes are those of its own types."""
 
     def packed(self, values: Values) -> bytes:
         return struct.pack(">h", len(values)) + b"".join(column.pack(value) for column, value in zip(self.columns, values, strict=True))

@@ -80,6 +80,33 @@ def test_a_machine_whose_clock_is_wrong_hides_no_lag(
     assert (True, True) == (abs(read.clock_offset_us) < 1_000_000, 5 <= (lag or 0) < 60)
 
 
+@pytest.mark.parametrize("offset_us", [0, 3_600_000_000, -3_600_000_000])
+def test_a_table_s_load_time_is_in_the_target_s_clock_moves_while_it_is_quiet_and_stays_where_a_row_waits(
+    offset_us: int, postgres: TargetDatabase, opened: Opened
+) -> None:
+    tables = [
+        TABLE,
+        *(replace(TABLE, table=name, target_table=name, state=state)
+          for name, state in (("b", TableState.QUARANTINED), ("c", TableState.COPYING))),
+    ]  # fmt: skip
+    target, through, waits = opened(), now_us(postgres) - 90_000_000, now_us(postgres) - 600_000_000
+    for cut_no in (1, 2):
+        through += 30_000_000
+        moved = replace(cut(cut_no), source_ts_us=through + offset_us, clock_offset_us=offset_us)
+        target.commit(moved, tables if cut_no == 1 else [])
+        if cut_no == 1:
+            postgres.execute(
+                "INSERT INTO cdc.quarantine_schema VALUES ('p', 'h', NULL, '{}')",
+                f"""INSERT INTO cdc.quarantine (pipeline, db, "table", key_hash, key, op, value, reason, sqlstate, rule, epoch, seq,
+                    source_transaction, schema_id, schema_hash, source_ts)
+                    VALUES ('p', 'app', 'b', 'h', '', 'c', '', 'r', '', '', 1, 1, '', 0, 'h', to_timestamp({waits + offset_us} / 1e6))""",
+            )
+        sql = "SELECT target_table, extract(epoch FROM loaded_at)::float8 FROM cdc.loaded_at ORDER BY 1"
+        (a, at_a), (b, at_b), (c, at_c) = postgres.execute(sql)
+        assert ("a", "b", "c", None) == (a, b, c, at_c)
+        assert (through / 1e6, waits / 1e6) == pytest.approx((at_a, at_b), abs=1)  # the clocks are measured
+
+
 def test_what_nobody_knows_is_shown_as_unknown(postgres: TargetDatabase, opened: Opened) -> None:
     opened().commit(replace(cut(5), source_ts_us=0), [TABLE])
     assert (None, None) == shown(postgres)

@@ -55,7 +55,7 @@ def test_an_empty_table_that_fits_is_taken(postgres: TargetDatabase, opened: Ope
         ('CREATE TABLE app.composite (b int, "Code" varchar(10), "q""n" bigint)', "primary key"),
         ('CREATE TABLE app.composite (b int, "Code" varchar(10), "q""n" bigint, PRIMARY KEY ("Code"))', "primary key"),
         ('CREATE TABLE app.composite (b bigint, "Code" varchar(10), "q""n" bigint, PRIMARY KEY ("Code", "q""n"))', "'b' is bigint"),
-        ('CREATE TABLE app.composite (b int, "Code" varchar(11), "q""n" bigint, PRIMARY KEY ("Code", "q""n"))', "varying(11)"),
+        ('CREATE TABLE app.composite (b int, "Code" varchar(9), "q""n" bigint, PRIMARY KEY ("Code", "q""n"))', "varying(9)"),
         ('CREATE TABLE app.composite ("Code" varchar(10), "q""n" bigint, PRIMARY KEY ("Code", "q""n"))', "no column 'b'"),
         ('CREATE TABLE app.composite (b int NOT NULL, "Code" varchar(10), "q""n" bigint, PRIMARY KEY ("Code", "q""n"))', "NOT NULL"),
         ('CREATE TABLE app.composite (b int, "Code" varchar(10), "q""n" bigint, x int NOT NULL, PRIMARY KEY ("Code", "q""n"))', "NOT NULL"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cdc.errors import CdcError, Halt, Retry
+from cdc.errors import CdcError, Halt, Retry, RowSuspected
 from cdc.protocol.applied import Progress
 from cdc.protocol.copy_progress import NOTHING
 from cdc.protocol.table_states import TableState
@@ -246,3 +246,21 @@ def test_after_a_failover_that_lost_a_takeover_two_members_never_have_one_number
     lost.close()
     postgres.execute(f"UPDATE cdc.shard SET fence = {known} WHERE shard = 0")
     assert sharded(0).fence != lost.fence
+
+
+def test_a_shard_finds_the_row_that_a_function_of_the_target_refuses(sharded: Sharded, postgres: TargetDatabase) -> None:
+    """By a class of its own, which is no row's before the statement has passed without one."""
+    shard = sharded(0)
+    postgres.execute(
+        "CREATE FUNCTION app.guard() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF NEW.\"Note\" = 'bad' THEN RAISE 'no' USING ERRCODE = '45000'; END IF; RETURN NEW; END $$",
+        'CREATE TRIGGER guard BEFORE INSERT ON app."Keyed Table" FOR EACH ROW EXECUTE FUNCTION app.guard()',
+    )
+    both = batch(KEYED, ("c", None, (1, "good", None, 0.5)), ("c", None, (2, "bad", None, 0.5)))
+    shard.write(both)
+    with pytest.raises(RowSuspected):
+        shard.commit(cut(6, t=(7, 6)))
+    refused = shard.write_bisected(both, 5)
+    shard.commit(cut(6, t=(7, 6)))
+    assert [(KEYED.key_tuple((2,)), "45000")] == [(one.identity, one.error.sqlstate) for one in refused if one.error]
+    assert 1 == rows(postgres, KEYED).total()

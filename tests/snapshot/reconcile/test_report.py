@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from cdc.codec.records import avro_long, avro_text
 from cdc.errors import Retry
-from cdc.model.digest import key_hash
+from cdc.model.digest import key_hash, short_hash
 from cdc.model.table import Column, Table
 from snapshot.reconcile import report
 from snapshot.reconcile.compare import Difference, Kind, Result, Verdict, verify
+from snapshot.reconcile.quarantined import name_of
 from tests.helpers.documents import faults
 from tests.snapshot.reconcile.memory import INTEGERS, KEYLESS, MemorySide
 
@@ -53,8 +56,8 @@ def test_only_tables_that_were_proven_equal_are_equal(name, equal, outcome):
 def test_a_row_is_named_by_its_key_hash_and_columns_and_never_by_its_key():
     found = reported(DIFFERENT)
     assert [
-        {"kind": "different", "key_hash": key_hash(("471147",)), "columns": ["LName"]},
-        {"kind": "missing_in_target", "key_hash": key_hash(("471148",)), "columns": []},
+        {"kind": "different", "key_hash": key_hash(("471147",)), "quarantined": "", "columns": ["LName"]},
+        {"kind": "missing_in_target", "key_hash": key_hash(("471148",)), "quarantined": "", "columns": []},
     ] == found["tables"][0]["differences"]
     for text in (json.dumps(found), report.page(found), repr(DIFFERENT)):
         assert "47114" not in text
@@ -66,6 +69,45 @@ def test_a_row_is_named_by_its_key_hash_and_columns_and_never_by_its_key():
 ])  # fmt: skip
 def test_the_page_says_in_words_what_was_found(name, sentence):
     assert sentence in report.page(reported(*MIXES[name]))
+
+
+def test_rows_that_wait_in_quarantine_are_called_so_by_their_name_there_with_the_next_step():
+    """Their name there is made of the key on the wire, the report's own of its text."""
+    name = short_hash(avro_long(471148))
+    found: dict[str, Any] = report.document("od", [DIFFERENT, EQUAL], STARTED, STARTED, waiting={"od.patient": {name, "0" * 16}})
+    assert [] == faults("reconcile", json.loads(json.dumps(found)))
+    (first, second), equal = found["tables"][0]["differences"], found["tables"][1]
+    assert ("", name, 0) == (first["quarantined"], second["quarantined"], equal["quarantined"])
+    text = report.page(found)
+    for words in ("2 rows of this table wait in quarantine", "cdc quarantine list --table od.patient", f"cdc quarantine show {name}"):
+        assert words in text, words
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "wire"),
+    [
+        (Column("k", "smallint"), "-3", avro_long(-3)),
+        (Column("k", "bigint"), "9223372036854775807", avro_long((1 << 63) - 1)),
+        (Column("k", "varchar", length=9, charset="utf8mb4"), "ä ", avro_text("ä ")),
+        (Column("k", "bigint", unsigned=True), "7", None),
+        (Column("k", "date"), "2024-02-29", None),
+    ],
+)
+def test_a_key_s_name_in_quarantine_follows_from_its_text_where_that_says_its_bytes(column, text, wire):
+    table = Table("od", "t", (column,), key=(0,))
+    names = [short_hash(one) for one in ([wire] if wire is not None else [avro_long(7), avro_text(text)])]
+    assert (names[0] if wire is not None else "") == name_of({"od.t": names}, table, (text,))
+
+
+def test_the_result_stays_where_a_phone_shows_it():
+    """Beside the table's name stands its result; what a narrow page hides comes behind it."""
+    head = re.search(r"<thead>(.*?)</thead>", report.page(reported(*MIXES["different"])), re.DOTALL)
+    assert head is not None
+    columns = re.findall(r'<th(?: class="([^"]*)")?>([^<]*)', head[1])
+    assert ["Table", "Result"] == [name for classes, name in columns if "wide" not in classes]
+    assert ["Table", "Result"] == [name for _, name in columns[:2]]
+    page = report.page(reported(DIFFERENT))
+    assert ("No row's data" in page, "patient's" in page) == (True, False)
 
 
 def test_the_page_needs_nothing_beside_it():
