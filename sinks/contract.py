@@ -10,6 +10,7 @@ from cdc.errors import CdcError
 from cdc.model.policies import Chosen, mixed
 from cdc.model.record import Partition
 from cdc.protocol.applied import Progress, Stored, TableProgress
+from cdc.protocol.table_states import TableState
 
 __all__ = ["Partition", "Plan", "Progress", "Row", "Stored", "TableBatch", "TableProgress"]
 
@@ -57,7 +58,9 @@ class Plan(Protocol):
 
 def demand_same_policies(state: TableProgress, plan: Plan, stop: type[CdcError]) -> None:
     """Stop where the table holds values that the policies of now would have made otherwise:
-    the two must not be mixed silently."""
+    the two must not be mixed silently. A table that is new holds none."""
+    if state.state == TableState.NEW:
+        return
     stored: Mapping[str, Chosen] = state.schema.get("policies", {})  # type: ignore[assignment]
     for column in sorted({*stored, *plan.chosen}):
         key = mixed(stored.get(column, {}), plan.chosen.get(column, {}))
@@ -66,7 +69,7 @@ def demand_same_policies(state: TableProgress, plan: Plan, stop: type[CdcError])
                 "policy_changed",
                 f"{plan.db}.{plan.table}.{column}",
                 f"policies.{key} is another one than that by which its rows were written",
-                "put the old value back, or copy all into a fresh pipeline",
+                f"put the old value back; or cdc reset {plan.db}.{plan.table}, and it is copied anew",
             )
 
 

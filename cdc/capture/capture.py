@@ -91,7 +91,7 @@ class Capture:
         crash.point("capture.prepared")
         if known is None and any(ends.values()) and not found_empty(self.writer, ends):
             rule = "hold records, but the control topic has no cut to go on from"
-            hint = "give the pipeline another transport.prefix, or delete its topics"
+            hint = "cdc reset --all takes them away; or give the pipeline another transport.prefix"
             raise Halt("no_cut", f"topics {self.prefix}.*", rule, hint)
         self._begin(restart, ends)
         return restart
@@ -205,7 +205,7 @@ class Capture:
             f"{event.table.db}.{event.table.name}",
             "the account sees no such table any more, and rows of it from before are still to be read",
             "was SELECT revoked, GRANT it and start again; was it dropped or renamed, exclude it, "
-            "or copy all into a fresh pipeline",
+            "or cdc reset --all, and start again",
         )
 
     def _rowed(self, size: int) -> None:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from cdc import codec
 from cdc.binlog.events import Event, TableMap
+from cdc.capture.followed_tables import TABLE_ANEW
 from cdc.errors import Halt
 from cdc.model.record import Record
 from cdc.model.table import Table, TableName
@@ -59,8 +60,7 @@ class TableStream:
         table = shape.table()
         if self.table not in (table, as_catalogued(table)):
             raise Halt("schema_changed", self.table.qualified, "the table's columns are not those that were copied",
-                       "schema changes are not followed yet: drop the pipeline's target tables and state, "
-                       "and copy again")  # fmt: skip
+                       TABLE_ANEW)  # fmt: skip
         self._shapes.add(shape.fingerprint)
         if table != self.table:  # the log alone knows every member of an ENUM
             known, self.table, self.plan = self.plan, table, codec.RowPlan(table)

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 import cdc
+from cdc.cli import reset
 from cdc.cli.call import Call, asking, call_of, judged, patterns_of, streaming
 from cdc.cli.output import Outcome, Output, copy_progress
 from cdc.errors import CdcError, Refused
@@ -100,11 +101,7 @@ def _usage(error: Exception) -> Refused:
 def _version() -> dict[str, Any]:
     from cdc import codec
 
-    return {
-        "version": cdc.__version__,
-        "codec": str(codec.KIND),
-        "python": platform.python_version(),
-    }
+    return {"version": cdc.__version__, "codec": str(codec.KIND), "python": platform.python_version()}
 
 
 @cli.callback()
@@ -395,5 +392,6 @@ def _reserve(name: str, purpose: str) -> None:
     cli.command(name, help=purpose + " Not in this version yet.", context_settings=_ANY_ARGUMENTS)(answer)
 
 
+cli.command()(reset.reset)
 for _name, _purpose in RESERVED.items():
     _reserve(_name, _purpose)

@@ -26,6 +26,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from cdc.cli import status_text
 from cdc.errors import CdcError
 from cdc.runtime import logs
 
@@ -191,10 +192,15 @@ def _render(console: Console, outcome: Outcome) -> None:
     if outcome.kind == "version":
         console.print(f"cdc {outcome.document['version']}", highlight=False)
         return
-    facts = {name: value for name, value in outcome.document.items() if not _is_rows(value)}
+    document = outcome.document
+    if outcome.kind == "status":
+        for line in status_text.lines(document):
+            console.print(Text(line), soft_wrap=True)
+        document = {name: value for name, value in document.items() if name not in status_text.SAID}
+    facts = {name: value for name, value in document.items() if not _is_rows(value)}
     if facts:
         console.print(_facts(facts))
-    for name, value in outcome.document.items():
+    for name, value in document.items():
         if _is_rows(value):
             _print_rows(console, name, value)
 

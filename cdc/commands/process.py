@@ -14,14 +14,18 @@ from cdc.checks.target import TargetCheck
 from cdc.checks.topics import TopicsCheck
 from cdc.codec import envelope
 from cdc.config.load import ApplyConfig, Config
+from cdc.errors import CdcError
 from cdc.model.policies import Policies
 from cdc.runtime.metrics import Metrics
+from cdc.state.presence import Presence
 from cdc.transport.kafka.connect import broker_of
+from sinks.postgres.fence import successor
 from sinks.postgres.tables import check_policies
 from sinks.postgres.target import PostgresTarget
 from sinks.quarantine import QuarantineLimits
 
 Ready = Callable[[], None]
+Work = Callable[[Ready], None]
 
 
 @contextmanager
@@ -39,6 +43,26 @@ def serving_metrics(config: Config) -> Iterator[Metrics]:
     finally:
         if endpoint is not None:
             endpoint.close()
+
+
+@contextmanager
+def at_work(config: Config, command: str) -> Iterator[Metrics]:
+    """The metrics of a process of the pipeline; the target shows that it runs, and then why it ended."""
+    with Presence(config.target, config.pipeline.name, command) as presence, serving_metrics(config) as metrics:
+        presence.doing = lambda: metrics.doing
+        yield metrics
+
+
+def owned(target: PostgresTarget, work: Work) -> Work:
+    """The work of a pipeline's owner; where its connection was ended for another one's sake, that is the error."""
+
+    def run(ready: Ready) -> None:
+        try:
+            work(ready)
+        except CdcError as error:
+            raise successor(target.target, target.pipeline, target.fence, error) from None
+
+    return run
 
 
 def start_check(config: Config, *, capture: bool = True, topics: bool = True, target: bool = True) -> StartCheck:

@@ -6,7 +6,7 @@ import threading
 import time
 from contextlib import closing
 
-from cdc.commands.process import Ready, limits_of, serving_metrics, start_check
+from cdc.commands.process import Ready, at_work, limits_of, owned, start_check
 from cdc.config.load import Config
 from cdc.errors import Refused
 from cdc.model.record import Document
@@ -32,7 +32,7 @@ def snapshot(config: Config, stop: threading.Event, progress: Report) -> Documen
             "start cdc capture and cdc apply",
         )
     started, complete = time.monotonic(), [False]
-    with serving_metrics(config) as metrics, closing(PostgresTarget(config.target, config.pipeline.name)) as target:
+    with at_work(config, "snapshot") as metrics, closing(PostgresTarget(config.target, config.pipeline.name)) as target:
         tally = metered(progress, metrics)
 
         def work(ready: Ready) -> None:
@@ -44,7 +44,7 @@ def snapshot(config: Config, stop: threading.Event, progress: Report) -> Documen
                 initial_load(config, target, target.open(), ThreadGroup(stop).check_stop, tally, metrics)
             complete[0] = True
 
-        supervise(work, stop, "snapshot", metrics, config.pipeline.start_timeout_seconds)
+        supervise(owned(target, work), stop, "snapshot", metrics, config.pipeline.start_timeout_seconds)
         return copied(config.target, config.pipeline.name, complete[0], time.monotonic() - started, tally.reads())
 
 

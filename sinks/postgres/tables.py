@@ -169,7 +169,7 @@ def ensure_table(connection: Connection, plan: Plan, place: TargetTable, *, adop
             "target_not_empty",
             str(place),
             "the table exists and holds rows",
-            "empty or rename it, or set target.adopt = true",
+            "rename it, or set target.adopt = true if its rows may go",
         )
     return False
 
@@ -213,7 +213,12 @@ def check_table(connection: Connection, plan: Plan, place: TargetTable, found: l
 
 
 def _wrong(place: TargetTable, rule: str) -> Refused:
-    return Refused("target_table", str(place), f"the table exists but {rule}", "drop or rename it: it is made anew")
+    return Refused(
+        "target_table",
+        str(place),
+        f"the table exists but {rule}",
+        "rename it, or if nobody needs it drop it: it is made anew",
+    )
 
 
 def _expected(connection: Connection, plan: Plan) -> list[Found]:
@@ -278,7 +283,7 @@ def check_types(plan: Plan, place: TargetTable, wanted: list[Type], found: str) 
             )
 
 
-_PUT_BACK = "make it again as it was; its rows come by cdc copy if it has a key, else by a fresh copy of all"
+_PUT_BACK = "make it again as it was; its rows come by cdc copy; or cdc reset it: it is made and copied anew"
 
 
 def check_policies(target: TargetConfig, pipeline: str, plans: Iterable[Plan]) -> None:
