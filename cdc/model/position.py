@@ -185,9 +185,7 @@ def least(a: Position, b: Position) -> Position:
     if a.covers(b):
         return b
     rule = "two positions of one pipeline hold transactions that the other lacks"
-    raise Halt(
-        "positions_diverge", a.server, rule, "the source was restored or replaced: cdc reset --all, and start again"
-    )
+    raise Halt("positions_diverge", a.server, rule, "the source was restored or replaced: cdc reset --all")
 
 
 def file_transaction(file: str, end: int) -> str:
@@ -383,9 +381,7 @@ class Tracker:
             ranges = (*ranges[:-1], (ranges[-1][0], number))
         elif _inside(ranges, number, number):
             rule = "the log sends a transaction that the position already holds"
-            raise Halt(
-                "transaction_repeated", gtid, rule, "the source was restored or reset: cdc reset --all, and start again"
-            )
+            raise Halt("transaction_repeated", gtid, rule, "the source was restored or reset: cdc reset --all")
         else:
             ranges = _merged([*ranges, (number, number)])
         self._sources[source] = ranges
