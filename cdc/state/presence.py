@@ -60,10 +60,9 @@ class Presence:
             over = self._ends.is_set()
             if over or self._due():
                 self._tried = clock.monotonic()
-                try:
-                    self._tell(over)
-                except (CdcError, psycopg.Error):
-                    self._close()  # said again at a later turn; the last turn is the last try
+                had_line = self._line is not None
+                if not self._told(over) and over and had_line:
+                    self._told(over)  # the line was lost since the last turn: the last words go over a new one
             if not over:
                 self._ends.wait(timing.TIMES.presence_look_seconds)
         self._close()
@@ -72,6 +71,15 @@ class Presence:
         """Whether there is news, and somebody to tell; or it was silent for long enough."""
         news = self._line is not None and self.doing() != self._said
         return news or clock.monotonic() - self._tried >= timing.TIMES.presence_seconds
+
+    def _told(self, over: bool) -> bool:
+        """Tell; False where the target did not hear it, and is told at a later turn."""
+        try:
+            self._tell(over)
+        except (CdcError, psycopg.Error):
+            self._close()
+            return False
+        return True
 
     def _tell(self, over: bool) -> None:
         line = self._open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -37,9 +38,9 @@ def plan(target: Any) -> list[reset.TakenTable]:
 
 def filled(opened: Opened) -> Any:
     target = opened(KEYED, ONLY_KEY)
+    states = [replace(one, state=TableState.CONSISTENT) for one in target.session.state.tables()]
     target.write(batch(ONLY_KEY, ("c", None, (1,))))
     copying = Copies(active=Active("x", "r", ONLY_KEY.db, ONLY_KEY.table, "whole", (), 1))
-    states = [replace(one, state=TableState.CONSISTENT) for one in target.session.state.tables()]
     target.commit(replace(cut(3, t=(5, 4)), copies=copying), states)
     return target
 
@@ -151,7 +152,10 @@ def test_a_process_runs_for_as_long_as_its_session_lives_and_leaves_its_last_wor
             return [(one.command, one.runs, (one.ended or {}).get("code", "-")) for one in processes(line, "p")]
 
         def becomes(expected: list[tuple[str, bool, str]]) -> bool:
-            return any(live() == expected or __import__("time").sleep(0.02) for _ in range(500))
+            until = time.monotonic() + 10
+            while live() != expected and time.monotonic() < until:
+                time.sleep(0.02)
+            return live() == expected
 
         with pytest.raises(Refused), Presence(settings, "p", "capture") as one:
             one.doing = lambda: {"capture": {"state": "streaming", "reason": None}}
