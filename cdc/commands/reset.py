@@ -39,6 +39,8 @@ def reset(config: Config, wanted: Sequence[str], agreed: Agreed) -> Document:
     topics = topics_check(config)
     with StateStore(config.target, config.pipeline.name) as state:
         demand_idle(state)
+        if state.version():
+            state.migrate()  # what an earlier version knows is read by this one's words
         wanted, unfinished = _with_pending(state, wanted)
         tables = target_reset.planned(state, _chosen(state, wanted)) if state.version() else []
         progress = state.read().progress is not None
@@ -69,8 +71,8 @@ def reset(config: Config, wanted: Sequence[str], agreed: Agreed) -> Document:
 def demand_idle(state: StateStore) -> None:
     """Refuse while a process works for the pipeline, of whatever version."""
     live = [one for one in processes.processes(state.connection, state.pipeline) if one.runs]
-    places = [state.pipeline, *(f"shard {shard} of {state.pipeline}" for shard in range(abs(state.mode()[1])))] \
-        if state.version() else []  # fmt: skip
+    shards = abs(state.mode()[1]) if state.check() else 0
+    places = [state.pipeline, *(f"shard {shard} of {state.pipeline}" for shard in range(shards))]
     writers = sum(holders(state.connection, place) for place in places)
     if live or writers:
         who = ", ".join(f"cdc {one.command} ({one.owner})" if one.owner else f"cdc {one.command}" for one in live)
