@@ -10,6 +10,7 @@ from cdc.errors import CdcError
 from cdc.model.policies import Chosen, mixed
 from cdc.model.record import Partition
 from cdc.protocol.applied import Progress, Stored, TableProgress
+from cdc.protocol.table_states import TableState
 
 __all__ = ["Partition", "Plan", "Progress", "Row", "Stored", "TableBatch", "TableProgress"]
 
@@ -71,8 +72,10 @@ class NamedPlan(Plan, Protocol):
 
 def demand_same_policies(state: TableProgress, plan: Plan, stop: type[CdcError]) -> None:
     """Stop where the table holds values that the policies of now would have made otherwise:
-    the two must not be mixed silently. What was said of a column that is gone or of another type does not count: a
-    table whose columns changed is copied again."""
+    the two must not be mixed silently. A table that is new holds none; what was said of a column that is gone or of
+    another type does not count: a table whose columns changed is copied again."""
+    if state.state == TableState.NEW:
+        return
     stored: Mapping[str, Chosen] = state.schema.get("policies", {})  # type: ignore[assignment]
     for column, policed in sorted(plan.policed.items()):
         before = {key: value for key, value in stored.get(column, {}).items() if key in policed}
@@ -82,7 +85,7 @@ def demand_same_policies(state: TableProgress, plan: Plan, stop: type[CdcError])
                 "policy_changed",
                 f"{plan.db}.{plan.table}.{column}",
                 f"policies.{key} is another one than that by which its rows were written",
-                "put the old value back, or copy all into a fresh pipeline",
+                f"put the old value back; or cdc reset {plan.db}.{plan.table}, and it is copied anew",
             )
 
 

@@ -8,7 +8,7 @@ from cdc.protocol.applied import Progress
 from cdc.protocol.control import Base, Named, mark
 from cdc.transport.contract import Reader
 
-_FRESH = "the broker lost control records after it had acknowledged them: copy the tables into a fresh pipeline"
+_FRESH = "the broker lost control records after it had acknowledged them: cdc reset --all, and start again"
 
 
 def missing(partition: Partition, named: Named, number: int) -> Halt:
@@ -40,7 +40,7 @@ def hole(partition: Partition, offset: int, number: int, last: int, begins_here:
         "hole",
         f"{partition[0]}:{partition[1]} offset {offset}",
         f"number {number} follows {last}",
-        "records were lost in the topic: copy the table again",
+        "records were lost in the topic: start capture again; if this stops here again, cdc reset --all",
     )
 
 
@@ -49,7 +49,7 @@ def _gone(partition: Partition, offset: int, rule: str) -> Halt:
         "offset_gone",
         f"{partition[0]}:{partition[1]} offset {offset}",
         rule,
-        "the sink was away for longer than the topic keeps records: copy the tables into a fresh pipeline, "
+        "the sink was away for longer than the topic keeps records: cdc reset --all, and start again, "
         "and raise retention.ms",
     )
 
@@ -67,7 +67,7 @@ def base_beyond(base: Base) -> Halt:
         "base_beyond",
         f"base of epoch {base.epoch}",
         "capture begins beyond what the target has applied",
-        "changes between the two would be lost: copy the tables again",
+        "changes between the two would be lost: cdc reset --all, and start again",
     )
 
 

@@ -110,11 +110,11 @@ HARMLESS: Mapping[int, str] = {
 
 _OLD = ("unknown_event", "a kind of event that only servers before MySQL 5.1 wrote", "report the server's version")
 FATAL: Mapping[int, tuple[str, str, str]] = {
-    INCIDENT: ("incident", "the source lost events and says so", "copy the tables again"),
+    INCIDENT: ("incident", "the source lost events and says so", "cdc reset --all, and start again"),
     FRAGMENT: (
         "row_fragments",
         "a rows event comes in fragments, which this version cannot put together",
-        "raise binlog_row_event_fragment_threshold, and copy the tables again",
+        "raise binlog_row_event_fragment_threshold, then cdc reset --all, and start again",
     ),
     **dict.fromkeys(_OLDEST, _OLD),
 }

@@ -168,7 +168,7 @@ def dump(
                 "offset_too_large",
                 f"{start.file}:{start.offset}",
                 "a place beyond 4 GiB in a file cannot be asked for without GTIDs",
-                "set max_binlog_size to at most 1 GiB, or gtid_mode to ON, and copy the tables again",
+                "set max_binlog_size to at most 1 GiB, or gtid_mode to ON, then cdc reset --all, and start again",
             )
         command, body = (
             COMMAND.COM_BINLOG_DUMP,

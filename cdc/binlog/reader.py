@@ -124,7 +124,7 @@ class BinlogReader:
         known = self._start.file_created if self._at.file == self._start.file else 0
         if known and known != self._at.created:
             rule = "the file is not the one that the position was read in (it was created at another time)"
-            raise Halt("log_rewritten", self._at.file, rule, "the source was reset: copy the tables again")
+            raise Halt("log_rewritten", self._at.file, rule, "the source was reset: cdc reset --all, and start again")
         if int.from_bytes(event[13:17], "little"):
             self._at.offset = int.from_bytes(event[13:17], "little")
         return ()
@@ -292,7 +292,7 @@ class BinlogReader:
                 f"{transaction} at {self._at!s}",
                 "an XA transaction is committed whose PREPARE was not read",
                 "it was prepared before the copy began: decide such transactions first (XA RECOVER), "
-                "then copy the tables again",
+                "then cdc reset --all, and start again",
             )
         if said.verb == b"ROLLBACK":
             self._group.roll_back()

@@ -106,7 +106,7 @@ def _not_full(table: TableMap, at: LogCursor) -> Halt:
         "row_image",
         f"{table.db}.{table.name} at {at!s}",
         "a row image lacks columns",
-        "SET GLOBAL binlog_row_image = FULL, reconnect the writers, and copy the table again",
+        "SET GLOBAL binlog_row_image = FULL, reconnect the writers, then cdc reset --all, and start again",
     )
 
 

@@ -176,7 +176,7 @@ def table_of(map_body: bytes, flavour: Flavour, collations: Collations, disguise
             "row_metadata",
             f"{db}.{name}",
             "the log does not name the columns",
-            "SET GLOBAL binlog_row_metadata = FULL, reconnect the writers, and copy the table again",
+            "SET GLOBAL binlog_row_metadata = FULL, reconnect the writers, then cdc reset --all, and start again",
         )
     columns = tuple(_Shapes(fields, extra, flavour, collations, f"{db}.{name}").columns())
     if flavour == "mariadb":
@@ -209,7 +209,7 @@ def _undisguised(column: Column, real: str, table: str) -> Column:
     if column.storage == "old":
         if not real.isdecimal():
             rule = "a date or time in the format before MySQL 5.6, of which the log does not tell the fractional digits"
-            hint = "ALTER TABLE .. FORCE with mysql56_temporal_format = ON, and copy the table again"
+            hint = "ALTER TABLE .. FORCE with mysql56_temporal_format = ON, then cdc reset --all, and start again"
             raise Halt("old_temporal", f"{table}.{column.name}", rule, hint)
         return replace(column, scale=int(real))
     if column.type == "binary" and column.length == _WIDTHS.get(real):

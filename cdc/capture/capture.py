@@ -109,7 +109,7 @@ class Capture:
         crash.point("capture.prepared")
         if known is None and any(ends.values()) and not found_empty(self.writer, ends):
             rule = "hold records, but the control topic has no cut to go on from"
-            hint = "give the pipeline another transport.prefix, or delete its topics"
+            hint = "cdc reset --all takes them away; or give the pipeline another transport.prefix"
             raise Halt("no_cut", f"topics {self.prefix}.*", rule, hint)
         self._begin(restart, ends)
         return restart

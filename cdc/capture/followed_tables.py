@@ -24,11 +24,13 @@ REASONS: Mapping[str, str] = {
     "database": "a database that holds followed tables was changed",
     "unknown": "the log holds a statement that cannot be proven irrelevant",
 }
-_WAY_OUT = "everything before it is published; exclude the table, or copy all into a fresh pipeline"
-_ANEW = (
-    "everything before it is published; start with the table in source.exclude until cdc wait returns, "
-    "then without: it is copied anew"
+TABLE_ANEW = (
+    "cdc reset the table, and start again (over Kafka: start with it in source.exclude until cdc wait returns, "
+    "then without): it is copied anew"
 )
+"""The way on for one table that changed in a way that is not followed."""
+_WAY_OUT = "everything before it is published; exclude the table, or cdc reset --all, and start again"
+_ANEW = f"everything before it is published; {TABLE_ANEW}"
 _WAYS_OUT: Mapping[str, str] = {
     "created": "everything before it is published; start again: the table is copied then, or exclude it",
     "changed": _ANEW,
@@ -174,5 +176,5 @@ def vanished(db: str, table: str) -> Halt:
         f"{db}.{table}",
         "the account sees no such table any more, and rows of it from before are still to be read",
         "was SELECT revoked, GRANT it and start again; was it dropped or renamed, exclude it, "
-        "or copy all into a fresh pipeline",
+        "or cdc reset --all, and start again",
     )

@@ -189,7 +189,8 @@ def _copied(target: TargetConfig, pipeline: str, check_stop: Idle) -> Restart | 
                 return None
             if not told:
                 logs.logger("capture").info(
-                    "waiting_for_copy", hint="cdc snapshot has prepared it and says soon where it begins"
+                    "waiting_for_copy",
+                    hint="cdc snapshot has prepared it and says soon where it begins; cdc status: does it run?",
                 )
             told = True
             check_stop()

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from cdc import codec
 from cdc.binlog.events import Event, RowsEvent, TableMap
+from cdc.capture.followed_tables import TABLE_ANEW
 from cdc.codec import envelope
 from cdc.errors import Halt
 from cdc.model.record import Partition, Record
@@ -101,8 +102,7 @@ class TableStream:
         table = shape.table()
         if self.table not in (table, as_catalogued(table)):
             raise Halt("schema_changed", self.table.qualified, "the table's columns are not those that were copied",
-                       "schema changes are not followed yet: drop the pipeline's target tables and state, "
-                       "and copy again")  # fmt: skip
+                       TABLE_ANEW)  # fmt: skip
         self._shapes[shape.fingerprint] = table.unlisted
         if table != self.table:  # the log alone knows every member of an ENUM
             known, self.table = self.plan, _with_labels(self.table, table)

@@ -13,7 +13,8 @@ from cdc.checks.source import Examined, SourceCheck
 from cdc.checks.target import TargetCheck
 from cdc.checks.topics import TopicsCheck
 from cdc.config.load import TargetConfig, TransportConfig
-from cdc.errors import Halt, Refused
+from cdc.errors import CdcError, Halt, Refused
+from cdc.state import resets
 from cdc.state.shards import shards_differ
 from cdc.state.store import StateStore
 
@@ -42,6 +43,7 @@ class StartCheck:
             raise Refused(error.code, error.place, error.rule, error.hint or "cdc doctor says more") from None
 
     def _demand(self) -> None:
+        self._demand_no_reset()
         if self.topics is not None:
             self.topics.reach()
         found = None
@@ -52,6 +54,15 @@ class StartCheck:
         if self.writes:
             self.target.demand(found.tables if found is not None else ())
         self.fits(found)
+
+    def _demand_no_reset(self) -> None:
+        """Refuse to start within a reset; a target that cannot be asked is refused by what needs it."""
+        try:
+            state = StateStore(self.target.target, self.target.pipeline)
+        except CdcError:
+            return
+        with state:
+            resets.demand_none(state)
 
     def _has_begun(self) -> bool:
         """Whether the topics, or the target without topics, say where to go on.

@@ -14,6 +14,9 @@ from cdc.model.names import target_of
 from cdc.model.table import Table, TableName
 from cdc.postgres.connection import connect
 from cdc.postgres.errors import guarded
+from cdc.state import resets
+from cdc.state.processes import abandoned, processes
+from cdc.state.store import StateStore
 
 OLDEST_TARGET = 140000
 
@@ -60,6 +63,8 @@ class TargetCheck:
             wanted = {target_of(self.target.schema_, table.db, table.name) for table in tables}
             findings += target_schemas(query, {schema for schema, _ in wanted}, facts[2])
             findings += self._existing(query, wanted)
+        with StateStore(self.target, self.pipeline) as state:
+            findings += standing(state)
         return str(text)
 
     def demand(self, tables: Sequence[Table]) -> None:
@@ -79,6 +84,17 @@ class TargetCheck:
             if (schema, name) in wanted and (schema, name) not in ours and (schema, name) not in others:
                 found += _in_the_way(self.target, query, relation, is_table, is_owner)
         return found
+
+
+def standing(state: StateStore) -> list[Finding]:
+    """What was begun here and is not finished, while nobody works on it."""
+    found = abandoned(state.connection, state.pipeline, processes(state.connection, state.pipeline)) \
+        if state.version() else []  # fmt: skip
+    reset = resets.pending(state)
+    if reset is not None:
+        rule = f"a reset was begun at {reset.at} and is not finished: nothing starts before it is"
+        found.append(Finding("error", "reset_unfinished", f"pipeline {state.pipeline}", rule, f"-- {reset.hint}"))
+    return found
 
 
 @contextmanager

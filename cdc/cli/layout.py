@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import groupby
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from cdc.cli import status_text
 from cdc.cli.words import duration, said, several
 
 Document = Mapping[str, Any]
@@ -186,8 +186,15 @@ def _reconciles_verdict(document: Document) -> Text:
     return Text(f"{verdict}: of {tables} {counted}; {took}", style="bold red" if totals["different"] else "yellow")
 
 
+def _status(document: Document, everything: bool) -> Lines:
+    """Who runs, and then what the tables are like."""
+    yield from status_text.lines(document)
+    rest = {name: value for name, value in document.items() if name not in status_text.SAID}
+    yield from _tables(rest, everything, "; --all lists them")
+
+
 def _tables(document: Document, everything: bool, hint: str = "") -> Lines:
-    """`cdc status` and `cdc snapshot`: facts, and the tables that are not as they shall be."""
+    """Facts, and the tables that are not as they shall be."""
     yield from _facts({name: value for name, value in document.items() if name != "tables"})
     tables = document["tables"]
     shown = [one for one in tables if everything or _needs_an_eye(one)]
@@ -247,7 +254,7 @@ _LAYOUTS: dict[str, Callable[[Document, bool], Lines]] = {
     "version": _version,
     "doctor": _doctor,
     "reconcile": _reconcile,
-    "status": partial(_tables, hint="; --all lists them"),
+    "status": _status,
     "snapshot": _tables,
     "quarantine_list": _quarantine,
 }

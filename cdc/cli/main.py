@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 import cdc
-from cdc.cli import groups, installing
+from cdc.cli import groups, installing, reset
 from cdc.cli.bars import check_progress, copy_progress
 from cdc.cli.call import VALUED, Call, asking, call_of, judged, patterns_of, streaming
 from cdc.cli.output import Outcome, Output
@@ -97,11 +97,7 @@ def _usage(error: Exception) -> Refused:
 def _version() -> dict[str, Any]:
     from cdc import codec
 
-    return {
-        "version": cdc.__version__,
-        "codec": str(codec.KIND),
-        "python": platform.python_version(),
-    }
+    return {"version": cdc.__version__, "codec": str(codec.KIND), "python": platform.python_version()}
 
 
 @cli.callback()
@@ -306,5 +302,6 @@ for _group in (groups.schemas, groups.topics, groups.quarantine):
     cli.add_typer(_group)
 
 
+cli.command()(reset.reset)
 installing.register(cli)
 reserve(cli)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from cdc.checks import start as start_checks
-from cdc.commands.process import Ready, limits_of, serving_metrics, start_check
+from cdc.commands.process import Ready, at_work, limits_of, owned, start_check
 from cdc.config.load import Config
 from cdc.model.record import Document
 from cdc.protocol.applied import Stored
@@ -33,7 +33,7 @@ def apply(config: Config, stop: threading.Event) -> Document:
     start_checks.demand_kafka(config.transport, "apply")
     started, generation = time.monotonic(), [0]
     sink = PostgresTarget(config.target, config.pipeline.name)
-    with serving_metrics(config, "apply_listen") as metrics, closing(sink) as target:
+    with at_work(config, "apply") as metrics, closing(sink) as target:
 
         def work(ready: Ready) -> None:
             start_check(config, capture=False).demand()
@@ -45,7 +45,7 @@ def apply(config: Config, stop: threading.Event) -> Document:
             else:
                 parts.run(apply_kafka, config, target, parts, metrics)
 
-        supervise(work, stop, "apply", metrics, config.pipeline.start_timeout_seconds)
+        supervise(owned(target, work), stop, "apply", metrics, config.pipeline.start_timeout_seconds)
         return {**apply_totals(config, metrics), "seconds": time.monotonic() - started}
 
 
@@ -116,7 +116,7 @@ def _await_load(config: Config, parts: ThreadGroup) -> None:
     with StateStore(config.target, config.pipeline.name) as state:
         while (config.apply.shards or config.snapshot.through == "target") and state.read().progress is None:
             if not told:
-                logs.logger("apply").info("waiting_for_copy", hint="cdc snapshot makes it")
+                logs.logger("apply").info("waiting_for_copy", hint="cdc snapshot makes it; cdc status: does it run?")
             told = True
             parts.check_stop()
             time.sleep(timing.TIMES.loaded_poll_seconds)

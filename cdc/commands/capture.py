@@ -7,7 +7,7 @@ import time
 
 from cdc.capture import run as capture_run
 from cdc.checks import start as start_checks
-from cdc.commands.process import Ready, serving_metrics, start_check
+from cdc.commands.process import Ready, at_work, start_check
 from cdc.config.load import Config
 from cdc.model.record import Document
 from cdc.runtime.counters import CaptureCounters
@@ -19,7 +19,7 @@ def capture(config: Config, stop: threading.Event) -> Document:
     """Read the log into the topics until told to stop."""
     start_checks.demand_kafka(config.transport, "capture")
     started, changes = time.monotonic(), capture_run.changes_of(config)
-    with serving_metrics(config, "listen") as metrics:
+    with at_work(config, "capture") as metrics:
 
         def work(ready: Ready) -> None:
             start_check(config, target=False).demand()

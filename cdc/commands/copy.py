@@ -100,6 +100,11 @@ def ask(config: Config, table: Table, *, where: str = "", keys: Sequence[Key] = 
     return _send(config, lambda id_: signals.execute(id_, table.qualified, where=where, keys=keys, swap=swap))
 
 
+def ask_whole(config: Config, name: str) -> str:
+    """Ask for a whole copy of a table, by its name, db.table; the request's id."""
+    return _send(config, lambda id_: signals.execute(id_, name, where="", keys=(), swap=False))
+
+
 def _send(config: Config, make: Callable[[str], Document]) -> str:
     request = uuid.uuid4().hex
     signal = make(request)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Literal
@@ -15,19 +15,26 @@ from cdc.checks.target import TargetCheck
 from cdc.checks.topics import TopicsCheck
 from cdc.codec import envelope
 from cdc.config.load import ApplyConfig, Config
+from cdc.errors import CdcError
 from cdc.model.policies import Policies
 from cdc.runtime.flow import telling
 from cdc.runtime.metrics import Metrics
+from cdc.state.presence import Presence
 from cdc.transport.kafka.connect import broker_of
+from sinks.postgres.fence import successor
 from sinks.postgres.tables import check_policies
 from sinks.postgres.target import PostgresTarget
 from sinks.quarantine import QuarantineLimits
 
 Ready = Callable[[], None]
+Work = Callable[[Ready], None]
+ListenKey = Literal["listen", "apply_listen", "snapshot_listen"]
+_LISTENS: Mapping[str, ListenKey] = {"apply": "apply_listen", "snapshot": "snapshot_listen"}
+"""The key of the port of a command's metrics, where it has one of its own."""
 
 
 @contextmanager
-def serving_metrics(config: Config, key: Literal["listen", "apply_listen", "snapshot_listen"]) -> Iterator[Metrics]:
+def serving_metrics(config: Config, key: ListenKey) -> Iterator[Metrics]:
     """The metrics of this process, served where its key says and told in the log once a minute; shards on one machine
     take the ports after it."""
     metrics = Metrics(
@@ -46,6 +53,27 @@ def serving_metrics(config: Config, key: Literal["listen", "apply_listen", "snap
     finally:
         if endpoint is not None:
             endpoint.close()
+
+
+@contextmanager
+def at_work(config: Config, command: str) -> Iterator[Metrics]:
+    """The metrics of a process of the pipeline; the target shows that it runs, and then why it ended."""
+    key = _LISTENS.get(command, "listen")
+    with Presence(config.target, config.pipeline.name, command) as presence, serving_metrics(config, key) as metrics:
+        presence.doing = lambda: metrics.doing
+        yield metrics
+
+
+def owned(target: PostgresTarget, work: Work) -> Work:
+    """The work of a pipeline's owner; where its connection was ended for another one's sake, that is the error."""
+
+    def run(ready: Ready) -> None:
+        try:
+            work(ready)
+        except CdcError as error:
+            raise successor(target.target, target.pipeline, target.fence, error) from None
+
+    return run
 
 
 def start_check(config: Config, *, capture: bool = True, topics: bool = True, target: bool = True) -> StartCheck:

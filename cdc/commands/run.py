@@ -12,7 +12,7 @@ from cdc.capture.schema_changes import SchemaChanges
 from cdc.checks import start as start_checks
 from cdc.commands.apply import apply_kafka, apply_totals, apply_until_stopped
 from cdc.commands.capture import capture_totals
-from cdc.commands.process import Ready, serving_metrics, start_check
+from cdc.commands.process import Ready, at_work, owned, start_check
 from cdc.commands.snapshot import Bars, shown_load, unshown
 from cdc.config.load import Config
 from cdc.model.record import Document
@@ -28,12 +28,12 @@ def run(config: Config, stop: threading.Event, bars: Bars = unshown) -> Document
     """Copy what is missing, shown by bars, then capture and apply in this process until told to stop."""
     started = time.monotonic()
     start_checks.demand_one_process(config.apply.shards)
-    with serving_metrics(config, "listen") as metrics:
+    with at_work(config, "run") as metrics:
         target = PostgresTarget(config.target, config.pipeline.name)
         work = _run_direct if config.transport.kind == "direct" else _run_kafka
         with closing(target):
             patience, changes = config.pipeline.start_timeout_seconds, capture_run.changes_of(config)
-            streams = partial(work, config, target, stop, metrics, changes, bars=bars)
+            streams = owned(target, partial(work, config, target, stop, metrics, changes, bars=bars))
             supervise(streams, stop, "run", metrics, patience)
         return {
             **capture_totals(config, metrics),

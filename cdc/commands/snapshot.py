@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 
-from cdc.commands.process import Ready, limits_of, serving_metrics, start_check
+from cdc.commands.process import Ready, at_work, limits_of, owned, start_check
 from cdc.config.load import Config
 from cdc.errors import Refused
 from cdc.model.record import Document
@@ -43,7 +43,7 @@ def snapshot(config: Config, stop: threading.Event, progress: Report) -> Documen
         )
     started, complete = time.monotonic(), [False]
     sink = PostgresTarget(config.target, config.pipeline.name)
-    with serving_metrics(config, "snapshot_listen") as metrics, closing(sink) as target:
+    with at_work(config, "snapshot") as metrics, closing(sink) as target:
         tally = metered(progress, metrics)
 
         def work(ready: Ready) -> None:
@@ -55,7 +55,7 @@ def snapshot(config: Config, stop: threading.Event, progress: Report) -> Documen
                 initial_load(config, target, target.open(), ThreadGroup(stop).check_stop, tally, metrics)
             complete[0] = True
 
-        supervise(work, stop, "snapshot", metrics, config.pipeline.start_timeout_seconds)
+        supervise(owned(target, work), stop, "snapshot", metrics, config.pipeline.start_timeout_seconds)
         return copied(config.target, config.pipeline.name, complete[0], time.monotonic() - started, tally.reads())
 
 

@@ -185,7 +185,7 @@ def least(a: Position, b: Position) -> Position:
     if a.covers(b):
         return b
     rule = "two positions of one pipeline hold transactions that the other lacks"
-    raise Halt("positions_diverge", a.server, rule, "the source was restored or replaced: copy the tables again")
+    raise Halt("positions_diverge", a.server, rule, "the source was restored or replaced: cdc reset --all")
 
 
 def file_transaction(file: str, end: int) -> str:
@@ -381,7 +381,7 @@ class Tracker:
             ranges = (*ranges[:-1], (ranges[-1][0], number))
         elif _inside(ranges, number, number):
             rule = "the log sends a transaction that the position already holds"
-            raise Halt("transaction_repeated", gtid, rule, "the source was restored or reset: copy the tables again")
+            raise Halt("transaction_repeated", gtid, rule, "the source was restored or reset: cdc reset --all")
         else:
             ranges = _merged([*ranges, (number, number)])
         self._sources[source] = ranges
@@ -393,7 +393,7 @@ class Tracker:
     def _with_mariadb(self, gtid: str) -> str:
         domain, server, number = mariadb_gtid(gtid)
         if domain in self._domains and number <= self._domains[domain][1]:
-            hint = "the source was restored, reset or written at two places: copy the tables again"
+            hint = "the source was restored, reset or written at two places: cdc reset --all, and start again"
             raise Halt("sequence_not_growing", gtid, "the sequence number of a replication domain does not grow", hint)
         self._domains[domain] = (server, number)
         return mariadb_text(self._domains)

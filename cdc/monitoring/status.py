@@ -7,37 +7,33 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cdc import codec
-from cdc.config.load import Config, TargetConfig
+from cdc.config.load import Config, SourceConfig, TargetConfig
 from cdc.errors import Halt, Retry
 from cdc.model.names import target_of
 from cdc.model.position import Position
 from cdc.model.table import TableName
+from cdc.monitoring import halves
 from cdc.monitoring.wait import waiting
 from cdc.mysql.catalog import Catalog
 from cdc.protocol.applied import Progress, Stored, TableProgress
 from cdc.protocol.copy_progress import WHOLE
 from cdc.protocol.table_states import SHOWN_AS_CONSISTENT, TableState
-from cdc.state import copies as state_copy
+from cdc.state import copies as state_copy, processes, resets
 from cdc.state.copies import INITIAL, Copied, Going
+from cdc.state.migrations import VERSION
 from cdc.state.store import StateStore
 
 
 def status(config: Config) -> dict[str, Any]:
     """The document of `cdc status`."""
-    with Catalog(config.source) as catalog, StateStore(config.target, config.pipeline.name) as target:
+    with StateStore(config.target, config.pipeline.name) as target:
+        running = _running(config, target)
         stored, quarantined = target.read(), target.quarantined() if target.version() else {}
         behind = target.behind() if stored.progress else None
         copied = state_copy.copied(target, stored.progress)
-        selected = {
-            (t.db, t.name): catalog.row_estimate(t) for t in catalog.tables(config.source.tables, config.source.exclude)
-        }
-        source = {
-            "flavour": catalog.flavour,
-            "version": catalog.version,
-            "position": catalog.log.written_position().to_json(),
-        }
-        identity = _identity(catalog, stored.progress)
-    progress, shown = stored.progress, identity["continues"] is not False
+    progress = stored.progress
+    source, selected = _source(config.source, progress)
+    shown = source["continues"] is not False
     tables = [
         _table(
             config.target.schema_,
@@ -52,9 +48,10 @@ def status(config: Config) -> dict[str, Any]:
     ]
     return {
         "pipeline": config.pipeline.name,
+        **running,
         "transport": config.transport.kind,
         "codec": codec.KIND,
-        "source": source | identity,
+        "source": source,
         "captured": {"position": _json(progress.position if progress else None)},
         "applied": _applied(progress),
         # what capture has read and published is known to its process alone (its metrics); here, end to end
@@ -64,6 +61,38 @@ def status(config: Config) -> dict[str, Any]:
         else _streaming(copied, stored, tables),
         "tables": tables,
     }
+
+
+def _running(config: Config, target: StateStore) -> dict[str, Any]:
+    """Who runs, and a reset that is not finished."""
+    found = processes.processes(target.connection, target.pipeline)
+    known = target.version() == VERSION
+    loading = bool(target.version()) and processes.loading(target.connection, target.pipeline)
+    owners = target.owners() if known else {}
+    halves_ = halves.halves(found, loading, owners, here=config.snapshot.through == "target")
+    reset = resets.pending(target) if known else None
+    return {
+        "running": halves.all_run(halves_) and reset is None,
+        "halves": halves_,
+        "reset": None if reset is None else {"at": reset.at, "tables": reset.tables, "hint": reset.hint},
+    }
+
+
+def _source(source: SourceConfig, progress: Progress | None) -> tuple[dict[str, Any], dict[TableName, int]]:
+    """What the source says, and of each selected table about how many rows it has; one that cannot be asked says
+    why."""
+    try:
+        with Catalog(source) as catalog:
+            selected = {(t.db, t.name): catalog.row_estimate(t) for t in catalog.tables(source.tables, source.exclude)}
+            said = {
+                "flavour": catalog.flavour,
+                "version": catalog.version,
+                "position": catalog.log.written_position().to_json(),
+            }
+            return said | _identity(catalog, progress), selected
+    except Retry as error:
+        unsaid: dict[str, Any] = {"flavour": None, "version": None, "position": None, "continues": None}
+        return unsaid | {"reason": f"{error.code}: {error.place}: {error.rule}"}, {}
 
 
 def _identity(catalog: Catalog, progress: Progress | None) -> dict[str, Any]:

@@ -18,11 +18,11 @@ from cdc.model.position import PEERS, Flavour, Position, canonical_gtids, log_nu
 from cdc.mysql.connection import Session
 from cdc.mysql.log_heads import gtids_at, log_created
 
-ANOTHER_SOURCE = "the source was restored, reset or replaced: copy the tables again"
-KEEP_LONGER = "copy the tables again, and let the server keep its log longer (binlog_expire_logs_seconds)"
+ANOTHER_SOURCE = "the source was restored, reset or replaced: cdc reset --all, and start again"
+KEEP_LONGER = "cdc reset --all, and start again, and let the server keep its log longer (binlog_expire_logs_seconds)"
 BEHIND = (
     "a replica that has not caught up: start again when it has; else the source was restored or replaced: "
-    "copy the tables again"
+    "cdc reset --all, and start again"
 )
 _BINLOG_GTID_POS_LIMIT = 1 << 32
 
@@ -218,7 +218,7 @@ class Identity:
                 "log_purged",
                 "the server deleted log files that hold changes of "
                 "an XA transaction which was prepared and not decided",
-                "copy the tables again, and decide XA transactions while the server keeps its log "
+                "cdc reset --all, and start again, and decide XA transactions while the server keeps its log "
                 "(binlog_expire_logs_seconds)",
             )
         if floor.server == self.server and floor.file:

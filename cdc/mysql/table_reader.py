@@ -283,7 +283,7 @@ class TableReader:
                 "shape_changed",
                 self._place,
                 "the table's columns changed while it was copied",
-                "copy into a fresh pipeline",
+                "cdc reset --all, and start again",
             )
 
     def _rows_to(self, consume: Consume) -> None:

@@ -53,6 +53,8 @@ class Metrics:
             "copy_read_seconds", "How long copies read a table at a time; locking: writers waited", "locking"
         )
         self.retries = self._counter("retries", "Work undone and tried again", "component", "code")
+        self.doing: dict[str, dict[str, Any]] = {}
+        """By component: its `state`, and the `reason` that it was tried again for."""
         self._state = self._gauge("state", "1 for the state that a component is in", "component", "state")
         self.registry.register(_Totals(self, prefix or pipeline))
 
@@ -106,8 +108,9 @@ class Metrics:
         found = self.source_clock or (applied.source_clock if applied else None)
         return clock.now_us() if found is None else found.now_us()
 
-    def state(self, component: str, state: str) -> None:
-        """The component is in this state and in no other."""
+    def state(self, component: str, state: str, reason: Mapping[str, str] | None = None) -> None:
+        """The component is in this state and in no other; `reason`: the error that brought it there."""
+        self.doing = {**self.doing, component: {"state": state, "reason": dict(reason) if reason else None}}
         for name in STATES:
             self._state.labels(component, name).set(name == state)
 

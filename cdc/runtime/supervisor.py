@@ -128,9 +128,10 @@ def supervise(
     return None
 
 
-def _state(component: str, state: str, metrics: Metrics) -> None:
+def _state(component: str, state: str, metrics: Metrics, error: Retry | None = None) -> None:
+    reason = logs.described(error) if error is not None else None
     for part in ("capture", "apply") if component == "run" else (component,):  # they stand and fall together there
-        metrics.state(part, state)
+        metrics.state(part, state, reason)
 
 
 def tell(error: Retry, component: str, metrics: Metrics) -> None:
@@ -142,4 +143,4 @@ def tell(error: Retry, component: str, metrics: Metrics) -> None:
 def _report(error: Retry, component: str, metrics: Metrics) -> None:
     tell(error, component, metrics)
     metrics.stands_still(error.code)
-    _state(component, "degraded", metrics)  # until it streams again: to try once more mends nothing yet
+    _state(component, "degraded", metrics, error)  # until it streams again: to try once more mends nothing yet

@@ -180,6 +180,16 @@ class Timing:
     """What a server has sent may be on its way so long after the server said that it waits for us; the source too."""
 
     # Processes and commands.
+    presence_seconds: float = 5.0
+    """A process tells the target this often that it runs."""
+    presence_look_seconds: float = 0.5
+    """It looks this often whether it does something else by now, or shall end."""
+    presence_write_seconds: float = 60.0
+    """So often it leaves a time there that outlives it."""
+    last_words_seconds: float = 2.0
+    """How long a process that ends tries to leave there why."""
+    successor_seconds: float = 0.5
+    """How long one whose connection was ended looks whether another process takes its place."""
     pause_first_seconds: float = 0.125
     """Half of the first pause after work that a server's absence ended; twice as long each time."""
     pause_longest_seconds: float = 15.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cdc.state.loaded_at import LOADED_AT
+from cdc.state.process_table import PROCESS
 
 MIGRATIONS: tuple[str, ...] = (
     # 1: fence, positions, tables, ledger of loads, quarantine, anomalies, reports
@@ -378,6 +379,8 @@ COMMENT ON TABLE cdc.request_number IS 'The number of the next request: capture 
 """,
     # 11: a load time per table, for dbt
     LOADED_AT,
+    # 12: who runs, why whoever ended did, and a reset that is not finished
+    PROCESS,
 )
 
 VERSION = len(MIGRATIONS)

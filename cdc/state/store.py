@@ -122,6 +122,12 @@ class StateStore:
         ).fetchone()
         return (int(row[0]), int(row[1])) if row else (0, 0)
 
+    @guarded("cdc.shard")
+    def owners(self) -> dict[int, str]:
+        """Who works on each shard, or did last; none where one process applies all."""
+        rows = self.connection.execute("SELECT shard, owner FROM cdc.shard WHERE pipeline = %s", [self.pipeline])
+        return {int(shard): str(owner) for shard, owner in rows}
+
     def read(self) -> Stored:
         """Everything stored about this pipeline, at one moment; nothing when the schema is not there yet."""
         return self._read() if self.version() else Stored(None, {})

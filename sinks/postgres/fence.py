@@ -10,17 +10,17 @@ positions.
 from __future__ import annotations
 
 import hashlib
-import os
-import socket
+from contextlib import closing
 
 import psycopg
 from psycopg.pq.abc import PGresult
 
 from cdc.config.load import TargetConfig
-from cdc.errors import Halt, Retry
+from cdc.errors import CdcError, Halt, Retry
 from cdc.postgres.connection import Connection, connect
 from cdc.postgres.errors import guarded
-from cdc.runtime import clock, crash_points as crash
+from cdc.runtime import clock, crash_points as crash, timing
+from cdc.state.processes import myself
 from sinks.postgres.statements import Prepared
 
 ONLY = Prepared("SELECT fence, releases FROM cdc.pipeline WHERE name = $1 AND fence = $2::int8 FOR UPDATE")
@@ -33,14 +33,18 @@ UNHURRIED = Prepared("SET LOCAL synchronous_commit = off")
 makes all before it durable."""
 
 _KEY = "hashtextextended('cdc pipeline ' || %(pipeline)s::text, 0)"
-_WRITERS = f"""
-SELECT pg_terminate_backend(pid) FROM pg_locks
+_HELD = f"""
+  FROM pg_locks
  WHERE locktype = 'advisory' AND objsubid = 1 AND pid <> pg_backend_pid()
    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
    AND (classid::int8 << 32 | objid::int8) = {_KEY}"""
+_WRITERS = f"SELECT pg_terminate_backend(pid) {_HELD}"
+_HOLDERS = f"SELECT count(*) {_HELD}"
+_OWNER = "SELECT fence, owner, opened_at FROM cdc.pipeline WHERE name = %s"
 _RAISE = """
 UPDATE cdc.pipeline SET fence = fence + %(step)s, backend_pid = pg_backend_pid(), owner = %(owner)s, opened_at = now()
  WHERE name = %(pipeline)s RETURNING fence"""
+_BY_A_SUCCESSOR = ("fenced", "target_lost", "target_stopped", "superseded", "server_id_taken")
 _KEEP = """
 UPDATE cdc.pipeline SET backend_pid = pg_backend_pid(), opened_at = now()
  WHERE name = %(pipeline)s AND fence = %(fence)s RETURNING fence"""
@@ -66,14 +70,16 @@ def hold_beside(connection: Connection, place: str) -> None:
     connection.execute(f"SELECT pg_advisory_lock_shared({_KEY})".encode(), {"pipeline": place})
 
 
+@guarded("cdc.pipeline")
+def holders(connection: Connection, place: str) -> int:
+    """How many other connections hold this place."""
+    row = connection.execute(_HOLDERS.encode(), {"pipeline": place}).fetchone()
+    return int(row[0]) if row else 0
+
+
 def end_holders(connection: Connection, place: str) -> None:
     """End the other connections that hold this place."""
     connection.execute(_WRITERS.encode(), {"pipeline": place})
-
-
-def myself() -> str:
-    """How an owner is named."""
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def step() -> int:
@@ -106,11 +112,31 @@ def keep_fence(connection: Connection, pipeline: str, fence: int) -> None:
     crash.point("fence.kept")
 
 
-def fenced(pipeline: str) -> Halt:
+def fenced(pipeline: str, by: str = "another process") -> Halt:
     """What a process hears that is no longer the writer."""
-    return Halt(
-        "fenced", f"pipeline {pipeline}", "another process has taken over", "run one process per pipeline and target"
-    )
+    return Halt("fenced", f"pipeline {pipeline}", f"{by} has taken over", "run one process per pipeline and target")
+
+
+def successor(target: TargetConfig, pipeline: str, fence: int, error: CdcError) -> CdcError:
+    """Why the work of the owner with this number ended: another owner, by its name, if there is one by now.
+
+    Who takes over first ends its forerunner's connections, which looks like a lost target, and then raises the number;
+    its capture ends the other one's.
+    """
+    if not fence or error.code not in _BY_A_SUCCESSOR:
+        return error
+    until = clock.monotonic() + timing.TIMES.successor_seconds
+    try:
+        with closing(connect(target, f"cdc {pipeline} fence", again=True)) as connection:
+            while True:
+                row = connection.execute(_OWNER, [pipeline]).fetchone()
+                if row is not None and row[0] != fence:
+                    return fenced(pipeline, f"{row[1]} (since {row[2]:%Y-%m-%d %H:%M:%S} UTC)")
+                if row is None or clock.monotonic() > until:
+                    return error
+                clock.sleep(timing.TIMES.position_poll_seconds)
+    except (CdcError, psycopg.Error):
+        return error
 
 
 def check_held(pipeline: str, result: PGresult) -> None:

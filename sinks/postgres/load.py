@@ -24,6 +24,7 @@ from cdc.runtime import crash_points as crash
 from sinks.contract import Plan
 from sinks.counters import tell
 from sinks.fold import Fold
+from sinks.postgres.attached import fast, put_back, ways_back
 from sinks.postgres.bisect import write_bisected
 from sinks.postgres.fence import SHARED, check_held, connect_writer
 from sinks.postgres.merge import BatchWriter
@@ -263,12 +264,20 @@ def _columns(plan: Plan) -> str:
 
 
 def fit(connection: Connection, pipeline: str, plan: Plan, place: TargetTable, known: TableProgress) -> None:
-    """Make a table's target anew in the open transaction if it was made for other columns; it is not copied yet."""
+    """Make a table's target anew in the open transaction if it was made for other columns; it is not copied yet.
+
+    Grants and indexes that somebody gave it are put back; what could not be (a view on it, say) keeps it as it is.
+    """
     try:
         ensure_table(connection, plan, place, adopt=True)
-    except Refused:
+    except Refused as unfit:
+        if known.schema.get(MADE) and (lost := fast(connection, place)):
+            rule = f"{unfit.rule}; to make it anew would take with it: {', '.join(lost)}"
+            raise Refused(unfit.code, unfit.place, rule, "ask whose that is to take it away; then cdc copy") from None
+        again = ways_back(connection, place)
         given_up(connection, pipeline, place, known, "")
         ensure_table(connection, plan, place, adopt=True)
+        put_back(connection, place, again)
 
 
 def begun(

@@ -23,9 +23,10 @@ from cdc.protocol.applied import Progress, Stored, TableProgress
 from cdc.protocol.copy_progress import Copies
 from cdc.runtime import crash_points as crash
 from cdc.runtime.moments import SteadyClock
+from cdc.state.processes import myself
 from cdc.state.shards import Share, shards_differ
 from cdc.state.store import StateStore
-from sinks.postgres.fence import connect_writer, end_holders, fenced, hold_beside, myself, raise_fence, step
+from sinks.postgres.fence import connect_writer, end_holders, fenced, hold_beside, raise_fence, step
 from sinks.postgres.owner import Lock
 from sinks.postgres.positions import Place, Send, say_pace, say_partitions, say_tables, source_ahead_us
 from sinks.postgres.statements import Prepared, StatementQueue, moment

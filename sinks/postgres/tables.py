@@ -169,7 +169,7 @@ def ensure_table(connection: Connection, plan: Plan, place: TargetTable, *, adop
             "target_not_empty",
             str(place),
             "the table exists and holds rows",
-            "empty or rename it, or set target.adopt = true",
+            "rename it, or set target.adopt = true if its rows may go",
         )
     return False
 
@@ -310,7 +310,7 @@ def check_types(plan: Plan, place: TargetTable, wanted: list[Type], found: str) 
             )
 
 
-_PUT_BACK = "make it again as it was; its rows come by cdc copy if it has a key, else by a fresh copy of all"
+_PUT_BACK = "make it again as it was; its rows come by cdc copy; or cdc reset it: it is made and copied anew"
 
 
 def check_policies(target: TargetConfig, pipeline: str, plans: Iterable[Plan]) -> None:

@@ -213,7 +213,7 @@ def test_a_purged_position_stops_a_restart(own, postgres, pipeline):
     until(lambda: len(own.execute(f"PURGE BINARY LOGS TO '{last}'", "SHOW BINARY LOGS")) == 1, "the purge")
     said = error(made, "run", exit_code=1)
     assert "log_purged" == said["code"]
-    assert "copy the tables again" in said["hint"]
+    assert "cdc reset --all" in said["hint"]
     assert [(1, "a")] == rows(postgres, own.name)
 
 

@@ -35,7 +35,7 @@ def test_events_that_the_source_lost_stop_by_its_own_word(own: SourceDatabase, p
     assert 2 < own.execute("SELECT COUNT(*) FROM t")[0][0]
     ended(running)
     said = outcome(running)
-    assert ("incident", "copy the tables again") == (said["code"], said["hint"])
+    assert ("incident", "cdc reset --all, and start again") == (said["code"], said["hint"])
     assert "binlog.0" in said["place"]
     assert [(1, "a"), (2, "b")] == rows(postgres, own.name)
     assert said == error(made, "run", exit_code=1)

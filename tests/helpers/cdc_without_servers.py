@@ -54,7 +54,16 @@ def answer(config: Any, *_: Any, **__: Any) -> dict[str, Any]:
         stop_never()
     if kind in ERRORS:
         raise ERRORS[kind]
-    return {"reached": kind == "yes", "equal": kind == "yes", "errors": int(kind != "yes"), "pipeline": config.pipeline.name}
+    well = kind == "yes"
+    source = {"flavour": None if kind == "away" else "mariadb"}
+    return {
+        "reached": well,
+        "equal": well,
+        "errors": int(not well),
+        "running": kind != "no",
+        "source": source,
+        "pipeline": config.pipeline.name,
+    }
 
 
 def stop_never() -> None:

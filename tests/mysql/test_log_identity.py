@@ -544,7 +544,7 @@ def test_gtids_that_were_switched_off_stop(private: Private) -> None:
 
 
 def test_the_way_out_that_the_page_names_heals(private: Private, postgres: TargetDatabase, pipeline: Any) -> None:
-    """docs/identity.md: the statements are those of the page."""
+    """docs/identity.md: the command is that of the page."""
     with lent(SourceDatabase(private("mariadb"))) as source:
         source.execute("CREATE TABLE patient (a INT PRIMARY KEY)", "INSERT INTO patient VALUES (1)")
         made = pipeline(source, postgres)
@@ -554,12 +554,10 @@ def test_the_way_out_that_the_page_names_heals(private: Private, postgres: Targe
         source.execute("RESET MASTER", "DELETE FROM patient", "INSERT INTO patient VALUES (2)")
         said = error(made, "run", exit_code=1)
         assert said["code"] in ("log_rewritten", "log_shortened")
-        assert "copy the tables again" in said["hint"]
+        assert "cdc reset --all" in said["hint"]
         page = (Path(__file__).resolve().parents[2] / "docs" / "identity.md").read_text()
-        [block] = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
-        for statement in block.replace("'od'", f"'{source.name}'").replace("opendental.", f'"{source.name}".').split(";"):
-            if statement.strip() not in ("", "BEGIN", "COMMIT"):
-                postgres.execute(statement)
+        [block] = re.findall(r"```\n(.*?)```", page, re.DOTALL)
+        assert 0 == made.run(*block.split()[1:], "--yes").returncode
         (running,) = streaming(made)
         assert [(2,)] == rows(postgres, source.name, "patient")
         assert 0 == running.stop()

@@ -31,8 +31,14 @@ TABLE = {
     "ceiling": AT.to_json(), "consistent_through": "2026-01-02T03:04:05.678901+00:00", "quarantined": 0, "reason": "",
     "copying": {"kind": "whole", "rows": 1, "rows_per_second": 0.5, "remaining_seconds": 4.0},
 }  # fmt: skip
+HALF = {
+    "half": "apply", "runs": False, "unowned_shards": [1],
+    "processes": [{"process": "h:1", "command": "run", "since": "2026-01-02T03:04:05Z", "heard_seconds": 0.5, "state": "streaming",
+                   "reason": None, "shards": [0]}],
+    "stopped": {"at": None, "process": "h:2", "command": "run", "code": "fenced", "place": "p", "rule": "r", "hint": ""},
+}  # fmt: skip
 STATUS: dict[str, Any] = {
-    "pipeline": "od", "transport": "direct", "codec": "compiled",
+    "pipeline": "od", "running": True, "halves": [HALF], "reset": None, "transport": "direct", "codec": "compiled",
     "source": {"flavour": "mariadb", "version": "10.11.8", "position": AT.to_json(), "continues": True, "reason": ""},
     "captured": {"position": None},
     "applied": {"cut_no": 4, "position": AT.to_json(), "source_ts": "2026-01-02T03:04:05Z"},
@@ -91,6 +97,8 @@ def test_the_status_has_the_promised_shape():
     for section in ("source", "captured", "applied", "lag_seconds"):
         for name in STATUS[section]:
             assert faults("status", {**STATUS, section: {key: value for key, value in STATUS[section].items() if key != name}})
+    for name in HALF:
+        assert faults("status", {**STATUS, "halves": [{key: value for key, value in HALF.items() if key != name}]})
     for name in TABLE:
         assert faults("status", {**STATUS, "tables": [{key: value for key, value in TABLE.items() if key != name}]})
 

@@ -125,7 +125,10 @@ def translate(error: KafkaError, place: str) -> CdcError:
         )
     if error.code() in OUT_OF_RANGE:
         return Halt(
-            "offset_gone", place, "the broker no longer holds the offset that comes next", "copy the tables again"
+            "offset_gone",
+            place,
+            "the broker no longer holds the offset that comes next",
+            "cdc reset --all, and start again",
         )
     if error.fatal() or error.code() == KafkaError._FATAL:
         return Halt(
@@ -284,6 +287,24 @@ class KafkaBroker:
         if topic not in self._known:
             self.check()
         return topic in self._known
+
+    def topics(self) -> set[str]:
+        """The names of all topics that the broker lets us see."""
+        self.check()
+        return set(self._known)
+
+    def delete(self, topic: str) -> None:
+        """Delete a topic, and wait until the broker does not list it any more; one that is gone is none."""
+        until = clock.monotonic() + 3 * timing.TIMES.call_seconds
+        try:
+            self._answer(self._admin.delete_topics([topic], request_timeout=timing.TIMES.call_seconds)[topic])
+        except KafkaException as e:
+            if e.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise translate(e.args[0], f"topic {topic}") from None
+        while topic in self.topics():
+            if clock.monotonic() > until:
+                raise Retry("broker_lost", f"topic {topic}", "is still listed after it was deleted", "try again")
+            clock.sleep(timing.TIMES.settle_poll_seconds)
 
     def identity(self, topic: str) -> str:
         """What tells the topic from every other one of its name that there was or will be."""

@@ -24,7 +24,7 @@ def _control_lost(topic: str, offset: int, end: int) -> CdcError:
         f"topic {topic}",
         f"it ends at {end}, and everything below {offset} is applied",
         "the broker lost control records after it had acknowledged them, or this is another pipeline's topic: "
-        "copy the tables into a fresh pipeline",
+        "cdc reset --all, and start again",
     )
 
 
