@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
@@ -28,9 +29,10 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 from cdc.errors import CdcError, Halt, Refused, Retry
 from cdc.runtime import clock, crash_points as crash, timing
 from cdc.transport.contract import Idle
+from cdc.transport.kafka.record_limits import LARGE, LARGEST_RECORD, RecordLimits, too_large
 
 T = TypeVar("T")
-MAX_MESSAGE_BYTES = 32 << 20
+_FETCH_BYTES = 33 << 20
 _CLIENT = {"reconnect.backoff.max.ms": timing.TIMES.reconnect_longest_ms}
 _PRODUCER = {
     "enable.idempotence": True,
@@ -39,11 +41,11 @@ _PRODUCER = {
     "message.timeout.ms": timing.TIMES.delivery_ms,
     "linger.ms": timing.TIMES.linger_ms,
     "batch.num.messages": 50_000,
-    "batch.size": 1 << 20,
+    "batch.size": LARGE,
     "compression.type": "lz4",
     "queue.buffering.max.messages": 0,
     "queue.buffering.max.kbytes": 2_097_151,
-    "message.max.bytes": MAX_MESSAGE_BYTES,
+    "message.max.bytes": LARGEST_RECORD,
 }
 _CONSUMER = {
     "auto.offset.reset": "error",
@@ -56,8 +58,8 @@ _CONSUMER = {
     "queued.max.messages.kbytes": 4_096,
     "queued.min.messages": 10_000,  # its own memory of a short record is several times the record
     "fetch.message.max.bytes": 1 << 20,
-    "fetch.max.bytes": MAX_MESSAGE_BYTES + (1 << 20),
-    "receive.message.max.bytes": MAX_MESSAGE_BYTES + (2 << 20),
+    "fetch.max.bytes": _FETCH_BYTES,  # a record that is larger comes alone
+    "receive.message.max.bytes": LARGEST_RECORD + _FETCH_BYTES,
 }
 _MEMBER = {
     "auto.offset.reset": "latest",
@@ -67,12 +69,10 @@ _MEMBER = {
     "session.timeout.ms": timing.TIMES.session_ms,
     "heartbeat.interval.ms": timing.TIMES.group_heartbeat_ms,
 }
-DATA_TOPIC = {
-    "cleanup.policy": "delete",
-    "retention.ms": str(timing.TIMES.retention_ms),
-    "max.message.bytes": str(MAX_MESSAGE_BYTES),
-}
-CONTROL_TOPIC = {"cleanup.policy": "compact", "min.compaction.lag.ms": str(timing.TIMES.retention_ms)}
+_ANY_RECORD = {"max.message.bytes": str(LARGEST_RECORD)}
+DATA_TOPIC = {"cleanup.policy": "delete", "retention.ms": str(timing.TIMES.retention_ms), **_ANY_RECORD}
+CONTROL_TOPIC = {"cleanup.policy": "compact", "min.compaction.lag.ms": str(timing.TIMES.retention_ms), **_ANY_RECORD}
+SIGNAL_TOPIC = {"cleanup.policy": "delete", "retention.ms": "-1", **_ANY_RECORD}
 OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION)
 """The offset that comes next is not held, or what was read below it is not any more."""
 _SETUP_ERRORS = {
@@ -121,7 +121,7 @@ def translate(error: KafkaError, place: str) -> CdcError:
         return Halt(
             "offset_gone", place, "the broker no longer holds the offset that comes next", "copy the tables again"
         )
-    if error.fatal() or error.code() == KafkaError._FATAL:
+    if error.fatal() or error.code() in (KafkaError._FATAL, KafkaError.MSG_SIZE_TOO_LARGE):
         return Halt(
             "producer_fatal",
             place,
@@ -167,8 +167,29 @@ class KafkaBroker:
         self.place = f"kafka {bootstrap}"
         self.trouble = _Trouble(bootstrap)
         self._kafka, self._idle = dict(kafka), idle
+        # A consumer takes a producer's limit for one of its own, which its other settings must then not be below.
+        self._reading = {name: value for name, value in kafka.items() if name != "message.max.bytes"}
         self._admin = AdminClient(_settings(bootstrap, kafka, {}, self.trouble))
+        self.limits = RecordLimits(self._admin, self._kafka)
         self._known: dict[str, int] = {}
+
+    @contextmanager
+    def producing(self, sizes: Mapping[str, int]) -> Iterator[None]:
+        """Raise what ends a producer, which whichever call comes next is told.
+
+        `sizes`: of the largest record, not yet acknowledged, of each topic.
+        """
+        try:
+            yield
+        except (KafkaException, SystemError) as e:  # the latter where a delivery was told at that moment
+            error = e if isinstance(e, KafkaException) else e.__cause__
+            if not isinstance(error, KafkaException):
+                raise
+            text = error.args[0].str()
+            topic = next((one for one in sizes if f" {one} [" in text), "")
+            if topic and KafkaError(KafkaError.MSG_SIZE_TOO_LARGE).str() in text:
+                raise too_large(topic, sizes[topic], self.limits.topics([topic]).get(topic)) from None
+            raise translate(error.args[0], f"topic {topic}" if topic else self.place) from None
 
     def producer(self) -> Producer:
         """An idempotent producer."""
@@ -178,11 +199,11 @@ class KafkaBroker:
         """A consumer that is assigned by hand and never joins a group;
         who reads what is there already has nothing to wait for."""
         own = {**_CONSUMER, "group.id": f"cdc-{self.prefix}", "fetch.wait.max.ms": fetch_wait_ms}
-        return Consumer(_settings(self.bootstrap, self._kafka, own, self.trouble))
+        return Consumer(_settings(self.bootstrap, self._reading, own, self.trouble))
 
     def member(self, group: str) -> Consumer:
         """A consumer that joins a group, to be given partitions; it reads nothing that was there before."""
-        return Consumer(_settings(self.bootstrap, self._kafka, {**_MEMBER, "group.id": group}, self.trouble))
+        return Consumer(_settings(self.bootstrap, self._reading, {**_MEMBER, "group.id": group}, self.trouble))
 
     def check_stop(self) -> None:
         """Raise what happened in the background; let the owner stop."""

@@ -30,7 +30,8 @@ class SchemasTopic:
     def append(self, key: str, value: bytes) -> int:
         """Append, acknowledged; its offset."""
         self._producer = self._producer or self._broker.producer()
-        return self._broker.append(self._producer, self._topic, key, value)
+        with self._broker.producing({self._topic: len(key) + len(value)}):
+            return self._broker.append(self._producer, self._topic, key, value)
 
     def held(self) -> Iterator[tuple[int, bytes]]:
         """Every record held now and not given out before: offsets and schemas never change."""

@@ -13,9 +13,8 @@ from cdc.errors import Retry
 from cdc.model.names import signal_topic
 from cdc.protocol.copy_progress import Copies
 from cdc.runtime import logs
-from cdc.transport.kafka.broker import OUT_OF_RANGE, KafkaBroker, translate
+from cdc.transport.kafka.broker import OUT_OF_RANGE, SIGNAL_TOPIC, KafkaBroker, translate
 
-SIGNAL_TOPIC = {"cleanup.policy": "delete", "retention.ms": "-1"}
 _MOST = 1_000
 
 

@@ -21,6 +21,7 @@ from cdc.model.record import Document, Partition, Record
 from cdc.runtime import clock, crash_points as crash, timing
 from cdc.transport.contract import by_partition
 from cdc.transport.kafka.broker import CONTROL_TOPIC, DATA_TOPIC, KafkaBroker, ask_after_silence
+from cdc.transport.kafka.record_limits import FRAME, LARGE, too_large
 from cdc.transport.schema_registry import Registry
 
 _MAX_UNACKNOWLEDGED = (
@@ -46,6 +47,10 @@ class KafkaWriter:
         they found room."""
         self._ends: dict[Partition, int] = {}
         self._bytes = 0
+        self._largest: dict[str, int] = {}
+        """The bytes of the largest record sent to each topic since the last flush."""
+        self._limits, self._asked = [broker.limits.client()], False
+        """What no record may be above, and whether the brokers have been asked: when one is large."""
         self._absent: set[str] = set()
         self._highs: dict[Partition, int] = {}
         """Where partitions ended when it was first asked what they hold:
@@ -69,15 +74,19 @@ class KafkaWriter:
 
     def send(self, topic: str, records: Sequence[Record]) -> None:
         """Append in this order; waits while too much is unacknowledged."""
-        self._wait_for_room()
-        for partition, run in by_partition(records).items():
-            self._send_to(topic, partition, run)
+        with self._broker.producing(self._largest):
+            self._wait_for_room()
+            for partition, run in by_partition(records).items():
+                self._send_to(topic, partition, run)
 
     def _send_to(self, topic: str, partition: int, records: Sequence[Record]) -> None:
         messages: list[dict[str, Any]] = [{"key": key, "value": value} for _, key, value, _ in records]
+        size = sum([len(record[2] or b"") for record in records])
+        if size > self._largest.get(topic, 0):
+            self._largest[topic] = max(self._largest.get(topic, 0), self._checked(topic, records))
         messages[-1]["callback"] = self._on_last(topic, records[-1])
         self._sent[topic, partition] += len(records)
-        self._bytes += sum([len(record[2] or b"") for record in records])
+        self._bytes += size
         start = 0
         for at in [at for at, record in enumerate(records) if record[3] is not None]:
             self._produce(topic, partition, messages[start:at])
@@ -85,6 +94,16 @@ class KafkaWriter:
             start = at + 1
         self._produce(topic, partition, messages[start:])
         crash.point("kafka.produced")
+
+    def _checked(self, topic: str, records: Sequence[Record]) -> int:
+        """The bytes of the largest record; stops at one that would never arrive, or would end each connection."""
+        size = max(len(key or b"") + len(value or b"") for _, key, value, _ in records)
+        if size > LARGE and not self._asked:
+            self._limits, self._asked = self._limits + self._broker.limits.request(), True
+        for limit in self._limits:
+            if size + FRAME > limit.bytes:
+                raise too_large(topic, size, limit)
+        return size
 
     def _wait_for_room(self) -> None:
         while len(self._producer) > _MAX_UNACKNOWLEDGED or self._bytes > _MAX_UNACKNOWLEDGED_BYTES:
@@ -105,12 +124,7 @@ class KafkaWriter:
         # A full queue or an oversized message raises nothing: it shows in the count and in `_error`.
         if run and self._producer.produce_batch(topic, run, partition=partition) != len(run):
             failed = next(m["_error"] for m in run if "_error" in m)
-            raise Halt(
-                "not_produced",
-                f"topic {topic}",
-                str(failed),
-                "nothing is lost: restart after raising message.max.bytes or the like",
-            )
+            raise Halt("not_produced", f"topic {topic}", str(failed), "nothing is lost: mend it, and start again")
         self._producer.poll(0)
 
     def _produce_with_headers(
@@ -122,7 +136,7 @@ class KafkaWriter:
     def flush(self) -> Mapping[Partition, int]:
         """Wait until everything sent is acknowledged."""
         asked = clock.monotonic()
-        while self._producer.flush(1.0):
+        while self._flushing():
             self._broker.check_stop()
             asked = ask_after_silence(self._broker, asked)
         self._broker.trouble.check()
@@ -140,14 +154,20 @@ class KafkaWriter:
                 raise Retry("records_lost", place, "the broker has lost acknowledged records", _GOES_BACK)
             self._ends[partition] = last + 1
         self._sent.clear()
+        self._largest.clear()
         # A tombstone bears no number; its delete is right before it.
         return {partition: last if numbered else last - 1 for partition, (last, numbered) in done.items()}
+
+    def _flushing(self) -> int:
+        with self._broker.producing(self._largest):
+            return self._producer.flush(1.0)
 
     def append_control(self, key: str, document: Document, *, wait: bool = True) -> int:
         """Append to the control topic; its offset once acknowledged, or -1 at once without `wait`."""
         value = json.dumps(document).encode()
         if wait:
-            offset = self._broker.append(self._producer, self._control, key, value)
+            with self._broker.producing({**self._largest, self._control: len(key) + len(value)}):
+                offset = self._broker.append(self._producer, self._control, key, value)
             self._epoch = offset if document["type"] == "start" else self._epoch
             self._landed(offset)
             return offset
