@@ -9,7 +9,8 @@ from typing import Literal
 from cdc.model.position import Position
 from cdc.model.table import Table
 
-Kind = Literal["c", "u", "d"]
+Kind = Literal["c", "u", "d", "p"]
+"""Of rows: created, changed, deleted; "p" is an update of which the row before is not known."""
 
 
 class TableMap:
@@ -47,7 +48,7 @@ class Begin:
 
 @dataclass(slots=True)
 class RowsEvent:
-    """One rows event of a wanted table, undecoded; its column bitmaps were checked to be full."""
+    """One rows event of a wanted table, undecoded."""
 
     table: TableMap
     kind: Kind
@@ -61,6 +62,8 @@ class RowsEvent:
     offset: int
     """Where the event starts in `file`, 0 when unknown; inside a compressed transaction: where that starts."""
     ts_us: int
+    columns: tuple[int, ...] = ()
+    """The table's columns that its images have, if those are not all."""
 
 
 @dataclass(slots=True)

@@ -182,11 +182,12 @@ class Capture:
             if not self._set_back([name], self._transaction):
                 raise
             return
-        stamp = self._stamp(stream, event)
+        plan, schemas = stream.plan, stream.schemas
+        if event.columns:
+            plan, schemas = stream.some(event.columns, self.prefix, self.connector.flavour, self.writer.register)
+        stamp, start, end = self._stamp(schemas, event), event.start, event.end
         stream.numbers.begin(self._total)
-        count = codec.encode_rows(
-            stream.plan, event.body, event.start, event.end, event.kind, stamp, stream.numbers, stream.out
-        )
+        count = codec.encode_rows(plan, event.body, start, end, event.kind, stamp, stream.numbers, stream.out)
         self._total = stream.numbers.total
         self.counters.rows += count
         self._rowed(event.end - event.start)
@@ -218,12 +219,12 @@ class Capture:
         if self._uncut > PARTIAL_BYTES and self.position is not None:
             self.cut(self.position, partial=True)
 
-    def _stamp(self, stream: TableStream, event: RowsEvent) -> codec.Stamp:
+    def _stamp(self, schemas: tuple[int, int], event: RowsEvent) -> codec.Stamp:
         gtid = self._transaction if self._transaction and not self._transaction.startswith("file=") else None
         place = envelope.LogPlace(event.ts_us, event.server_id, gtid, event.file, event.offset)
         name = event.table.db, event.table.name
         now_us = clock.now_us()
-        return envelope.stamp(stream.schemas, self.connector, name, place, now_us, transaction=self._transaction)
+        return envelope.stamp(schemas, self.connector, name, place, now_us, transaction=self._transaction)
 
     def _commit(self, event: Commit, log: Log) -> None:
         self._transaction = None
@@ -382,13 +383,13 @@ class Capture:
         """What the codec could not keep since the last cut; it travels in the cut,
         so that it is counted once where rows are."""
         for stream in self._streams.values():
-            found = stream.plan.anomalies
-            if found:
-                yield from (
-                    Anomaly(stream.table.db, stream.table.name, column, reason, n)
-                    for (column, reason), n in found.items()
-                )
-                found.clear()
+            for found in [plan.anomalies for plan in stream.plans]:
+                if found:
+                    yield from (
+                        Anomaly(stream.table.db, stream.table.name, column, reason, n)
+                        for (column, reason), n in found.items()
+                    )
+                    found.clear()
 
     def _count_cut(self, entry: Cut) -> None:
         counters = self.counters

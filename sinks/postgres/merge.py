@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import compress
 from operator import not_
 
@@ -30,6 +30,8 @@ HANDFUL = 60
 PIECE_ROWS = 4_000
 """So many rows are encoded and sent at a time: the server works on them while the next ones are encoded,
 and memory holds few."""
+ABSENT = "row_absent"
+"""Counted where a change that says some columns of a row finds no row."""
 _INT8 = 20
 _QUEUE = 500
 _SIZE = struct.Struct(">i").unpack_from
@@ -48,9 +50,8 @@ class TableStatements:
         self.columns = names(column.name for column in plan.columns)
         self.key = names(plan.columns[at].name for at in plan.key)
         self.rows, self.keys, self.gone = (f"pg_temp.cdc_{kind}_{number}" for kind in ("rows", "keys", "gone"))
-        self.insert = Prepared(
-            f"INSERT INTO {place.sql} ({self.columns}) VALUES ({_marks(len(oids))}){self._conflict()}", tuple(oids)
-        )
+        insert = f"INSERT INTO {place.sql} ({self.columns}) VALUES ({_marks(len(oids))}){self._conflict()}"
+        self.insert = Prepared(self._update("${0}", "") if plan.partial else insert, tuple(oids))
         self.delete = Prepared(
             f"DELETE FROM {place.sql} WHERE "
             f"{' AND '.join(f'{self._name(at)} = ${n}' for n, at in enumerate(plan.key, 1))}",
@@ -79,6 +80,16 @@ class TableStatements:
             sets.append(f"{quoted(self.place.loaded_at)} = now()")
         return f" ON CONFLICT ({self.key}) DO " + (f"UPDATE SET {', '.join(sets)}" if sets else "NOTHING")
 
+    def _update(self, value: str, source: str) -> str:
+        """Set the columns of a row that is there; `value`: how the column of a number is said."""
+        numbers = range(len(self.plan.columns))
+        said = {at: f"{self._name(at)} = " + value.format(at + 1, self._name(at)) for at in numbers}
+        sets = [said[at] for at in numbers if at not in self.plan.key] or [said[at] for at in self.plan.key]
+        if self.place.loaded_at:
+            sets.append(f"{quoted(self.place.loaded_at)} = now()")
+        match = " AND ".join("t." + said[at] for at in self.plan.key)
+        return f"UPDATE {self.place.sql} t SET {', '.join(sets)}{source} WHERE {match}"
+
     def _typed(self) -> str:
         """Parameters to compare by their bytes; a numeric's bytes hold its scale, so it is given the column's."""
         typed = [(f"${n}", one.postgres_type) for n, one in enumerate(self.plan.columns, 1)]
@@ -87,6 +98,8 @@ class TableStatements:
     @property
     def merge(self) -> str:
         """From the staging table into the table."""
+        if self.plan.partial:
+            return self._update("s.{1}", f" FROM {self.rows} s")
         return f"INSERT INTO {self.place.sql} ({self.columns}) SELECT {self.columns} FROM {self.rows}{self._conflict()}"
 
     @property
@@ -140,7 +153,10 @@ class BatchWriter:
         """Those made in this transaction: they go with it when it is undone."""
         self._used: set[str] = set()
         self.changed: Counter[AnomalyName] = Counter()
-        """Values that policies changed in the rows written in this transaction, by (db, table, column, reason)."""
+        """Values that policies changed in the rows written in this transaction, by (db, table, column, reason);
+        and changes that found no row."""
+        self.asks = False
+        """Whether what is queued on the wire may still count something."""
 
     def merge_batch(self, batch: TableBatch, place: TargetTable) -> None:
         """Apply a batch; small ones are only queued on the wire and happen at its next flush."""
@@ -167,6 +183,7 @@ class BatchWriter:
         self._fresh.clear()
         self._used.clear()
         self.changed.clear()
+        self.asks = False
 
     def _written(self, plan: Plan, rows: list[Row]) -> bytearray:
         """The tuples of rows that go into the table, with what policies changed in them counted."""
@@ -207,13 +224,30 @@ class BatchWriter:
             batch.removes, fields(_rows(plan, [row for row, _ in batch.removes]), len(plan.columns))
         ):
             self._remove(shape, row, count, (table, bytes(_rows(plan, [one]))))
+        self.asks = self.asks or plan.partial
+        there = self._is_there(plan) if plan.partial else None
         for key, row in zip(batch.keys, fields(self._written(plan, batch.upserts), len(plan.columns))):
-            self._send(shape.insert, row, (table, key[5:]))
+            self._send(shape.insert, row, (table, key[5:]), there)
         for one, row in zip(batch.adds, fields(self._written(plan, batch.adds), len(plan.columns))):
             self._send(shape.insert, row, (table, bytes(_rows(plan, [one]))))
 
-    def _send(self, statement: Prepared, row: list[bytes | None], name: RowName) -> None:
-        self.wire.enqueue(statement, row, row=name)
+    def _is_there(self, plan: Plan) -> Callable[[PGresult], None]:
+        """Counts a change of a row that is not there: right while it is copied, a loss else."""
+
+        def counted(result: PGresult) -> None:
+            if not result.command_tuples:
+                self.changed[plan.db, plan.table, "", ABSENT] += 1
+
+        return counted
+
+    def _send(
+        self,
+        statement: Prepared,
+        row: list[bytes | None],
+        name: RowName,
+        then: Callable[[PGresult], None] | None = None,
+    ) -> None:
+        self.wire.enqueue(statement, row, then, row=name)
         if len(self.wire.queue) >= _QUEUE:
             self.wire.flush()
 
@@ -235,7 +269,9 @@ class BatchWriter:
             old = new + old
         if old:
             self._stage(shape, shape.rows, self._pieces(batch.plan, old))
-            self.connection.execute(shape.merge.encode())
+            done = self.connection.execute(shape.merge.encode()).rowcount
+            if batch.plan.partial and done < len(old):
+                self.changed[batch.plan.db, batch.plan.table, "", ABSENT] += len(old) - done
 
     def _straight(self, shape: TableStatements, rows: list[Row]) -> bool:
         """COPY into the table itself; False, with nothing done, when a row exists already.

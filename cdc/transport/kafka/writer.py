@@ -136,9 +136,10 @@ class KafkaWriter:
     def flush(self) -> Mapping[Partition, int]:
         """Wait until everything sent is acknowledged."""
         asked = clock.monotonic()
-        while self._flushing():
-            self._broker.check_stop()
-            asked = ask_after_silence(self._broker, asked)
+        with self._broker.producing(self._largest):
+            while self._producer.flush(1.0):
+                self._broker.check_stop()
+                asked = ask_after_silence(self._broker, asked)
         self._broker.trouble.check()
         self._bytes = 0
         if self._lost:
@@ -157,10 +158,6 @@ class KafkaWriter:
         self._largest.clear()
         # A tombstone bears no number; its delete is right before it.
         return {partition: last if numbered else last - 1 for partition, (last, numbered) in done.items()}
-
-    def _flushing(self) -> int:
-        with self._broker.producing(self._largest):
-            return self._producer.flush(1.0)
 
     def append_control(self, key: str, document: Document, *, wait: bool = True) -> int:
         """Append to the control topic; its offset once acknowledged, or -1 at once without `wait`."""
