@@ -47,6 +47,10 @@ class Plan(Protocol):
         """Column indexes in key order; empty for a table without a key."""
 
     @property
+    def partial(self) -> bool:
+        """Whether the records have some of the table's columns alone, and tell of rows that are there."""
+
+    @property
     def chosen(self) -> Mapping[str, Chosen]:
         """The policies that change what the columns hold, by column."""
 

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cdc import codec
+from cdc.codec.avro import parameters
+from cdc.codec.envelope import PARTIAL
 from cdc.codec.records import Opened
-from cdc.errors import Halt
+from cdc.errors import Halt, Refused
 from cdc.model.policies import Policies
 from cdc.model.record import Document
 from sinks.cuts import UNREAD
@@ -57,7 +59,8 @@ class Plans:
                 )
             key, value = self._ids[frame]
             plan = codec.ValuePlan(self._schema(value), None if key is None else self._schema(key), self._policies)
-            self._check(plan)
+            if not plan.partial:  # else it has some of the columns of another plan, which was checked
+                self._check(plan)
             self._plans[frame] = plan
         return plan
 
@@ -74,9 +77,22 @@ class Plans:
         if frame in self._unreadable:
             return None
         try:
+            if frame not in self._ids and len(frame) == len(frame_of(0)) and not frame[0]:
+                self._know_partial(frame)
             return self[frame]
         except Halt as error:
             if error.code != "schema_unknown":
                 raise
         self._unreadable.add(frame)
         return None
+
+    def _know_partial(self, frame: bytes) -> None:
+        """Know a schema that has some of a table's columns alone: no base names it, and it says so itself."""
+        number = int.from_bytes(frame[1:], "big")
+        try:
+            schema: object = self._schema(number)
+        except (Halt, Refused):  # of a record that does not count: whether it does the numbers tell
+            return
+        key = parameters(schema).get(PARTIAL) if isinstance(schema, Mapping) else None
+        if key is not None:
+            self.know(int(key), number)

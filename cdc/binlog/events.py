@@ -9,7 +9,8 @@ from typing import Literal
 from cdc.model.position import Position
 from cdc.model.table import Table
 
-Kind = Literal["c", "u", "d"]
+Kind = Literal["c", "u", "d", "p"]
+"""Of rows: created, changed, deleted; "p" is an update of which the row before is not known."""
 
 
 class TableMap:
@@ -47,7 +48,7 @@ class Begin:
 
 @dataclass(slots=True)
 class RowsEvent:
-    """One rows event of a wanted table, undecoded; its column bitmaps were checked to be full."""
+    """One rows event of a wanted table, undecoded."""
 
     table: TableMap
     kind: Kind
@@ -63,6 +64,8 @@ class RowsEvent:
     ts_us: int
     unchecked: bool = False
     """Whether the session had foreign_key_checks off: the engine did nothing by foreign keys."""
+    columns: tuple[int, ...] = ()
+    """The table's columns that its images have, if those are not all."""
 
 
 @dataclass(slots=True)

@@ -1,5 +1,5 @@
-"""Table maps and rows events: which followed table a rows event is about, and that its images are full. Rows are not
-decoded.
+"""Table maps and rows events: which followed table a rows event is about, and which columns its images have. Rows are
+not decoded.
 
 A table map lives for one statement: what follows the statement's last rows event has to bring its own.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
-from cdc.binlog import event_bodies as decode, partial_json
+from cdc.binlog import event_bodies as decode, partial_images, partial_json
 from cdc.binlog.events import Kind, RowsEvent, TableMap
 from cdc.binlog.header import LogCursor
 from cdc.binlog.table_map import Collations, Disguised, column_count, names_of, table_of
@@ -35,7 +35,7 @@ class TableMaps:
     def __init__(
         self, wants: Callable[[str, str], bool], flavour: Flavour, collations: Collations, disguised: Disguised
     ) -> None:
-        self._wants = wants
+        self._wants, self._flavour = wants, flavour
         self._parse = partial(table_of, flavour=flavour, collations=collations, disguised=disguised)
         self._shapes: dict[bytes, Wanted | None] = {}
         self._maps: dict[int, Wanted | None] = {}
@@ -66,16 +66,21 @@ class TableMaps:
     def rows(
         self, event: bytes, end: int, at: LogCursor, ts_us: int, kind: Kind, version: int, form: RowsEncoding
     ) -> RowsEvent | None:
-        """A rows event of a followed table; None for any other. Stops where an image lacks columns."""
+        """A rows event of a followed table; None for any other. Stops where an image lacks columns that matter."""
         wanted = self._of(event, at)
         if wanted is None:
             return None
         start = 27 if version == 1 else 27 + int.from_bytes(event[27:29], "little")
         heads = wanted[2] if kind == "u" else wanted[1]
-        if not event.startswith(heads, start):
-            raise _not_full(wanted[0], at)
-        start += len(heads[0])
         server_id, unchecked = int.from_bytes(event[5:9], "little"), bool(event[25] & _UNCHECKED)
+        if not event.startswith(heads, start):
+            found = self._partial(wanted[0], event[:end], start, at, kind, form)
+            body, columns = found.body, found.columns
+            if len(columns) == column_count(wanted[0].raw, 0):
+                columns = ()
+            where = (server_id, at.file, at.start, ts_us, unchecked)
+            return RowsEvent(wanted[0], found.kind, body, 0, len(body), *where, columns)
+        start += len(heads[0])
         if form == "compressed":
             event, start = decode.inflated(event[:end], start), 0
             end = len(event)
@@ -83,6 +88,17 @@ class TableMaps:
             event, start = partial_json.whole(event, start, end, wanted[0].raw), 0
             end = len(event)
         return RowsEvent(wanted[0], kind, event, start, end, server_id, at.file, at.start, ts_us, unchecked)
+
+    def _partial(
+        self, table: TableMap, event: bytes, start: int, at: LogCursor, kind: Kind, form: RowsEncoding
+    ) -> partial_images.Reduced:
+        """What images say that are not full."""
+        place = f"{table.db}.{table.name} at {at!s}"
+        maps, start = partial_images.bitmaps(event, start, kind)
+        if form == "partial":
+            raise partial_images.stop(place, "an update leaves out columns, and holds parts of JSON documents")
+        images = decode.inflated(event, start) if form == "compressed" else event[start:]
+        return partial_images.reduced(maps, table, images, kind, self._flavour, place)
 
     def _of(self, event: bytes, at: LogCursor) -> Wanted | None:
         table_id = int.from_bytes(event[19:25], "little")
@@ -99,15 +115,6 @@ class TableMaps:
                 "report this: the log is not understood",
             )
         return wanted
-
-
-def _not_full(table: TableMap, at: LogCursor) -> Halt:
-    return Halt(
-        "row_image",
-        f"{table.db}.{table.name} at {at!s}",
-        "a row image lacks columns",
-        "SET GLOBAL binlog_row_image = FULL, reconnect the writers, then cdc reset --all, and start again",
-    )
 
 
 def _lenenc(count: int) -> bytes:

@@ -207,9 +207,10 @@ class Capture:
                     self._end_epoch("changed", [name], stream.table.qualified)
                 raise
             return
-        stamp = stream.stamp(self.connector, event, self._transaction)
         marked, before = self._cascades.acts(event), list(stream.numbers.seq)
-        count, made = stream.encode(event, stamp, self._total)
+        form = stream.form(event, self.connector, self.writer)
+        stamp = stream.stamp(self.connector, event, self._transaction, form.schemas)
+        count, made = stream.encode(event, form.plan, stamp, self._total)
         if marked:
             self._cascades.mark(stream, event.kind, before, self._transaction, moved=made > count)
         self._total = stream.numbers.total
@@ -387,7 +388,6 @@ class Capture:
             full = full or bool(ended)
         named = dict(self._all if full else self._changed)
         followed = self.followings.followed() if full else ()
-        # what the codec could not keep travels in the cut, so that it is counted once where rows are
         anomalies = tuple(one for stream in self._streams.values() for one in stream.anomalies())
         what = (full, partial, named, anomalies, followed, self._copies, ended, self._clock_offset_us)
         entry = Cut(self._epoch, self._cut_no, position, self._through.us, *what, *self._cascades.said(full=full))

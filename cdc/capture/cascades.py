@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 
+from cdc.binlog import partial_images
 from cdc.binlog.events import RowsEvent
 from cdc.capture.restart import Restart
 from cdc.capture.table_stream import TableStream
@@ -28,6 +29,7 @@ class CascadeMarks:
     def __init__(self, keys: Sequence[ForeignKey]) -> None:
         self.keys = tuple(keys)
         self._acts = {(key.parent, op) for key in keys for op in "du" if key.action(op)}
+        self._parents = {name for name, _ in self._acts}
         self._joined: list[TableStream] = []
         self._by_others = set[TableName]()
         """Parents of which children hang on other columns than the primary key's."""
@@ -51,10 +53,12 @@ class CascadeMarks:
         return len(self._marks) >= MOST_MARKS
 
     def acts(self, event: RowsEvent) -> bool:
-        """Whether the engine changes children with such changes."""
-        return (
-            bool(self._acts) and not event.unchecked and ((event.table.db, event.table.name), event.kind) in self._acts
-        )
+        """Whether the engine changes children with such changes; stops where their images do not say which."""
+        name = event.table.db, event.table.name
+        if (event.columns or event.kind == "p") and not event.unchecked and name in self._parents:
+            place = ".".join(name)
+            raise partial_images.stop(place, "rows of other tables change with it by foreign keys, unlogged")
+        return bool(self._acts) and not event.unchecked and (name, event.kind) in self._acts
 
     def mark(
         self, stream: TableStream, op: str, before: Sequence[int], transaction: str | None, *, moved: bool

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from cdc import codec
+from cdc.binlog import partial_images
 from cdc.binlog.events import Event, RowsEvent, TableMap
 from cdc.capture.followed_tables import TABLE_ANEW
 from cdc.codec import envelope
@@ -17,6 +19,15 @@ from cdc.mysql.information_schema import as_catalogued
 from cdc.protocol.control import Anomaly, Followed, Named
 from cdc.protocol.copy_progress import Copies, Ended
 from cdc.runtime import clock
+from cdc.transport.contract import Writer
+
+
+class Form(NamedTuple):
+    """How images become records."""
+
+    plan: codec.RowPlan
+    schemas: tuple[int, int]
+    """Ids of the schemas of key and value; 0 without a key."""
 
 
 class Log(Protocol):
@@ -53,9 +64,13 @@ class TableStream:
         self.schemas = followed.key_schema or 0, followed.value_schema
         """Ids of the schemas of key and value; 0 without a key."""
         self.plan = codec.RowPlan(table)
+        self.plans = [self.plan]
+        """Every plan that may have counted anomalies."""
         self.out: list[Record] = []
         self._shapes: dict[bytes, int] = {}
         """The maps that the log showed of it, and how many columns each has that no catalog lists."""
+        self._parts: dict[tuple[int, ...], Form] = {}
+        """How images become records that have some columns alone."""
 
     def is_like(self, table: Table) -> bool:
         """Whether the catalog's description is that of the table whose rows are followed."""
@@ -63,19 +78,21 @@ class TableStream:
 
     def anomalies(self) -> Iterator[Anomaly]:
         """What the codec could not keep since this was asked last."""
-        found = self.plan.anomalies
-        if found:
-            yield from (
-                Anomaly(self.table.db, self.table.name, column, reason, n) for (column, reason), n in found.items()
-            )
-            found.clear()
+        for found in [plan.anomalies for plan in self.plans]:
+            if found:
+                yield from (
+                    Anomaly(self.table.db, self.table.name, column, reason, n) for (column, reason), n in found.items()
+                )
+                found.clear()
 
-    def stamp(self, connector: envelope.Connector, event: RowsEvent, transaction: str | None) -> codec.Stamp:
-        """What the records of an event's rows say of where it came from."""
+    def stamp(
+        self, connector: envelope.Connector, event: RowsEvent, transaction: str | None, schemas: tuple[int, int]
+    ) -> codec.Stamp:
+        """What the records of an event's rows say of where it came from; `schemas`: the ids of key and value."""
         gtid = transaction if transaction and not transaction.startswith("file=") else None
         place = envelope.LogPlace(event.ts_us, event.server_id, gtid, event.file, event.offset)
         name = self.table.db, self.table.name
-        return envelope.stamp(self.schemas, connector, name, place, clock.now_us(), transaction=transaction)
+        return envelope.stamp(schemas, connector, name, place, clock.now_us(), transaction=transaction)
 
     def go_on(self, named: Mapping[Partition, Named]) -> None:
         """Number on from these last records."""
@@ -83,14 +100,33 @@ class TableStream:
             last = named.get((self.followed.topic, p))
             self.numbers.seq[p] = last.seq if last else 0
 
-    def encode(self, event: RowsEvent, stamp: codec.Stamp, total: int) -> tuple[int, int]:
+    def encode(self, event: RowsEvent, plan: codec.RowPlan, stamp: codec.Stamp, total: int) -> tuple[int, int]:
         """Append the records of a rows event; how many rows it has, and how many records that are without tombstones.
         `total`: so many of its transaction came before."""
         self.numbers.begin(total)
-        rows = codec.encode_rows(
-            self.plan, event.body, event.start, event.end, event.kind, stamp, self.numbers, self.out
-        )
+        rows = codec.encode_rows(plan, event.body, event.start, event.end, event.kind, stamp, self.numbers, self.out)
         return rows, self.numbers.total - total
+
+    def form(self, event: RowsEvent, connector: envelope.Connector, writer: Writer) -> Form:
+        """How the event's images become records.
+
+        Those that have some columns alone have a subject of their own: schemas that lack columns cannot stand in a row
+        with those that do not.
+        """
+        if not event.columns and event.kind != "p":
+            return Form(self.plan, self.schemas)
+        if self.plan.unlisted:
+            raise partial_images.stop(self.table.qualified, "its rows have columns that no catalog lists")
+        if not event.columns:
+            return Form(self.plan, self.schemas)
+        if event.columns not in self._parts:
+            part = envelope.some_columns(self.table, event.columns)
+            names = hashlib.blake2b(repr([one.name for one in part.columns]).encode(), digest_size=8).hexdigest()
+            schema = envelope.partial_schema(connector.name, part, connector.flavour, self.schemas[0])
+            value_id = writer.register(f"{self.followed.topic}-partial-{names}-value", schema)
+            self._parts[event.columns] = Form(codec.RowPlan(part), (self.schemas[0], value_id))
+            self.plans.append(self._parts[event.columns].plan)
+        return self._parts[event.columns]
 
     def check(self, shape: TableMap) -> None:
         """Stop when the log shows another shape of the table than the one that is followed."""
@@ -108,6 +144,7 @@ class TableStream:
             known, self.table = self.plan, _with_labels(self.table, table)
             self.plan = codec.RowPlan(self.table)
             self.plan.anomalies.update(known.anomalies)
+            self.plans, self._parts = [self.plan, *self.plans[1:]], {}
 
 
 def _with_labels(table: Table, logged: Table) -> Table:

@@ -22,12 +22,13 @@ def examine(
     *,
     fits: Callable[[Examined], object] | None = None,
     broker: Callable[[Sequence[Table]], object] | None = None,
+    large_rows: Callable[[Examined], list[Finding]] = lambda _: [],
     codec: str = "pure",
 ) -> dict[str, Any]:
     """The document of `cdc doctor`.
 
     `fits` raises CdcError when a table that the target has already cannot hold the rows; `broker` reaches the brokers,
-    and is None where none is needed.
+    and is None where none is needed; `large_rows`: what they may not take of these tables.
     """
     findings: list[Finding] = []
     found = tried(findings, None, lambda: source.examine(findings))
@@ -37,6 +38,8 @@ def examine(
     if fits is not None and found is not None and fit_so_far:
         tried(findings, None, lambda: fits(found))
     if broker is not None:
-        tried(findings, None, lambda: broker(tables))
+        reached = tried(findings, False, lambda: broker(tables) is None)
+        if reached and found is not None:
+            findings += tried(findings, [], lambda: large_rows(found))
     about = {"flavour": found.flavour, "version": found.version} if found is not None else None
     return document(findings, about, version, [table.qualified for table in tables], codec)

@@ -30,6 +30,8 @@ class Examined(NamedTuple):
     flavour: Flavour
     version: str
     tables: Sequence[Table]
+    packet_bytes: int = 0
+    """The server's `max_allowed_packet`: about what a row can weigh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,8 @@ class SourceCheck:
             findings += source_tls(self.source)
             findings += tried(findings, [], lambda: examine_server(catalog, self.policies, self.shards))
             tables = tried(findings, list[Table](), lambda: self._selected(catalog, findings))
-        return Examined(catalog.flavour, catalog.version, tables)
+        packet_bytes = int(catalog.settings.values.get("max_allowed_packet") or 0)
+        return Examined(catalog.flavour, catalog.version, tables, packet_bytes)
 
     def demand(self, *, restart: bool) -> Examined:
         """Refused with the first thing that `examine` would call an error.

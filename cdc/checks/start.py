@@ -14,6 +14,7 @@ from cdc.checks.target import TargetCheck
 from cdc.checks.topics import TopicsCheck
 from cdc.config.load import TargetConfig, TransportConfig
 from cdc.errors import CdcError, Halt, Refused
+from cdc.runtime import logs
 from cdc.state import resets
 from cdc.state.shards import shards_differ
 from cdc.state.store import StateStore
@@ -51,6 +52,8 @@ class StartCheck:
             found = self.source.demand(restart=self._has_begun())
             if self.topics is not None:
                 self.topics.demand_prefix(found.tables)
+                for risk in self.topics.large_rows(found):
+                    logs.logger("start").warning(risk.code, place=risk.place, rule=risk.rule, hint=risk.hint_sql)
         if self.writes:
             self.target.demand(found.tables if found is not None else ())
         self.fits(found)

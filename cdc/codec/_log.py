@@ -136,12 +136,14 @@ def rows_between(
     f: Frame,
     w: Work,
 ) -> cython.longlong:
-    """Emit the rows that lie in `p[at:last]`, for an update pairs of them; how many there were."""
+    """Emit the rows that lie in `p[at:last]`, for an update pairs of them; how many there were.
+
+    `op` 112 is an update of which the row before is not known."""
     rows: cython.longlong = 0
     middle: cython.Py_ssize_t
     while at < last:
         w.rows.n = 0
-        at = image(plan, p, at, last, w, 0, op == 99)
+        at = image(plan, p, at, last, w, 0, op == 99 or op == 112)
         if op == 117:
             middle = w.rows.n
             at = image(plan, p, at, last, w, 1, True)
@@ -149,7 +151,8 @@ def rows_between(
         elif op == 100:
             emit(plan, f, w, 100, 0, w.rows.n, 0, -1, None if plan.keys == 0 else key_of(plan, f, w, 0), rows, None)
         else:
-            emit(plan, f, w, 99, 0, -1, 0, w.rows.n, None if plan.keys == 0 else key_of(plan, f, w, 0), rows, None)
+            middle = 117 if op == 112 else 99
+            emit(plan, f, w, middle, 0, -1, 0, w.rows.n, None if plan.keys == 0 else key_of(plan, f, w, 0), rows, None)
         rows += 1
     return rows
 
@@ -159,7 +162,7 @@ def encode_rows(
 ) -> int:
     """Append the records of one rows event to `out`; how many rows it held. Nothing is appended for a malformed event.
 
-    `body[start:end]` are its row images, for "u" pairs of before and after.
+    `body[start:end]` are its row images, for "u" pairs of before and after; of "p", an update, those after alone.
     """
     if not 0 <= start <= end <= len(body):
         raise Halt("rows_event", plan.table.qualified, "the rows lie outside the event")
@@ -169,7 +172,8 @@ def encode_rows(
     f: Frame = Frame(stamp, numbers, made)
     f.seq = used
     w: Work = plan.work()
-    rows: cython.longlong = rows_between(plan, p, start, end, 117 if kind == "u" else 100 if kind == "d" else 99, f, w)
+    op: cython.int = {"c": 99, "d": 100, "p": 112, "u": 117}[kind]
+    rows: cython.longlong = rows_between(plan, p, start, end, op, f, w)
     plan.keep(w)
     numbers.seq[:] = used
     f.close()

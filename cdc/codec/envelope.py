@@ -7,6 +7,8 @@ schema alone. No field has a default but null: the table map knows none, and the
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -190,6 +192,24 @@ def value_schema(prefix: str, table: Table, flavour: str) -> Schema:
         "connect.parameters": {"cdc.source.db": table.db, "cdc.source.table": table.name},
         "connect.name": f"{space}.Envelope",
     }
+
+
+PARTIAL = "cdc.partial"
+"""The parameter of a value's schema that has some of its table's columns alone; it holds the key's schema id."""
+
+
+def some_columns(table: Table, columns: Sequence[int]) -> Table:
+    """The table with these columns alone, its key among them."""
+    return replace(
+        table, columns=tuple(table.columns[at] for at in columns), key=tuple(columns.index(at) for at in table.key)
+    )
+
+
+def partial_schema(prefix: str, part: Table, flavour: str, key_id: int) -> Schema:
+    """The schema of the record's value where only these columns of the row are known."""
+    schema = value_schema(prefix, part, flavour)
+    known: dict[str, str] = schema["connect.parameters"]  # type: ignore[assignment]
+    return {**schema, "connect.parameters": {**known, PARTIAL: str(key_id)}}
 
 
 class RecordSchemas(NamedTuple):

@@ -10,6 +10,7 @@ from cdc.codec._copy import CopyPlan, copy_rows, select_to_copy as _select_to_co
 from cdc.codec._open import SkipPlan, open_values
 from cdc.codec._plan import RowPlan
 from cdc.codec.avro import Names, null_branch, parameters, program
+from cdc.codec.envelope import PARTIAL
 from cdc.codec.policy_values import CHOICES, UNFIT, Choose
 from cdc.codec.records import Opened
 from cdc.codec.wider_types import holds
@@ -55,6 +56,7 @@ class Field(NamedTuple):
 class ValuePlan:
     """How records of one topic are opened and become COPY tuples; `key` holds column indexes in key order.
 
+    `partial`: the records have some of the table's columns alone, and tell of rows that are there.
     `columns` bear the target's names; `renamed` says of those that had to change what the source calls them.
     `chosen` says which policies were at work, by column: capture's from the schema, the sink's from the configuration;
     `policed` which keys of a policy can matter to it.
@@ -67,6 +69,7 @@ class ValuePlan:
         envelope = names.fields(value_schema)
         row = names.fields(names.plain(envelope["before"]))
         self.db, self.table = _source_names(value_schema)
+        self.partial = PARTIAL in parameters(value_schema)
         place = f"{self.db}.{self.table}"
         self._book = book or Policies()
         key_fields = _key_fields(key_schema)

@@ -18,5 +18,6 @@ def doctor(config: Config) -> Document:
         TargetCheck(config.target, config.pipeline.name),
         fits=fits(config),
         broker=None if topics is None else topics.demand,
+        large_rows=(lambda _: []) if topics is None else topics.large_rows,
         codec=codec.KIND,
     )

@@ -73,7 +73,7 @@ _DEMANDS = (
         "row_image",
         "binlog_row_image",
         "FULL",
-        "every row event must hold all columns",
+        "an insert that leaves out columns does not say their defaults, and stops the pipeline",
         "SET GLOBAL binlog_row_image = FULL",
     ),
     _Demand(

@@ -34,7 +34,7 @@ from cdc.runtime import timing
 _RECEIVE_BYTES = 256 << 10
 _FIRST_ROWS, _LEAST_ROWS, _MOST_ROWS = 500, 5, 100_000
 _FIRST_SPAN, _LEAST_SPAN, _MOST_SPAN = 5_000, 500, 50_000
-_EOF, _ERR = 0xFE, 0xFF
+_EOF, _ERR, _FULL = 0xFE, 0xFF, 0xFFFFFF
 KEYLESS_BYTES = 256 << 20  # a table without a key that must be read under its lock: refused above this size
 
 Consume = Callable[[bytearray, int, int], int]
@@ -294,6 +294,8 @@ class TableReader:
             if not data:
                 raise err.OperationalError(2013, "")
             buffer += data
+            if not _begins_whole(buffer):  # else each arrival of a row of many megabytes would be looked at anew
+                continue
             used = consume(buffer, 0, len(buffer))
             if _ended(buffer, used, self._place):
                 return
@@ -330,6 +332,15 @@ class Readers:
         """End the connections that no reader has."""
         while self._spare:
             self._spare.pop().close()
+
+
+def _begins_whole(buffer: bytearray) -> bool:
+    """Whether the first packet is there to its end; one that is full goes on in the next."""
+    at, size = 0, _FULL
+    while size == _FULL and len(buffer) >= at + 4:
+        size = int.from_bytes(buffer[at : at + 3], "little")
+        at += 4 + size
+    return size < _FULL and len(buffer) >= at
 
 
 def _ended(buffer: bytearray, at: int, place: str) -> bool:

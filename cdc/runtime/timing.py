@@ -129,6 +129,10 @@ class Timing:
     reconnect_longest_ms: int = 1_000
     """librdkafka's pause between tries to connect; by default ten seconds:
     so long would a broker that is back go unnoticed."""
+    answer_seconds: float = 30.0
+    """How long an answer of a broker or registry may take, unless `transport.answer_timeout_seconds` says another."""
+    answer_longest_ms: int = 300_000
+    """librdkafka's own bound of that."""
     delivery_ms: int = 0
     """librdkafka's `message.timeout.ms`: 0 is for ever."""
     linger_ms: int = 0

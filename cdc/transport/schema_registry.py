@@ -108,7 +108,7 @@ def _registered(value: bytes) -> TableName:
 class HttpRegistry:
     """A Confluent-compatible schema registry."""
 
-    def __init__(self, url: str, answer_seconds: float = 30.0) -> None:
+    def __init__(self, url: str, answer_seconds: float = timing.TIMES.answer_seconds) -> None:
         """`answer_seconds`: the longest wait for a whole answer."""
         self._seconds = answer_seconds
         parts = urllib.parse.urlsplit(url.rstrip("/"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import compress
 from operator import not_
 
@@ -23,7 +23,8 @@ from cdc.model.table import AnomalyName
 from cdc.postgres.connection import Connection
 from sinks.contract import Plan, Row, TableBatch
 from sinks.postgres.statements import Prepared, RowName, StatementQueue
-from sinks.postgres.tables import TYPES_SQL, TargetTable, Type, check_types, column_sql, column_types, names, quoted
+from sinks.postgres.table_statements import TableStatements
+from sinks.postgres.tables import TYPES_SQL, TargetTable, check_types, column_types
 
 HANDFUL = 60
 """Up to so many rows of a table go by prepared statements. Measured 2026-11:
@@ -31,111 +32,14 @@ HANDFUL = 60
 PIECE_ROWS = 4_000
 """So many rows are encoded and sent at a time: the server works on them while the next ones are encoded,
 and memory holds few."""
-_INT8 = 20
+ABSENT = "row_absent"
+"""Counted where a change that says some columns of a row finds no row."""
 _QUEUE = 500
 _SIZE = struct.Struct(">i").unpack_from
 _TYPES = Prepared(TYPES_SQL)
 _SAVEPOINT, _RELEASE, _UNDO = (
     Prepared(sql + " cdc_straight") for sql in ("SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO SAVEPOINT")
 )
-
-
-class TableStatements:
-    """The statements for one table, made once per connection and plan."""
-
-    def __init__(self, plan: Plan, place: TargetTable, types: list[Type], number: int) -> None:
-        self.plan, self.place, self.types, self.number = plan, place, types, number
-        oids = [oid for oid, _ in types]
-        self.columns = names(column.name for column in plan.columns)
-        self.key = names(plan.columns[at].name for at in plan.key)
-        self.rows, self.keys, self.gone = (f"pg_temp.cdc_{kind}_{number}" for kind in ("rows", "keys", "gone"))
-        self.insert = Prepared(
-            f"INSERT INTO {place.sql} ({self.columns}) VALUES ({_marks(len(oids))}){self._conflict()}", tuple(oids)
-        )
-        self.delete = Prepared(
-            f"DELETE FROM {place.sql} WHERE "
-            f"{' AND '.join(f'{self._name(at)} = ${n}' for n, at in enumerate(plan.key, 1))}",
-            tuple(oids[at] for at in plan.key),
-        )
-        self.remove = Prepared(
-            f"DELETE FROM {place.sql} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {place.sql} "
-            f"WHERE ROW({self.columns})::record"
-            f" OPERATOR(pg_catalog.*=) ROW({self._typed()})::record LIMIT ${len(oids) + 1}))",
-            (*oids, _INT8),
-        )
-        self.written = tuple(plan.columns)
-        self.skip_straight = self.misses = 0
-
-    def _name(self, at: int) -> str:
-        return quoted(self.plan.columns[at].name)
-
-    def _conflict(self) -> str:
-        if not self.plan.key:
-            return ""
-        sets = [
-            f"{quoted(one.name)} = EXCLUDED.{quoted(one.name)}"
-            for at, one in enumerate(self.plan.columns)
-            if at not in self.plan.key
-        ]
-        if sets and self.place.loaded_at:
-            sets.append(f"{quoted(self.place.loaded_at)} = now()")
-        return f" ON CONFLICT ({self.key}) DO " + (f"UPDATE SET {', '.join(sets)}" if sets else "NOTHING")
-
-    def _typed(self) -> str:
-        """Parameters to compare by their bytes; a numeric's bytes hold its scale, so it is given the column's."""
-        typed = [(f"${n}", one.postgres_type) for n, one in enumerate(self.plan.columns, 1)]
-        return ", ".join(f"{mark}::{kind}" if kind.startswith("numeric") else mark for mark, kind in typed)
-
-    @property
-    def merge(self) -> str:
-        """From the staging table into the table."""
-        return f"INSERT INTO {self.place.sql} ({self.columns}) SELECT {self.columns} FROM {self.rows}{self._conflict()}"
-
-    @property
-    def delete_staged(self) -> str:
-        """Delete the rows whose keys are staged."""
-        match = " AND ".join(f"t.{self._name(at)} = s.{self._name(at)}" for at in self.plan.key)
-        return f"DELETE FROM {self.place.sql} t USING {self.keys} s WHERE {match}"
-
-    @property
-    def of_no_row(self) -> tuple[str, str]:
-        """Insert no row, and delete none."""
-        rows = f"SELECT {self.columns} FROM {self.place.sql} WHERE false"
-        return (
-            f"INSERT INTO {self.place.sql} ({self.columns}) {rows}{self._conflict()}",
-            f"DELETE FROM {self.place.sql} WHERE false",
-        )
-
-    @property
-    def count_name(self) -> str:
-        """A column name that the table does not have."""
-        taken = {column.name for column in self.plan.columns}
-        return quoted(next(name for n in range(len(taken) + 1) if (name := f"n{n}") not in taken))
-
-    @property
-    def remove_staged(self) -> str:
-        """Delete, of the rows that equal a staged one, as many as it says."""
-        mine, staged = (", ".join(f"{side}.{quoted(one.name)}" for one in self.plan.columns) for side in "ts")
-        return (
-            f"DELETE FROM {self.place.sql} t USING (SELECT t.ctid AS at, s.{self.count_name} AS wanted,"
-            f" row_number() OVER (PARTITION BY s.ctid ORDER BY t.ctid) AS nth FROM {self.gone} s "
-            f"JOIN {self.place.sql} t"
-            f" ON ROW({mine})::record OPERATOR(pg_catalog.*=) ROW({staged})::record) x WHERE t.ctid = x.at "
-            "AND x.nth <= x.wanted"
-        )
-
-    def staging_sql(self, relation: str) -> str:
-        """A temporary table for rows, keys, or rows with a count before them."""
-        columns = [column_sql(column) for column in self.plan.columns]
-        if relation == self.keys:
-            columns = [column_sql(self.plan.columns[at]) for at in self.plan.key]
-        elif relation == self.gone:
-            columns.insert(0, f"{self.count_name} int4")
-        return f"CREATE TEMP TABLE {relation.removeprefix('pg_temp.')} ({', '.join(columns)}) ON COMMIT DELETE ROWS"
-
-
-def _marks(count: int) -> str:
-    return ", ".join(f"${n}" for n in range(1, count + 1))
 
 
 class BatchWriter:
@@ -151,7 +55,10 @@ class BatchWriter:
         """Those made in this transaction: they go with it when it is undone."""
         self._used: set[str] = set()
         self.changed: Counter[AnomalyName] = Counter()
-        """Values that policies changed in the rows written in this transaction, by (db, table, column, reason)."""
+        """Values that policies changed in the rows written in this transaction, by (db, table, column, reason);
+        and changes that found no row."""
+        self.asks = False
+        """Whether what is queued on the wire may still count something."""
 
     def merge_batch(self, batch: TableBatch, place: TargetTable) -> None:
         """Apply a batch; small ones are only queued on the wire and happen at its next flush."""
@@ -187,6 +94,7 @@ class BatchWriter:
         self._fresh.clear()
         self._used.clear()
         self.changed.clear()
+        self.asks = False
 
     def _written(self, plan: Plan, rows: list[Row]) -> bytearray:
         """The tuples of rows that go into the table, with what policies changed in them counted."""
@@ -228,13 +136,30 @@ class BatchWriter:
             batch.removes, fields(_rows(plan, [row for row, _ in batch.removes]), len(plan.columns))
         ):
             self._remove(shape, row, count, (table, bytes(_rows(plan, [one]))))
+        self.asks = self.asks or plan.partial
+        there = self._is_there(plan) if plan.partial else None
         for key, row in zip(batch.keys, fields(self._written(plan, batch.upserts), len(plan.columns))):
-            self._send(shape.insert, row, (table, key[5:]))
+            self._send(shape.insert, row, (table, key[5:]), there)
         for one, row in zip(batch.adds, fields(self._written(plan, batch.adds), len(plan.columns))):
             self._send(shape.insert, row, (table, bytes(_rows(plan, [one]))))
 
-    def _send(self, statement: Prepared, row: list[bytes | None], name: RowName) -> None:
-        self.wire.enqueue(statement, row, row=name)
+    def _is_there(self, plan: Plan) -> Callable[[PGresult], None]:
+        """Counts a change of a row that is not there: right while it is copied, a loss else."""
+
+        def counted(result: PGresult) -> None:
+            if not result.command_tuples:
+                self.changed[plan.db, plan.table, "", ABSENT] += 1
+
+        return counted
+
+    def _send(
+        self,
+        statement: Prepared,
+        row: list[bytes | None],
+        name: RowName,
+        then: Callable[[PGresult], None] | None = None,
+    ) -> None:
+        self.wire.enqueue(statement, row, then, row=name)
         if len(self.wire.queue) >= _QUEUE:
             self.wire.flush()
 
@@ -256,7 +181,9 @@ class BatchWriter:
             old = new + old
         if old:
             self._stage(shape, shape.rows, self._pieces(batch.plan, old))
-            self.connection.execute(shape.merge.encode())
+            done = self.connection.execute(shape.merge.encode()).rowcount
+            if batch.plan.partial and done < len(old):
+                self.changed[batch.plan.db, batch.plan.table, "", ABSENT] += len(old) - done
 
     def _straight(self, shape: TableStatements, rows: list[Row]) -> bool:
         """COPY into the table itself; False, with nothing done, when a row exists already.

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
+from cdc.codec.envelope import PARTIAL
 from cdc.config.load import TargetConfig
 from cdc.errors import CdcError, Halt, Refused, Retry, RowRefused, RowSuspected
 from cdc.model.table import TableName
@@ -33,12 +34,19 @@ _LOCK = Prepared("SELECT fence, releases FROM cdc.pipeline WHERE name = $1 FOR U
 _LOCK_SHARDS = Prepared("SELECT 1 FROM cdc.shard WHERE pipeline = $1 ORDER BY shard FOR UPDATE")
 _KEYS = """
 SELECT DISTINCT key FROM cdc.quarantine WHERE (pipeline, db, "table", key_hash) = (%s, %s, %s, %s)"""
-_LAST = """
+_WHOLE = f"""
+SELECT max(w.id)
+  FROM cdc.quarantine w JOIN cdc.quarantine_schema x ON (x.pipeline, x.hash) = (w.pipeline, w.schema_hash)
+ WHERE (w.pipeline, w.db, w."table", w.key_hash, w.key) = (q.pipeline, q.db, q."table", q.key_hash, q.key)
+   AND (w.op = 'd' OR NOT coalesce(x.value_schema::jsonb -> 'connect.parameters' ? '{PARTIAL}', false))"""
+# The last change that says all of its row, and those behind it that say some of it.
+_LAST = f"""
 SELECT q.op, q.value, s.key_schema, s.value_schema,
  (SELECT sum(CASE op WHEN 'd' THEN -1 ELSE 1 END)::int8 FROM cdc.quarantine n
    WHERE (n.pipeline, n.db, n."table", n.key_hash, n.key) = (q.pipeline, q.db, q."table", q.key_hash, q.key))
  FROM cdc.quarantine q JOIN cdc.quarantine_schema s ON (s.pipeline, s.hash) = (q.pipeline, q.schema_hash)
- WHERE (q.pipeline, q.db, q."table", q.key_hash) = (%s, %s, %s, %s) AND q.key = %s ORDER BY q.id DESC LIMIT 1"""
+ WHERE (q.pipeline, q.db, q."table", q.key_hash) = (%s, %s, %s, %s) AND q.key = %s
+   AND q.id >= coalesce(({_WHOLE}), 0) ORDER BY q.id"""
 _DELETE = 'DELETE FROM cdc.quarantine WHERE (pipeline, db, "table", key_hash) = (%s, %s, %s, %s)'
 _COUNT = "UPDATE cdc.pipeline SET releases = releases + 1 WHERE name = %s"
 _COUNT_SHARDS = "UPDATE cdc.shard SET releases = releases + 1 WHERE pipeline = %s"
@@ -119,10 +127,10 @@ class Releaser:
                                                             "which would lack what is replayed now",
                           "replay when the copy is done")  # fmt: skip
         for (identity,) in self.connection.execute(_KEYS, [self.pipeline, *name, key]).fetchall():
-            op, value, key_schema, value_schema, balance = self._last(name, key, identity)
-            batch = self._batch(self._make_plan(value_schema, key_schema), identity, op, value, int(balance))
             merge = BatchWriter(self.connection, self.wire)
-            merge.merge_batch(batch, place)
+            for op, value, key_schema, value_schema, balance in self._last(name, key, identity):
+                batch = self._batch(self._make_plan(value_schema, key_schema), identity, op, value, int(balance))
+                merge.merge_batch(batch, place)
             for what, times in merge.changed.items():
                 self.wire.say(ANOMALY, self.pipeline, *what, times)
         self.wire.flush()
@@ -130,15 +138,15 @@ class Releaser:
         return self._release(name, key)
 
     def _last(self, name: TableName, key: str, identity: bytes) -> Any:
-        row = self.connection.execute(_LAST, [self.pipeline, *name, key, identity]).fetchone()
-        if row is None:
+        rows = self.connection.execute(_LAST.encode(), [self.pipeline, *name, key, identity]).fetchall()
+        if not rows:
             raise Halt(
                 "quarantine_changed", ".".join(name), "a queued change has no schema", "this is a defect: report it"
             )
-        return row
+        return rows
 
     def _batch(self, plan: Any, identity: bytes, op: str, value: bytes, balance: int) -> TableBatch:
-        """All queued changes of one identity, folded: the last one of a key, or the balance of a row without one."""
+        """A change of a key, or, of a row without one, the balance of all that are queued."""
         batch = TableBatch(plan, plan.db, plan.table)
         _, _, _, before, _, after, *_ = plan.open([value])[0]
         key, row = bytes(FRAME) + identity, (value, before if op == "d" else after)

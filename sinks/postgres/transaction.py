@@ -229,6 +229,8 @@ class Transaction:
         session = self._session
 
         def work(wire: StatementQueue) -> None:
+            if session.rows.asks:
+                wire.flush()
             for what, times in session.rows.changed.items():
                 session.put(ANOMALY, *what, times)
             session.store(progress, tables)

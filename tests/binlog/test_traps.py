@@ -123,24 +123,37 @@ def test_compression_that_a_session_switches_on_loses_nothing(mysql: SourceDatab
 
 
 IMAGES = {
-    "an insert that leaves a default out": ("MINIMAL", "INSERT INTO t (id) VALUES (7)"),
-    "an update that names what changed": ("MINIMAL", "UPDATE t SET n = 5"),
-    "a delete by its key alone": ("MINIMAL", "DELETE FROM t"),
-    "an update without its long text": ("NOBLOB", "UPDATE t SET n = 5"),
-    "a delete without its long text": ("NOBLOB", "DELETE FROM t"),
+    "an insert that leaves a default out": ("MINIMAL", "INSERT INTO t (id) VALUES (7)", ""),
+    "an update that names what changed": ("MINIMAL", "UPDATE t SET n = 5", "p id,n"),
+    "a delete by its key alone": ("MINIMAL", "DELETE FROM t", "d id"),
+    "an update without its long text": ("NOBLOB", "UPDATE t SET n = 5", "p id,n"),
+    "a delete without its long text": ("NOBLOB", "DELETE FROM t", "d id,n"),
+    "a row that is replaced": ("MINIMAL", "REPLACE INTO t (id, n) VALUES (1, 5)", "p all"),
+    "a key that is changed": ("MINIMAL", "UPDATE t SET id = 2", ""),
 }
+"""By the image and the statement: what an event says of which columns; nothing where it stops."""
 
 
 @pytest.mark.parametrize("kind", IMAGES)
 def test_a_column_that_the_log_leaves_out_is_no_null(source: SourceDatabase, kind: str) -> None:
-    """binlog_row_image is a session variable: in images that are not full an absent column means its old value, or its default."""
-    image, statement = IMAGES[kind]
+    """binlog_row_image is a session variable: in images that are not full an absent column means its old value, or its default.
+
+    MariaDB leaves out of an image after also what a REPLACE has set to its default: there the two cannot be told apart.
+    """
+    image, statement, said = IMAGES[kind]
     source.execute("CREATE TABLE t (id INT PRIMARY KEY, n INT DEFAULT 9, b LONGTEXT)", "INSERT INTO t VALUES (1, 1, 'b')")
     start = position(source)
     source.execute(f"SET SESSION binlog_row_image = {image}", statement)
-    with pytest.raises(Halt) as stopped:
-        events_since(source, start)
-    assert "row_image" == stopped.value.code
+    if statement.startswith("REPLACE"):
+        assert [(1, 5, None)] == source.execute("SELECT * FROM t")
+    if not said or (source.flavour == "mariadb" and said[0] == "p"):
+        with pytest.raises(Halt) as stopped:
+            events_since(source, start)
+        assert "row_image" == stopped.value.code
+        return
+    [event] = [event for event in events_since(source, start) if isinstance(event, RowsEvent)]
+    columns = ",".join(("id", "n", "b")[at] for at in event.columns) or "all"
+    assert said == f"{event.kind} {columns}"
 
 
 def test_tables_of_one_name_in_two_databases_are_two_tables(source: SourceDatabase) -> None:

@@ -389,6 +389,20 @@ def test_values_that_could_not_be_kept_travel_in_the_next_cut_once_and_are_count
     assert {anomaly[:4]: 3} == run.capture.counters.anomalies
 
 
+def test_images_of_some_columns_bear_a_schema_of_their_own_and_what_they_lose_is_counted_too() -> None:
+    """Registered once for each set of columns; an update of which the row before is not known has none."""
+    run = begun()
+    known = len(run.log._schemas)
+    for number in (1, 2):
+        event = replace(rows(T, "p", image(number, "")), columns=(0, 1))
+        put, cut = run.follow(transaction(number, event))
+        assert isinstance(put, Put)
+        assert ("u", None, {"id": number, "d": None}) == (put.op, put.document["before"], put.document["after"])
+        assert [1] == [anomaly.times for anomaly in cuts([cut])[0].anomalies]
+    [made] = list(run.log._schemas)[known:]
+    assert '"cdc.partial": "1"' in made
+
+
 class Losing(DirectLog):
     """A broker that answers for its last record with an offset of our choice."""
 

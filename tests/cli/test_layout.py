@@ -103,12 +103,14 @@ def followed(number: int, **more: Any) -> dict[str, Any]:
 def test_tables_that_are_as_they_shall_be_are_counted_and_the_others_named():
     going = {"kind": "whole", "rows": 300, "rows_per_second": 20.2, "remaining_seconds": 133.0}
     tables = [*map(followed, range(440)), followed(440, state="copying", copying=going), followed(441, state="refused", reason="no_key")]
-    document = {"pipeline": "od", "codec": "compiled", "lag_seconds": {"read": None, "total": 0.4123}, "tables": tables}
-    lines = shown("status", document)
+    nobody: dict[str, Any] = {"halves": [], "reset": None, "running": False}
+    document = {"pipeline": "od", **nobody, "codec": "compiled", "lag_seconds": {"read": None, "total": 0.4123}, "tables": tables}
+    who, *lines = shown("status", document)
+    assert "nothing runs of pipeline od" == who
     assert ["pipeline     od", "codec        compiled", "lag_seconds  total 412 ms"] == [*lines[:2], lines[2].replace("0.4 s", "412 ms")]
     assert "copying  opendental.table_440  300 rows  kind whole  rows_per_second 20  remaining_seconds 2 min 13 s" == lines[3]
     assert ["refused  opendental.table_441  1,000 rows  no_key", "440 of 442 tables copied and followed; --all lists them"] == lines[4:]
-    assert 3 + 442 + 1 == len(shown("status", document, everything=True))
+    assert 1 + 3 + 442 + 1 == len(shown("status", document, everything=True))
 
 
 def test_a_key_in_quarantine_is_named_with_what_waits_and_why():

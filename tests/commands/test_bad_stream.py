@@ -175,7 +175,7 @@ def test_a_row_image_that_is_not_full_stops(source, postgres, pipeline):
     source.execute("CREATE TABLE t (id int PRIMARY KEY, v varchar(50), w int)", "INSERT INTO t VALUES (1, 'a', 1)")
     made = pipeline(source, postgres)
     (running,) = streaming(made)
-    said = stopped_by(source, running, "SET SESSION binlog_row_image = 'MINIMAL'", "UPDATE t SET w = 2")
+    said = stopped_by(source, running, "SET SESSION binlog_row_image = 'MINIMAL'", "INSERT INTO t (id) VALUES (2)")
     assert "row_image" == said["code"]
     assert f"{source.name}.t" in said["place"]
     assert "binlog_row_image = FULL" in said["hint"]

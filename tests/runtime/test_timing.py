@@ -57,7 +57,8 @@ def _literals(module: ast.Module) -> Iterator[str]:
             if called in ("sleep", "wait_fixed", "stop_after_delay") and any(map(_number, node.args)):
                 yield f"{node.lineno} {called}"
         elif isinstance(node, ast.FunctionDef):
-            late = node.args.args[len(node.args.args) - len(node.args.defaults) :]
+            positional = [*node.args.posonlyargs, *node.args.args]
+            late = positional[len(positional) - len(node.args.defaults) :]
             pairs = [*zip(late, node.args.defaults, strict=True), *zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)]
             yield from (f"{node.lineno} {name.arg}" for name, usual in pairs if _DURATION.search(name.arg) and _number(usual))
 

@@ -17,6 +17,7 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_INVALID, KafkaError, TopicP
 
 from cdc.errors import Halt, Retry
 from cdc.transport.kafka.broker import KafkaBroker
+from cdc.transport.kafka.record_limits import RecordLimits
 from tests.simulation.scheduler import Killed, Scheduler
 
 Place = tuple[str, int]
@@ -381,6 +382,7 @@ class SimKafka(KafkaBroker):
         self._partitions, self._partitions_of = partitions, {}
         self._idle = idle
         self._known = {}
+        self.limits = RecordLimits(None, {})  # type: ignore[arg-type]
         self.trouble = _Quiet()  # type: ignore[assignment]
 
     def producer(self) -> Any:

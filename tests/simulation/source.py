@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 from cdc.binlog.events import Begin, Commit, Event, Heartbeat, LoggedStatement, RowsEvent, TableMap
@@ -190,6 +191,8 @@ class SimCatalog:
     flavour = "mariadb"
     server = SERVER
     server_id = 1
+    settings = SimpleNamespace(flavour="mysql", version="9.6.0", values={})
+    """Of a server that logs what its foreign keys do."""
 
     def __init__(self, source: SimSource) -> None:
         self._source = source

@@ -70,7 +70,7 @@ class Source:
 
     def _leave(self, kind: str, old: int, new: int | None) -> None:
         stream, op = self.streams[P], "u" if kind == "change" else "d"
-        event: Any = SimpleNamespace(table=stream.table, unchecked=kind == "blind", kind=op)
+        event: Any = SimpleNamespace(table=stream.table, unchecked=kind == "blind", kind=op, columns=())
         before = list(stream.numbers.seq)
         self.parents.discard(old)
         self.say("p", old, None, gone=True)

@@ -59,7 +59,7 @@ def test_values_of_schemas_that_no_base_names_or_that_are_gone_are_unread() -> N
     values = [known + b"x", frame_of(8) + b"y", known + b"z", b"", b"\0"]
     for _ in range(2):
         assert [UNREAD] * 5 == found.open(values)
-    assert [7] == asked
+    assert [7, 8] == asked
     with pytest.raises(Halt, match="no base names this schema"):
         found[frame_of(8)]
 
@@ -68,6 +68,28 @@ def test_a_schema_that_is_named_at_last_is_read() -> None:
     found = plans(lambda number: SCHEMA)
     assert [UNREAD] == found.open([frame_of(7) + b"x"])
     assert isinstance(found[found.know(None, 7)], codec.ValuePlan)
+
+
+def test_a_schema_of_some_columns_is_known_by_what_it_says_itself() -> None:
+    """No base names it: which columns are known differs from statement to statement. Its table's key tells which rows."""
+    two = Table("d", "t", (Column("id", "int", False), Column("a", "int"), Column("b", "int")), (0,))
+    part = envelope.some_columns(two, (0, 2))
+    schemas = {
+        0: envelope.key_schema("p", two),
+        7: envelope.value_schema("p", two, "mysql"),
+        9: envelope.partial_schema("p", part, "mysql", 0),
+        11: envelope.value_schema("p", two, "mysql"),
+    }
+    asked: list[codec.ValuePlan] = []
+    found = Plans(lambda number: schemas[number] or {}, None, asked.append)
+    found.know(0, 7)
+    assert [UNREAD] == found.open([frame_of(11) + b"x"])
+    with pytest.raises(Halt, match="byte 5"):  # read by it, and no record
+        found.open([frame_of(9)])
+    plan = found[frame_of(9)]
+    assert (True, ["id", "b"], (0,), (0, 9)) == (plan.partial, [one.name for one in plan.columns], plan.key, found.ids(frame_of(9)))
+    assert [found[frame_of(7)]] == asked, "policies are those of the whole table"
+    assert not found[frame_of(7)].partial
 
 
 def test_of_two_captures_that_register_one_schema_at_once_each_finds_its_own_for_ever() -> None:

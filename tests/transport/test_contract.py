@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ from cdc.runtime import timing
 from cdc.runtime.supervisor import Stopped
 from cdc.transport.contract import Reader, Writer, nothing_below
 from cdc.transport.direct import DirectLog
-from cdc.transport.kafka.broker import DATA_TOPIC, KafkaBroker
+from cdc.transport.kafka.broker import KafkaBroker
+from cdc.transport.kafka.client_settings import DATA_TOPIC
 from cdc.transport.kafka.reader import KafkaReader
 from cdc.transport.kafka.schemas_topic import topic_registry
 from cdc.transport.kafka.signals import KafkaSignals, send
@@ -444,16 +446,30 @@ def test_what_lies_beyond_a_partition_s_end_is_asked_of_the_broker_once(kafka: B
         assert [topic] == asked
 
 
-def test_a_record_too_large_for_the_broker_stops_instead_of_vanishing(kafka: Broker) -> None:
-    """What cannot be produced is an error at once, with its topic."""
-    broker = KafkaBroker(kafka.bootstrap, kafka.prefix, {"message.max.bytes": 1000_000})
+@pytest.mark.parametrize(
+    ("kafka_settings", "limit", "size", "named"),
+    [
+        ({}, "1048588", 3_000_000, "its max.message.bytes = 1,048,588 bytes"),
+        ({"message.max.bytes": 1_000_000}, "20000000", 2_000_000, "transport.kafka message.max.bytes = 1,000,000 bytes"),
+        ({}, "1000000000", 105_000_000, "the broker's socket.request.max.bytes = 104,857,600 bytes"),
+    ],
+)
+def test_a_record_too_large_stops_with_its_size_and_the_setting_that_says_so(
+    kafka: Broker, kafka_settings: dict[str, int], limit: str, size: int, named: str
+) -> None:
+    """By the topic's answer, by the client's own, and before a broker would end the connection again and again."""
+    broker = KafkaBroker(kafka.bootstrap, kafka.prefix, kafka_settings)
     with closing(KafkaWriter(broker, topic_registry(broker))) as writer:
         topic = f"{kafka.prefix}.t"
         writer.prepare(topic)
-        with pytest.raises(CdcError) as caught:
-            writer.send(topic, [Record(0, None, b"small"), Record(0, None, b"x" * 2_000_000)])
+        kafka.configure(topic, {"max.message.bytes": limit})
+        with pytest.raises(Halt) as caught:
+            writer.send(topic, [Record(0, None, b"small"), Record(0, b"key", os.urandom(size)), Record(0, None, b"small")])
             writer.flush()
-        assert topic in caught.value.place
+    assert ("record_too_large", f"topic {topic}") == (caught.value.code, caught.value.place)
+    assert f"{size + 3:,} bytes" in caught.value.rule
+    assert named in caught.value.rule
+    assert "start again" in caught.value.hint
 
 
 def test_headers_keep_their_record_in_order(kafka: Broker) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
@@ -28,53 +29,10 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 from cdc.errors import CdcError, Halt, Refused, Retry, own_words
 from cdc.runtime import clock, crash_points as crash, timing
 from cdc.transport.contract import Idle
+from cdc.transport.kafka.client_settings import CLIENT, CONSUMER, MEMBER, PRODUCER
+from cdc.transport.kafka.record_limits import RecordLimits, too_large
 
 T = TypeVar("T")
-MAX_MESSAGE_BYTES = 32 << 20
-_CLIENT = {"reconnect.backoff.max.ms": timing.TIMES.reconnect_longest_ms, "socket.keepalive.enable": True}
-_LONGEST_MS = 300_000
-"""librdkafka's own bound of these."""
-_PRODUCER = {
-    "enable.idempotence": True,
-    "enable.gapless.guarantee": True,
-    "acks": "all",
-    "message.timeout.ms": timing.TIMES.delivery_ms,
-    "linger.ms": timing.TIMES.linger_ms,
-    "batch.num.messages": 50_000,
-    "batch.size": 1 << 20,
-    "compression.type": "lz4",
-    "queue.buffering.max.messages": 0,
-    "queue.buffering.max.kbytes": 2_097_151,
-    "message.max.bytes": MAX_MESSAGE_BYTES,
-}
-_CONSUMER = {
-    "auto.offset.reset": "error",
-    "check.crcs": True,  # else a flipped bit of a batch passes for data: librdkafka looks only when told to
-    "enable.auto.commit": False,
-    "enable.auto.offset.store": False,
-    "isolation.level": "read_uncommitted",
-    "fetch.queue.backoff.ms": timing.TIMES.fetch_queue_backoff_ms,
-    "fetch.error.backoff.ms": timing.TIMES.fetch_error_backoff_ms,
-    "queued.max.messages.kbytes": 4_096,
-    "queued.min.messages": 10_000,  # its own memory of a short record is several times the record
-    "fetch.message.max.bytes": 1 << 20,
-    "fetch.max.bytes": MAX_MESSAGE_BYTES + (1 << 20),
-    "receive.message.max.bytes": MAX_MESSAGE_BYTES + (2 << 20),
-}
-_MEMBER = {
-    "auto.offset.reset": "latest",
-    "enable.auto.commit": False,
-    "enable.auto.offset.store": False,
-    "partition.assignment.strategy": "cooperative-sticky",
-    "session.timeout.ms": timing.TIMES.session_ms,
-    "heartbeat.interval.ms": timing.TIMES.group_heartbeat_ms,
-}
-DATA_TOPIC = {
-    "cleanup.policy": "delete",
-    "retention.ms": str(timing.TIMES.retention_ms),
-    "max.message.bytes": str(MAX_MESSAGE_BYTES),
-}
-CONTROL_TOPIC = {"cleanup.policy": "compact", "min.compaction.lag.ms": str(timing.TIMES.retention_ms)}
 OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION)
 """The offset that comes next is not held, or what was read below it is not any more."""
 _SETUP_ERRORS = {
@@ -130,7 +88,7 @@ def translate(error: KafkaError, place: str) -> CdcError:
             "the broker no longer holds the offset that comes next",
             "cdc reset --all, and start again",
         )
-    if error.fatal() or error.code() == KafkaError._FATAL:
+    if error.fatal() or error.code() in (KafkaError._FATAL, KafkaError.MSG_SIZE_TOO_LARGE):
         return Halt(
             "producer_fatal",
             place,
@@ -163,7 +121,7 @@ def _settings(bootstrap: str, extra: Mapping[str, Any], own: Mapping[str, Any], 
         "client.id": "cdc",
         "error_cb": trouble,
         "log_level": 2,
-        **_CLIENT,
+        **CLIENT,
         **own,
         **extra,
     }
@@ -180,7 +138,7 @@ class KafkaBroker:
         *,
         partitions: int = 1,
         partitions_of: Mapping[str, int] | None = None,
-        answer_seconds: float = 30.0,
+        answer_seconds: float = timing.TIMES.answer_seconds,
         idle: Idle | None = None,
     ) -> None:
         """`partitions_of`: of the topics of some tables, by patterns of "database.table".
@@ -193,28 +151,49 @@ class KafkaBroker:
         self.place = f"kafka {bootstrap}"
         self.trouble = _Trouble(bootstrap)
         self._kafka, self._idle, self.answer_seconds = dict(kafka), idle, answer_seconds
+        # A consumer takes a producer's limit for one of its own, which its other settings must then not be below.
+        self._reading = {name: value for name, value in kafka.items() if name != "message.max.bytes"}
         milliseconds = int(answer_seconds * 1000)
-        self._patience = {"socket.timeout.ms": min(milliseconds, _LONGEST_MS)}
-        self._patience_with_records = {"request.timeout.ms": min(milliseconds * 4 // 5, _LONGEST_MS)}
-        self._admin = AdminClient(self._settings({}))
+        self._patience = {"socket.timeout.ms": min(milliseconds, timing.TIMES.answer_longest_ms)}
+        self._patience_with_records = {"request.timeout.ms": min(milliseconds * 4 // 5, timing.TIMES.answer_longest_ms)}
+        self._admin = AdminClient(self._settings(self._kafka, {}))
+        self.limits = RecordLimits(self._admin, self._kafka)
         self._known: dict[str, int] = {}
+
+    @contextmanager
+    def producing(self, sizes: Mapping[str, int]) -> Iterator[None]:
+        """Raise what ends a producer, which whichever call comes next is told.
+
+        `sizes`: of the largest record, not yet acknowledged, of each topic.
+        """
+        try:
+            yield
+        except (KafkaException, SystemError) as e:  # the latter where a delivery was told at that moment
+            error = e if isinstance(e, KafkaException) else e.__cause__
+            if not isinstance(error, KafkaException):
+                raise
+            text = error.args[0].str()
+            topic = next((one for one in sizes if f" {one} [" in text), "")
+            if topic and KafkaError(KafkaError.MSG_SIZE_TOO_LARGE).str() in text:
+                raise too_large(topic, sizes[topic], self.limits.topics([topic]).get(topic)) from None
+            raise translate(error.args[0], f"topic {topic}" if topic else self.place) from None
 
     def producer(self) -> Producer:
         """An idempotent producer."""
-        return Producer(self._settings({**_PRODUCER, **self._patience_with_records}))
+        return Producer(self._settings(self._kafka, {**PRODUCER, **self._patience_with_records}))
 
     def consumer(self, fetch_wait_ms: int = timing.TIMES.fetch_wait_ms) -> Consumer:
         """A consumer that is assigned by hand and never joins a group;
         who reads what is there already has nothing to wait for."""
-        own = {**_CONSUMER, "group.id": f"cdc-{self.prefix}", "fetch.wait.max.ms": fetch_wait_ms}
-        return Consumer(self._settings(own))
+        own = {**CONSUMER, "group.id": f"cdc-{self.prefix}", "fetch.wait.max.ms": fetch_wait_ms}
+        return Consumer(self._settings(self._reading, own))
 
     def member(self, group: str) -> Consumer:
         """A consumer that joins a group, to be given partitions; it reads nothing that was there before."""
-        return Consumer(self._settings({**_MEMBER, "group.id": group}))
+        return Consumer(self._settings(self._reading, {**MEMBER, "group.id": group}))
 
-    def _settings(self, own: Mapping[str, Any]) -> dict[str, Any]:
-        return _settings(self.bootstrap, self._kafka, {**self._patience, **own}, self.trouble)
+    def _settings(self, theirs: Mapping[str, str], own: Mapping[str, Any]) -> dict[str, Any]:
+        return _settings(self.bootstrap, theirs, {**self._patience, **own}, self.trouble)
 
     def check_stop(self) -> None:
         """Raise what happened in the background; let the owner stop."""

@@ -14,7 +14,8 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from cdc.errors import Halt
 from cdc.model.names import shards_topic
 from cdc.runtime import timing
-from cdc.transport.kafka.broker import CONTROL_TOPIC, KafkaBroker, leave, translate
+from cdc.transport.kafka.broker import KafkaBroker, leave, translate
+from cdc.transport.kafka.client_settings import CONTROL_TOPIC
 
 Told = Callable[[frozenset[int]], None]
 

@@ -12,7 +12,8 @@ from cdc.model.names import control_topic
 from cdc.model.record import Document, Message, Partition
 from cdc.runtime import clock, timing
 from cdc.transport.contract import nothing_below
-from cdc.transport.kafka.broker import CONTROL_TOPIC, OUT_OF_RANGE, KafkaBroker, ask_after_silence, leave, translate
+from cdc.transport.kafka.broker import OUT_OF_RANGE, KafkaBroker, ask_after_silence, leave, translate
+from cdc.transport.kafka.client_settings import CONTROL_TOPIC
 from cdc.transport.schema_registry import Registry
 
 _MOST_MESSAGES = 4_000  # of one poll: for a moment each is held twice, by librdkafka and by us

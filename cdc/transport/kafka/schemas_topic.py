@@ -12,7 +12,8 @@ from confluent_kafka import (
 
 from cdc.model.names import schemas_topic
 from cdc.runtime import timing
-from cdc.transport.kafka.broker import CONTROL_TOPIC, KafkaBroker
+from cdc.transport.kafka.broker import KafkaBroker
+from cdc.transport.kafka.client_settings import CONTROL_TOPIC
 from cdc.transport.schema_registry import Registry, TopicRegistry
 
 
@@ -30,7 +31,8 @@ class SchemasTopic:
     def append(self, key: str, value: bytes) -> int:
         """Append, acknowledged; its offset."""
         self._producer = self._producer or self._broker.producer()
-        return self._broker.append(self._producer, self._topic, key, value)
+        with self._broker.producing({self._topic: len(key) + len(value)}):
+            return self._broker.append(self._producer, self._topic, key, value)
 
     def held(self) -> Iterator[tuple[int, bytes]]:
         """Every record held now and not given out before: offsets and schemas never change."""

@@ -15,8 +15,8 @@ from cdc.protocol.copy_progress import Copies
 from cdc.runtime import logs
 from cdc.runtime.lag import PUBLISH
 from cdc.transport.kafka.broker import OUT_OF_RANGE, KafkaBroker, translate
+from cdc.transport.kafka.client_settings import SIGNAL_TOPIC
 
-SIGNAL_TOPIC = {"cleanup.policy": "delete", "retention.ms": "-1"}
 _MOST = 1_000
 
 

@@ -21,7 +21,9 @@ from cdc.model.record import Document, Partition, Record
 from cdc.runtime import clock, crash_points as crash, timing
 from cdc.runtime.lag import PUBLISH, Waits
 from cdc.transport.contract import by_partition
-from cdc.transport.kafka.broker import CONTROL_TOPIC, DATA_TOPIC, KafkaBroker, ask_after_silence
+from cdc.transport.kafka.broker import KafkaBroker, ask_after_silence
+from cdc.transport.kafka.client_settings import CONTROL_TOPIC, DATA_TOPIC
+from cdc.transport.kafka.record_limits import FRAME, LARGE, too_large
 from cdc.transport.schema_registry import Registry
 
 _MAX_UNACKNOWLEDGED = (
@@ -47,6 +49,10 @@ class KafkaWriter:
         they found room."""
         self._ends: dict[Partition, int] = {}
         self._bytes = 0
+        self._largest: dict[str, int] = {}
+        """The bytes of the largest record sent to each topic since the last flush."""
+        self._limits, self._asked = [broker.limits.client()], False
+        """What no record may be above, and whether the brokers have been asked: when one is large."""
         self._absent: set[str] = set()
         self._highs: dict[Partition, int] = {}
         """Where partitions ended when it was first asked what they hold:
@@ -70,16 +76,20 @@ class KafkaWriter:
 
     def send(self, topic: str, records: Sequence[Record]) -> None:
         """Append in this order; waits while too much is unacknowledged."""
-        with self.waits.on(PUBLISH):
-            self._wait_for_room()
-        for partition, run in by_partition(records).items():
-            self._send_to(topic, partition, run)
+        with self._broker.producing(self._largest):
+            with self.waits.on(PUBLISH):
+                self._wait_for_room()
+            for partition, run in by_partition(records).items():
+                self._send_to(topic, partition, run)
 
     def _send_to(self, topic: str, partition: int, records: Sequence[Record]) -> None:
         messages: list[dict[str, Any]] = [{"key": key, "value": value} for _, key, value, _ in records]
+        size = sum([len(record[2] or b"") for record in records])
+        if size > self._largest.get(topic, 0):
+            self._largest[topic] = max(self._largest.get(topic, 0), self._checked(topic, records))
         messages[-1]["callback"] = self._on_last(topic, records[-1])
         self._sent[topic, partition] += len(records)
-        self._bytes += sum([len(record[2] or b"") for record in records])
+        self._bytes += size
         start = 0
         for at in [at for at, record in enumerate(records) if record[3] is not None]:
             self._produce(topic, partition, messages[start:at])
@@ -87,6 +97,16 @@ class KafkaWriter:
             start = at + 1
         self._produce(topic, partition, messages[start:])
         crash.point("kafka.produced")
+
+    def _checked(self, topic: str, records: Sequence[Record]) -> int:
+        """The bytes of the largest record; stops at one that would never arrive, or would end each connection."""
+        size = max(len(key or b"") + len(value or b"") for _, key, value, _ in records)
+        if size > LARGE and not self._asked:
+            self._limits, self._asked = self._limits + self._broker.limits.request(), True
+        for limit in self._limits:
+            if size + FRAME > limit.bytes:
+                raise too_large(topic, size, limit)
+        return size
 
     def _wait_for_room(self) -> None:
         asked = clock.monotonic()
@@ -109,12 +129,7 @@ class KafkaWriter:
         # A full queue or an oversized message raises nothing: it shows in the count and in `_error`.
         if run and self._producer.produce_batch(topic, run, partition=partition) != len(run):
             failed = next(m["_error"] for m in run if "_error" in m)
-            raise Halt(
-                "not_produced",
-                f"topic {topic}",
-                str(failed),
-                "nothing is lost: restart after raising message.max.bytes or the like",
-            )
+            raise Halt("not_produced", f"topic {topic}", str(failed), "nothing is lost: mend it, and start again")
         self._producer.poll(0)
 
     def _produce_with_headers(
@@ -125,7 +140,7 @@ class KafkaWriter:
 
     def flush(self) -> Mapping[Partition, int]:
         """Wait until everything sent is acknowledged."""
-        with self.waits.on(PUBLISH):
+        with self.waits.on(PUBLISH), self._broker.producing(self._largest):
             self._await_answers()
         self._broker.trouble.check()
         self._bytes = 0
@@ -142,6 +157,7 @@ class KafkaWriter:
                 raise Retry("records_lost", place, "the broker has lost acknowledged records", _GOES_BACK)
             self._ends[partition] = last + 1
         self._sent.clear()
+        self._largest.clear()
         # A tombstone bears no number; its delete is right before it.
         return {partition: last if numbered else last - 1 for partition, (last, numbered) in done.items()}
 
@@ -155,7 +171,8 @@ class KafkaWriter:
         """Append to the control topic; its offset once acknowledged, or -1 at once without `wait`."""
         value = json.dumps(document).encode()
         if wait:
-            with self.waits.on(PUBLISH):
+            sizes = {**self._largest, self._control: len(key) + len(value)}
+            with self.waits.on(PUBLISH), self._broker.producing(sizes):
                 offset = self._broker.append(self._producer, self._control, key, value)
             self._epoch = offset if document["type"] == "start" else self._epoch
             self._landed(offset)

@@ -64,6 +64,7 @@ class HandPlan:
     db: str = "app"
     copies: list[int] = field(default_factory=list)
     chosen: dict[str, dict[str, str]] = field(default_factory=dict)
+    partial: bool = False
 
     @property
     def key(self) -> list[int]:
