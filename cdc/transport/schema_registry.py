@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from cdc.errors import Halt, Refused, Retry, own_words
 from cdc.model.record import Document
 from cdc.model.table import TableName
-from cdc.runtime import clock, crash_points as crash
+from cdc.runtime import clock, crash_points as crash, timing
 from cdc.transport.avro_records import proven
 
 
