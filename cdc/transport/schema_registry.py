@@ -169,7 +169,7 @@ class HttpRegistry:
             raise Retry(
                 "registry_unreachable",
                 self._url,
-                own_words(getattr(e, "reason", e)),
+                own_words(getattr(e, "reason", e)) or type(e).__name__,
                 "is transport.registry right, and the registry up?",
             ) from None
 

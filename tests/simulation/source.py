@@ -15,7 +15,7 @@ from cdc.binlog.events import Begin, Commit, Event, Heartbeat, LoggedStatement, 
 from cdc.errors import Retry
 from cdc.model.position import Position
 from cdc.model.selection import Selection
-from cdc.model.table import Column, Table
+from cdc.model.table import Column, Table, TableName
 from cdc.mysql.key_range import KeyRange
 from cdc.mysql.table_reader import Piece
 from cdc.runtime import clock
@@ -246,6 +246,10 @@ class SimCatalog:
         self._source.asked()
         return self._source.visible() >= number_of(position)
 
+    def computed(self, tables: Sequence[Table]) -> frozenset[TableName]:
+        """None has a column that is computed."""
+        return frozenset()
+
     def changed(self, tables: Sequence[Table]) -> list[Table]:
         """Those that are not any more as they were listed."""
         found = self._source.tables
@@ -344,12 +348,16 @@ def _lenenc(value: int) -> bytes:
 class SimServer:
     """What `cdc.mysql.source_server.SourceServer` is."""
 
-    def __init__(self, source: SimSource) -> None:
-        self._source = source
+    def __init__(self, source: SimSource, config: Any) -> None:
+        self._source, self._config = source, config
 
     def catalog(self) -> Any:
         """A connection to ask questions by."""
         return SimCatalog(self._source)
+
+    def selected(self, catalog: SimCatalog, policies: object) -> list[Table]:
+        """The selected tables."""
+        return catalog.tables(self._config.tables, self._config.exclude)
 
     def reader(self, catalog: object, table: Table) -> Any:
         """A connection to read one table by."""

@@ -114,7 +114,7 @@ class World:
             (crash, "point", self._point),
             (logs, "logger", lambda component: _Log(self, component)),
             (capture_run, "Catalog", lambda source: SimCatalog(self.source)),
-            (capture_run, "SourceServer", lambda source: SimServer(self.source)),
+            (capture_run, "SourceServer", lambda source: SimServer(self.source, source)),
             (capture_run, "StateStore", lambda *_: _SimState(self)),
             (capture_run, "RequestTable", lambda *_: _SimRequests(self)),
             (capture_run, "BinlogReader", self._log_from),
