@@ -106,7 +106,7 @@ def _reconciled(found: dict[str, Any]) -> int:
 _VERDICTS: dict[str, Callable[[dict[str, Any]], int]] = {
     "copy": lambda found: 0 if found["outcome"] in ("done", "asked") else 1,
     "copy_stop": lambda found: 0 if found["outcome"] in ("stopped", "asked") else 1,
-    "status": lambda found: DIFFERENCES if not found["running"] else 0 if found["source"]["flavour"] else 1,
+    "status": lambda found: 0 if found["source"]["flavour"] else 1,
     "wait": lambda found: 0 if found["reached"] else 1,
     "quarantine_replay": lambda found: 0 if found["complete"] else 1,
     "doctor": lambda found: DIFFERENCES if found["errors"] else 0,

@@ -151,7 +151,7 @@ def test_the_configuration_is_named_before_or_after_the_command(folder, argument
 @pytest.mark.parametrize(
     ("command", "answer", "expected"),
     [("wait", "yes", 0), ("wait", "no", 1), ("doctor", "yes", 0), ("doctor", "no", 3), ("reconcile", "yes", 0), ("reconcile", "no", 3),
-     ("status", "yes", 0), ("status", "no", 3), ("status", "away", 1), ("status", "refused", 2),
+     ("status", "yes", 0), ("status", "no", 0), ("status", "away", 1), ("status", "refused", 2),
      ("status", "halt", 1), ("status", "retry", 1)],
 )  # fmt: skip
 def test_the_answer_decides_the_exit_code(folder, command, answer, expected):

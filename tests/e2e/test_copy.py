@@ -127,7 +127,8 @@ def test_a_copy_rests_when_asked_and_knows_how_far_it_is_after_each_restart(
     """Killed, and started while it is to rest: what is in the ledger stays, status counts it, and the copy goes on from there."""
     _many(mariadb, "MyISAM")
     listen = listening()
-    made = pipeline(mariadb, postgres, snapshot={"parallel": 4, "max_rows_per_second": 6000}, metrics=listen)
+    place = {"snapshot_listen": listen["listen"]}
+    made = pipeline(mariadb, postgres, snapshot={"parallel": 4, "max_rows_per_second": 6000}, metrics=place)
     process = _copying(made, postgres, 4)
     assert 0 < Metrics(listen["listen"]).value("cdc_rows_copied_total", table=f"{mariadb.name}.many")
     assert 4 < Metrics(listen["listen"]).value("cdc_copy_read_seconds_count", locking="true")
