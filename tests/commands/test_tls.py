@@ -38,7 +38,16 @@ def only_encrypted(pipeline: Any, source: Any, postgres: Any, certificates: Any,
     return made
 
 
-@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
+@pytest.mark.parametrize(
+    ("mechanism", "source"),
+    [
+        ("PLAIN", "mariadb"),
+        ("SCRAM-SHA-512", "mysql"),
+        pytest.param("SCRAM-SHA-512", "mariadb", marks=pytest.mark.soak),
+        pytest.param("PLAIN", "mysql", marks=pytest.mark.soak),
+    ],
+    indirect=["source"],
+)
 def test_snapshot_stream_and_proof_with_everything_encrypted(table, postgres, kafka, pipeline, certificates, mechanism):
     with account(table, *GRANTS[table.flavour], f"SELECT ON `{table.name}`.*", require="SSL") as name:
         made = only_encrypted(pipeline, table, postgres, certificates, kafka, mechanism, user=name)
