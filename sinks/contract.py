@@ -82,8 +82,9 @@ def demand_same_policies(state: TableProgress, plan: Plan, stop: type[CdcError])
         return
     stored: Mapping[str, Chosen] = state.schema.get("policies", {})  # type: ignore[assignment]
     for column, policed in sorted(plan.policed.items()):
-        before = {key: value for key, value in stored.get(column, {}).items() if key in policed}
-        key = mixed(before, plan.chosen.get(column, {}))
+        now = plan.chosen.get(column, {})
+        before = {key: value for key, value in stored.get(column, {}).items() if key in policed or key in now}
+        key = mixed(before, now)
         if key:
             raise stop(
                 "policy_changed",

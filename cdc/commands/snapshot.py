@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 
 from cdc.commands.process import Ready, at_work, limits_of, owned, start_check
 from cdc.config.load import Config
-from cdc.errors import Refused
+from cdc.errors import CdcError, Refused
 from cdc.model.record import Document
 from cdc.monitoring.status import copied
 from cdc.mysql.source_server import SourceServer
@@ -49,14 +49,25 @@ def snapshot(config: Config, stop: threading.Event, progress: Report) -> Documen
         def work(ready: Ready) -> None:
             start_check(config, topics=False).demand()
             ready()
-            with StateStore(config.target, config.pipeline.name) as state:
-                loaded = state.read().progress is not None
-            if not loaded:  # to open a loaded target would end the process that streams into it
+            if not _is_loaded(config):  # to open a loaded target would end the process that streams into it
                 initial_load(config, target, target.open(), ThreadGroup(stop).check_stop, tally, metrics)
             complete[0] = True
 
-        supervise(owned(target, work), stop, "snapshot", metrics, config.pipeline.start_timeout_seconds)
+        def owner(ready: Ready) -> None:
+            try:
+                owned(target, work)(ready)
+            except CdcError as error:
+                if error.code != "fenced" or not _is_loaded(config):
+                    raise
+                complete[0] = True  # who streams has taken over what is copied
+
+        supervise(owner, stop, "snapshot", metrics, config.pipeline.start_timeout_seconds)
         return copied(config.target, config.pipeline.name, complete[0], time.monotonic() - started, tally.reads())
+
+
+def _is_loaded(config: Config) -> bool:
+    with StateStore(config.target, config.pipeline.name) as state:
+        return state.read().progress is not None
 
 
 def initial_load(

@@ -37,8 +37,8 @@ def adapted(column: Column, texts: Texts, bad: str) -> Texts:
         return _moment(column, texts, bad)
     if column.charset and policy.nul_text != "error":
         sign = f"X'{NUL_SIGN.encode().hex() if policy.nul_text == 'replace' else ''}'"
-        # REPLACE gives NULL beyond max_allowed_packet, and nearly no text has anything to replace
-        clean = f"CASE WHEN LOCATE(X'00',{_BYTES}) THEN REPLACE({_BYTES},X'00',{sign}) ELSE {_BYTES} END"
+        # CAST and REPLACE give NULL beyond max_allowed_packet, and nearly no text has anything to replace
+        clean = f"CASE WHEN LOCATE(X'00',{_BYTES}) THEN REPLACE({_BYTES},X'00',{sign}) ELSE {_UTF8} END"
         return texts[0].replace(_UTF8, clean), texts[1]
     if boolean(column):
         wide = "NULL" if policy.over_wide == "null" else "'1'"

@@ -115,7 +115,7 @@ def test_a_row_that_the_target_refuses_stops_the_copy_and_is_not_shown(table, po
 
 
 def test_a_value_in_a_statement_of_the_log_is_not_shown(table, postgres, pipeline):
-    made = pipeline(table, postgres)
+    made = pipeline(table, postgres, source={"schema_changes": "stop"})
     (running,) = streaming(made)
     table.execute(f"ALTER TABLE t ADD COLUMN more varchar(60) DEFAULT '{VALUE}' COMMENT '{KEY}'")
     ended(running)

@@ -50,7 +50,8 @@ def test_every_duration_is_drawn_or_only_ends_a_wait() -> None:
         "log_write_seconds", "tell_seconds", "rate_seconds",
         "recent_seconds", "verify_locking_seconds", "verify_seconds", "call_seconds", "ask_seconds", "delivery_ms", "session_ms",
         "release_seconds", "target_connect_seconds", "target_probe_seconds",
-        "answer_grace_seconds", "start_seconds", "repair_seconds", "position_seconds", "heartbeat_seconds",
+        "answer_grace_seconds", "answer_seconds", "answer_longest_ms", "presence_seconds", "presence_look_seconds", "successor_seconds",
+        "presence_write_seconds", "last_words_seconds", "still_seconds", "flow_seconds", "start_seconds", "repair_seconds", "position_seconds", "heartbeat_seconds",
     }  # fmt: skip
 
 
