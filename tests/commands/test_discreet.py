@@ -37,6 +37,7 @@ def said_by(made: Any, *arguments: str) -> str:
     return str(done.stdout + done.stderr)
 
 
+@pytest.mark.parametrize("source", ["mariadb", pytest.param("mysql", marks=pytest.mark.soak)], indirect=True)
 def test_no_command_shows_a_value_while_everything_works(table, postgres, kafka, pipeline, tmp_path):
     port = free_port()
     made = pipeline(table, postgres, kafka, metrics={"listen": f"127.0.0.1:{port}"})

@@ -40,7 +40,7 @@ def test_what_is_no_followed_table_is_refused_by_each_command(source: SourceData
 
 
 def test_what_names_some_of_them_compares_these(source: SourceDatabase, copied: Pipeline) -> None:
-    whole = copied.json("reconcile")
+    whole = copied.json("reconcile", "--timeout", "1")
     assert ["appointment", "patient"] == sorted(one["source"].rpartition(".")[2] for one in whole["tables"])
-    some = copied.json("reconcile", "--tables", f"{source.name}.pat*")
+    some = copied.json("reconcile", "--timeout", "1", "--tables", f"{source.name}.pat*")
     assert [f"{source.name}.patient"] == [one["source"] for one in some["tables"]]

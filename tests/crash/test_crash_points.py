@@ -79,7 +79,7 @@ def test_dying_at_every_point_loses_doubles_tears_and_reorders_nothing(group: st
     _dies(group, Arena(private=False), tmp_path / "pipeline")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_killed_servers_and_undecided_transactions_lose_double_tear_and_reorder_nothing(tmp_path: Path) -> None:
     """On servers of its own: prepared transactions hold up everybody's copies, and each server is killed in the midst, twice."""

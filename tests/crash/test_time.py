@@ -51,7 +51,8 @@ def test_every_duration_is_drawn_or_only_ends_a_wait() -> None:
         "recent_seconds", "verify_locking_seconds", "verify_seconds", "call_seconds", "ask_seconds", "delivery_ms", "session_ms",
         "release_seconds", "target_connect_seconds", "target_probe_seconds",
         "answer_grace_seconds", "answer_seconds", "answer_longest_ms", "presence_seconds", "presence_look_seconds", "successor_seconds",
-        "presence_write_seconds", "last_words_seconds", "still_seconds", "flow_seconds", "start_seconds", "repair_seconds", "position_seconds", "heartbeat_seconds",
+        "presence_write_seconds", "last_words_seconds", "still_seconds", "flow_seconds",
+        "start_seconds", "repair_seconds", "position_seconds", "heartbeat_seconds",
     }  # fmt: skip
 
 
@@ -77,7 +78,7 @@ def test_a_lane_s_clock_is_as_wrong_as_it_is_told(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("transport", ["direct", "kafka"])
+@pytest.mark.parametrize("transport", ["direct", pytest.param("kafka", marks=pytest.mark.soak)])
 def test_time_that_passes_otherwise_loses_doubles_and_shows_nothing_false(transport: str, tmp_path: Path) -> None:
     case = Case(seed(), combination()[0], transport, chosen=TIME)
     print(case)

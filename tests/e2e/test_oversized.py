@@ -95,7 +95,9 @@ def test_it_passes_in_process(source: SourceDatabase, pipeline: Any, postgres: T
         _check(works, source, postgres, seen)
 
 
-@pytest.mark.parametrize(("source", "victim"), [("mariadb", "capture"), ("mysql", "apply")], indirect=["source"])
+@pytest.mark.parametrize(
+    ("source", "victim"), [pytest.param("mariadb", "capture", marks=pytest.mark.soak), ("mysql", "apply")], indirect=["source"]
+)
 def test_it_passes_through_kafka(victim: str, source: SourceDatabase, kafka: Broker, pipeline: Any, postgres: TargetDatabase) -> None:
     """Through topics: partial cuts between the pieces; capture or apply is killed after the first of them."""
     _create(source)

@@ -135,8 +135,16 @@ def judged(source: SourceDatabase, start: Position, seen: Seen) -> tuple[int, in
     return less, more
 
 
+TURNS = [("mariadb", plain), ("mariadb114", by_xa), ("mysql", plain)]
+"""Those that the soak lane takes."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("work", [by_xa, plain])
+@pytest.mark.parametrize(
+    ("every_source", "work"),
+    [("mariadb", by_xa), ("mariadb114", plain), ("mysql", by_xa), *(pytest.param(*one, marks=pytest.mark.soak) for one in TURNS)],
+    indirect=["every_source"],
+)
 def test_an_exact_read_is_exact_while_xa_transactions_are_decided(every_source: SourceDatabase, work: Work) -> None:
     start = position(every_source)
     with writers(every_source, work):
