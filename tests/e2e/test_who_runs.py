@@ -48,7 +48,7 @@ def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_in_process(mariadb: SourceDatabase, pipeline: Any, postgres: TargetDatabase) -> None:
     mariadb.execute("CREATE TABLE t (a INT PRIMARY KEY, b INT)", "CREATE TABLE n (a INT)", "INSERT INTO t VALUES (1, 1)")
-    made = pipeline(mariadb, postgres)
+    made = pipeline(mariadb, postgres, source={"schema_changes": "stop"})
     works, name = Streaming(made, "direct"), mariadb.name
     shown = made.run("status")
     assert (0, "nothing runs") == (shown.returncode, shown.stdout[:12])
@@ -107,7 +107,7 @@ def test_in_process(mariadb: SourceDatabase, pipeline: Any, postgres: TargetData
 
 def test_over_a_broker(mysql: SourceDatabase, kafka: Broker, pipeline: Any, postgres: TargetDatabase) -> None:
     mysql.execute("CREATE TABLE t (a INT PRIMARY KEY, b INT)", "INSERT INTO t VALUES (1, 1)", "CREATE TABLE n (a INT)")
-    made, name = pipeline(mysql, postgres, kafka), mysql.name
+    made, name = pipeline(mysql, postgres, kafka, source={"schema_changes": "stop"}), mysql.name
     works = Streaming(made, "split")
     works.start("capture", "apply")
     waiting = until(lambda: (s := status(made))["capture"]["runs"] and s["apply"]["runs"] and s, 30, "both", *works.processes.values())
