@@ -207,7 +207,7 @@ class Capture:
                     self._end_epoch("changed", [name], stream.table.qualified)
                 raise
             return
-        marked, before = self._cascades.acts(event), list(stream.numbers.seq)
+        before = list(stream.numbers.seq) if (marked := self._cascades.acts(event)) else []
         form = stream.form(event, self.connector, self.writer)
         stamp = stream.stamp(self.connector, event, self._transaction, form.schemas)
         count, made = stream.encode(event, form.plan, stamp, self._total)
